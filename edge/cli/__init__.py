@@ -1,0 +1,1 @@
+"""The `edge` command: one file for each command group."""

@@ -1,0 +1,1 @@
+"""Pure decisions: events, state, scheduling. No clock, no randomness, no input or output."""

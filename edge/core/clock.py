@@ -1,0 +1,68 @@
+"""The only door to time: readings as values, so that nothing pure ever looks at a clock itself.
+
+Daemons own one `SystemClock` and pass readings on; tests own a `ManualClock` (edge.testing). Order in the
+log is the sequence number; a reading is a note (design §5).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+#: Wall time before this day means that the clock was never set since power-on (a Pi wakes up in 1970).
+WALL_NS_PLAUSIBLE_MIN = 1_735_689_600 * 1_000_000_000  # 2025-01-01T00:00:00Z
+#: systemd-timesyncd leaves this file once it has synchronised since boot.
+TIMESYNC_MARK = "/run/systemd/timesync/synchronized"
+
+WALL_IMPLAUSIBLE = 0
+WALL_UNCONFIRMED = 1
+WALL_SYNCHRONISED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at the clocks.
+
+    `mono_ns` is CLOCK_BOOTTIME in ns (counts on through suspend, restarts at boot), `wall_ns` ns since the
+    Unix epoch, `wall_trust` one of WALL_IMPLAUSIBLE, WALL_UNCONFIRMED, WALL_SYNCHRONISED.
+    """
+
+    mono_ns: int
+    wall_ns: int
+    wall_trust: int
+
+
+class Clock(Protocol):
+    """Where readings come from."""
+
+    def read(self) -> Reading:
+        """One reading of all clocks."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def read(self) -> Reading:
+        """One reading of all clocks."""
+        wall_ns = time.time_ns()
+        return Reading(time.clock_gettime_ns(time.CLOCK_BOOTTIME), wall_ns, self._trust(wall_ns))
+
+    def _trust(self, wall_ns: int) -> int:
+        if wall_ns < WALL_NS_PLAUSIBLE_MIN:
+            return WALL_IMPLAUSIBLE
+        return WALL_SYNCHRONISED if self._synchronised() else WALL_UNCONFIRMED
+
+    _marked = False
+
+    def _synchronised(self) -> bool:
+        if not self._marked:
+            self._marked = os.path.exists(TIMESYNC_MARK)
+        return self._marked
+
+
+def boot_id() -> bytes:
+    """The kernel's id of this boot, 16 bytes; monotonic readings compare only within one boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return bytes.fromhex(file.read().strip().replace("-", ""))

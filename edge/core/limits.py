@@ -1,0 +1,105 @@
+"""Every bound of the box, in one place, each with its reason; relations are asserted at import.
+
+Read by all layers. Must never import anything of ours, so that anything may import it.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# ---- Requests -------------------------------------------------------------------------------------
+#: A request larger than this is refused at the gateway: 16 of them held at once stay inside a 512 MB box.
+PAYLOAD_BYTES_MAX = 8 * MIB
+#: MQTT's own bound on a topic, in bytes of UTF-8 (MQTT 5 §1.5.4).
+TOPIC_BYTES_MAX = 65_535
+#: Request ids are kept for days in an index; UUIDs and ULIDs are under 40 bytes.
+REQUEST_ID_BYTES_MAX = 128
+#: Correlation data is echoed and stored with the request event.
+CORRELATION_BYTES_MAX = 256
+#: Principal names are a topic level pinned by the broker's access list.
+PRINCIPAL_BYTES_MAX = 64
+PLAYBOOK_PATH_BYTES_MAX = 200
+#: Executions open at once; above it requests are refused with `queue_full`, never dropped.
+EXECUTIONS_OPEN_MAX = 2_048
+#: The gateway's Receive Maximum: unacknowledged requests the broker may have in flight to us (design §7).
+RECEIVE_MAX = 1_024
+#: Refusals recorded one by one in the log before they are only counted: a flood must not wear the drive.
+REFUSALS_PER_S = 10
+REFUSALS_BURST = 100
+
+# ---- Values ---------------------------------------------------------------------------------------
+#: A pure step's output up to this size stands in its event (design §4).
+INLINE_PURE_BYTES_MAX = 1 * KIB
+#: Above this a value is not carried in frames or events: cache block or blob. Crossover of mmap against
+#: a pipe was measured at 64–100 KB.
+INLINE_BYTES_MAX = 64 * KIB
+#: Depth of nested lists and maps accepted from outside; deeper is refused before it is built.
+VALUE_DEPTH_MAX = 32
+
+# ---- Frames between processes ---------------------------------------------------------------------
+#: One frame on a local socket: a full payload with its envelope fits.
+FRAME_BYTES_MAX = PAYLOAD_BYTES_MAX + 1 * MIB
+
+# ---- Playbooks ------------------------------------------------------------------------------------
+#: Source file of a playbook; NoETL's published ones are under 40 KB.
+PLAYBOOK_BYTES_MAX = 256 * KIB
+PLAYBOOK_DEPTH_MAX = 24
+PLAYBOOK_STEPS_MAX = 256
+#: Compiled form; it is stored in the log once per version.
+BLUEPRINT_BYTES_MAX = 512 * KIB
+#: Tokens and nesting of one expression, checked before Jinja2's parser sees it: it recurses.
+EXPRESSION_BYTES_MAX = 4 * KIB
+EXPRESSION_TOKENS_MAX = 400
+EXPRESSION_DEPTH_MAX = 24
+#: Evaluation steps and bytes of made strings for one expression; measured to end within 100 ms.
+EVALUATION_STEPS_MAX = 20_000
+EVALUATION_BYTES_MAX = 256 * KIB
+
+# ---- Steps ----------------------------------------------------------------------------------------
+#: A worker slot is held for seconds, not minutes; a longer wait is a callback.
+STEP_TIMEOUT_MS = 30_000
+STEP_TIMEOUT_MS_MAX = 300_000
+#: Private memory a block may add to the worker it runs in.
+STEP_MEMORY_MB = 64
+STEP_MEMORY_MB_MAX = 2_048
+STEP_MEMORY_MB_MIN = 8
+#: Attempts at one step before it fails, whatever killed the earlier ones (issue: "three at most").
+ATTEMPTS_MAX = 3
+#: Restarts of the runtime an execution survives without progress before it fails: no boot loops.
+RESUMES_MAX = 3
+#: Steps an execution may run in all: back arcs end somewhere.
+VISITS_MAX = 10_000
+#: What a block prints is kept only as a tail in its failure.
+PRINTED_BYTES_MAX = 1 * KIB
+
+# ---- Journal and event log ------------------------------------------------------------------------
+#: One journal file, zero-filled ahead. Small enough to recycle soon, large enough to seldom change.
+SEGMENT_BYTES = 8 * MIB
+#: One flush carries at most this much: bounds the latency behind it and the memory to re-read it.
+GROUP_BYTES_MAX = 1 * MIB
+GROUP_EVENTS_MAX = 1_024
+#: LMDB is committed every so many events (design §4): a commit costs 29 KB of wear whatever it holds.
+INDEX_EVENTS_PER_COMMIT = 1_000
+#: Address space reserved for LMDB; takes no disk. 64-bit only.
+INDEX_MAP_BYTES = 64 * 1024 * MIB
+#: Free space below which new requests are refused with `storage_full`.
+RESERVE_BYTES = 64 * MIB
+
+# ---- Cache ----------------------------------------------------------------------------------------
+CACHE_BUDGET_BYTES = 64 * MIB
+
+# ---- Processes ------------------------------------------------------------------------------------
+WORKERS = 2
+#: Python recursion inside author code; deep recursion must raise, not overflow the C stack.
+WORKER_STACK_BYTES = 16 * MIB
+WORKER_OPEN_FILES_MAX = 64
+#: The largest file a block may write (its own cache block included).
+WORKER_FILE_BYTES_MAX = 512 * MIB
+
+assert INLINE_PURE_BYTES_MAX < INLINE_BYTES_MAX < PAYLOAD_BYTES_MAX < FRAME_BYTES_MAX
+# A group always fits a fresh segment beside its header, even one event with the largest inline values.
+assert GROUP_BYTES_MAX + 4 * INLINE_BYTES_MAX + 64 * KIB < SEGMENT_BYTES
+assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX
+assert STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
+assert RECEIVE_MAX <= EXECUTIONS_OPEN_MAX

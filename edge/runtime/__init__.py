@@ -1,0 +1,1 @@
+"""The runtime daemon: the single writer, its scheduler loop, its workers and its socket."""

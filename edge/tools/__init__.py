@@ -1,0 +1,1 @@
+"""Tool kinds a step may name: one file each, one registry."""

@@ -1,0 +1,1 @@
+"""Worker processes: forked from the zygote, locked in, one claim at a time."""

@@ -1,0 +1,1 @@
+"""The firmware bridge joins microcontrollers over serial links. Nothing in it yet but its place."""

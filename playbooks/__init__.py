@@ -1,0 +1,1 @@
+"""The playbook language: strict YAML, model, expressions, compiled blueprint, total evaluator."""
