@@ -1,0 +1,314 @@
+"""Arrow blocks: tables as IPC stream files in one playbook's cache folder, written once and then mapped.
+
+Owns the block format (Arrow stream, uncompressed, one file per key) and is the only place that opens block
+files. Called by workers (hydrate, write output), by the runtime for tables that come with a request and by
+central code. The folder is given as an open directory handle, so a worker locked in by landlock can use it.
+
+Must never be the record: nothing here is flushed, any block may vanish at any moment, and every reader checks
+size and SHA-256 before use. Must never import numpy (workers keep it out). A block that came from outside
+(`TableRef.outside`) is validated in full first: Arrow itself ends the process on damaged streams (45 of 60
+batches of damaged streams did in our measurements), so validation runs where a crash is cheap, in a worker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import mmap
+import os
+import struct
+from dataclasses import replace
+from typing import Any, Final, NoReturn
+
+import pyarrow as pa
+
+from edge.core.errors import CacheMiss, PayloadInvalid, Unavailable
+from edge.core.limits import MIB
+from edge.core.values import TableRef
+
+#: Above this a stream goes straight into its file instead of through one buffer: twice the memory otherwise.
+_BUFFERED_BYTES_MAX: Final = 1 * MIB
+#: Above this chunks are kept as they are: joining them would copy the table once more.
+_COMBINE_BYTES_MAX: Final = 16 * MIB
+_FEW_VALUES: Final = 4_096
+#: Columns of a table from outside; a record batch carries every one even when it has no rows.
+_COLUMNS_MAX: Final = 1_024
+
+_MEND_STREAM: Final = "Send an Arrow IPC stream as pyarrow.ipc.new_stream writes it, uncompressed."
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_mmap: Final = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
+_munmap: Final = _libc.munmap
+_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+
+
+class _Map:
+    """One read-only shared mapping, alive as long as a buffer refers to it.
+
+    Not `mmap.mmap`, which keeps a duplicate of the file handle: a step that collects a hundred tables would
+    run out of handles (WORKER_OPEN_FILES_MAX).
+    """
+
+    __slots__ = ("address", "size_bytes")
+
+    def __init__(self, file_fd: int, size_bytes: int) -> None:
+        self.size_bytes = 0
+        address = _mmap(None, size_bytes, mmap.PROT_READ, mmap.MAP_SHARED, file_fd, 0)
+        if address == _MAP_FAILED:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        self.address: int = address
+        self.size_bytes = size_bytes
+
+    def __del__(self) -> None:
+        if self.size_bytes:
+            _munmap(self.address, self.size_bytes)
+
+
+class _FileSink:
+    """A file that hashes what passes; what `pa.PythonFile` wants of a Python file."""
+
+    closed = False
+
+    def __init__(self, file_fd: int) -> None:
+        self._file_fd = file_fd
+        self.hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self.hash.update(view)
+        _write_all(self._file_fd, view)
+        self.size_bytes += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is held back; and the cache is never flushed to a drive."""
+
+    def close(self) -> None:
+        """The store closes the handle itself."""
+
+
+class BlockStore:
+    """The blocks of one cache folder.
+
+    `folder_fd` is an open directory handle; every file is opened relative to it, so the store works inside
+    landlock and goes on naming the right folder whatever happens to its path. The caller closes it.
+    """
+
+    def __init__(self, folder_fd: int) -> None:
+        self._folder_fd = folder_fd
+        self._writes = 0
+
+    def write(self, key: str, table: pa.Table) -> TableRef:
+        """Write `table` under `key`, replacing what stood there, and return its reference.
+
+        The file appears whole or not at all (temporary name, then rename). Raises CacheMiss with code
+        `cache_folder_gone` where the folder was deleted, Unavailable `cache_full` where it has no room.
+        """
+        assert _is_key(key), f"{key!r} cannot name a block"
+        # Asking Arrow for the size costs as much as the rest; few values are a small table.
+        few = table.num_rows * table.num_columns <= _FEW_VALUES
+        size_bytes = 0 if few else table.nbytes
+        if size_bytes <= _COMBINE_BYTES_MAX:
+            table = table.combine_chunks()
+        self._writes += 1
+        temporary = f".{os.getpid()}.{self._writes}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            file_fd = os.open(temporary, flags, 0o600, dir_fd=self._folder_fd)
+            try:
+                if size_bytes <= _BUFFERED_BYTES_MAX:
+                    stream = _serialize(table)
+                    digest, size_bytes = hashlib.sha256(stream).digest(), stream.size
+                    _write_all(file_fd, memoryview(stream))
+                else:
+                    digest, size_bytes = _stream_into(file_fd, table)
+            except BaseException:
+                os.unlink(temporary, dir_fd=self._folder_fd)
+                raise
+            finally:
+                os.close(file_fd)
+            os.rename(temporary, key, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
+        except OSError as error:
+            self._refuse_write(key, error)
+        return TableRef(key, digest, size_bytes, table.num_rows, tuple(table.column_names))
+
+    def read(self, ref: TableRef) -> pa.Table:
+        """Map the block and return its table without copying; its buffers lie inside the map.
+
+        Raises CacheMiss where the block is absent or is not the one `ref` names (size, digest), and
+        PayloadInvalid where a block from outside is not a sound Arrow stream.
+        """
+        block = self._map(ref)
+        if ref.outside:
+            return _read_validated(block)
+        # The digest says that these are the bytes our own `write` made: no second validation.
+        return pa.ipc.open_stream(block).read_all()
+
+    def adopt(self, ref: TableRef) -> TableRef:
+        """The same reference with rows and columns filled in, after the block was validated in full."""
+        table = _read_validated(self._map(ref))
+        return replace(ref, rows=table.num_rows, columns=tuple(table.column_names))
+
+    def _map(self, ref: TableRef) -> pa.Buffer:
+        if not _is_key(ref.key):
+            raise CacheMiss(f"{ref.key!r} cannot name a block of the cache.")
+        # Not blocking and not following: author code may have planted a pipe or a link in its folder.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            file_fd = os.open(ref.key, flags, dir_fd=self._folder_fd)
+        except OSError as error:
+            raise CacheMiss(f"Block {ref.key} is not in the cache ({error.strerror}).") from error
+        try:
+            size_bytes = os.fstat(file_fd).st_size
+            if size_bytes != ref.size_bytes or size_bytes == 0:
+                raise CacheMiss(f"Block {ref.key} has {size_bytes} bytes; {ref.size_bytes} were written.")
+            mapped = _Map(file_fd, size_bytes)
+        except OSError as error:
+            raise CacheMiss(f"Block {ref.key} cannot be mapped ({error.strerror}).") from error
+        finally:
+            os.close(file_fd)
+        block = pa.foreign_buffer(mapped.address, size_bytes, mapped)
+        if hashlib.sha256(block).digest() != ref.digest:
+            raise CacheMiss(f"Block {ref.key} is not the block that was written: its digest differs.")
+        return block
+
+    def _refuse_write(self, key: str, error: OSError) -> NoReturn:
+        if error.errno == errno.ENOENT:
+            gone = os.fstat(self._folder_fd).st_nlink == 0
+            raise CacheMiss(
+                f"Block {key} was not written: the cache folder was deleted.",
+                code="cache_folder_gone" if gone else "",
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise Unavailable(
+                f"Block {key} was not written: {error.strerror}.",
+                code="cache_full",
+                mend="Give the cache more room, or let the step return fewer rows.",
+            ) from error
+        raise error
+
+
+def stream_from_table(table: pa.Table) -> bytes:
+    """The table as one Arrow IPC stream, uncompressed."""
+    return bytes(_serialize(table).to_pybytes())
+
+
+def table_from_stream(data: bytes) -> pa.Table:
+    """The table of an Arrow IPC stream from outside, validated in full. Raises PayloadInvalid.
+
+    The table refers to `data`; nothing is copied. A damaged stream may end the process inside Arrow in
+    spite of all checks: call this where that is cheap.
+    """
+    return _read_validated(pa.py_buffer(data))
+
+
+def _is_key(key: str) -> bool:
+    return bool(key) and not key.startswith(".") and "/" not in key and "\0" not in key and len(key) <= 255
+
+
+def _serialize(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _stream_into(file_fd: int, table: pa.Table) -> tuple[bytes, int]:
+    sink = _FileSink(file_fd)
+    with pa.PythonFile(sink, mode="w") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    return sink.hash.digest(), sink.size_bytes
+
+
+def _write_all(file_fd: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(file_fd, view) :]
+
+
+def _read_validated(block: pa.Buffer) -> pa.Table:
+    """The table of a stream nobody vouches for: framing, schema, then every batch in full, then use."""
+    try:
+        _refuse_compressed(block)
+        reader = pa.ipc.open_stream(block)
+        _check_schema(reader.schema)
+        batches = []
+        rows = 0
+        for batch in reader:
+            batch.validate(full=True)
+            rows += batch.num_rows
+            # Columns without buffers may claim any number of rows; a real one needs at least a bit for each.
+            if rows > 8 * block.size:
+                raise PayloadInvalid(
+                    f"The Arrow stream claims {rows} rows in {block.size} bytes.", mend=_MEND_STREAM
+                )
+            batches.append(batch)
+        table = pa.Table.from_batches(batches, reader.schema)
+        table.validate(full=True)
+    except PayloadInvalid:
+        raise
+    except (pa.ArrowException, OSError, MemoryError, ValueError, struct.error, OverflowError) as error:
+        raise PayloadInvalid(f"The Arrow stream is damaged: {error}.", mend=_MEND_STREAM) from error
+    return table
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    names = schema.names  # Raises UnicodeDecodeError (a ValueError) where a name is not UTF-8.
+    if len(names) > _COLUMNS_MAX:
+        raise PayloadInvalid(f"The table has {len(names)} columns; {_COLUMNS_MAX} is the most.")
+    if len(set(names)) != len(names) or "" in names:
+        raise PayloadInvalid(
+            "Two columns of the table share a name, or one has none.", mend="Name every column differently."
+        )
+
+
+def _refuse_compressed(block: pa.Buffer) -> None:
+    """Refuse compressed buffers: a few bytes may claim gigabytes, which Arrow allocates before it looks."""
+    reader = pa.ipc.MessageReader.open_stream(block)
+    while True:
+        try:
+            message = reader.read_next_message()
+        except StopIteration:
+            return
+        if message.type != "schema" and _is_compressed(bytes(message.metadata)):
+            raise PayloadInvalid("The Arrow stream is compressed.", mend=_MEND_STREAM)
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a batch's flatbuffer sets `RecordBatch.compression` (format/Message.fbs, Schema.fbs)."""
+    header = _table_field(metadata, _offset(metadata, 0), 2)
+    if header is None:
+        return False
+    batch = _offset(metadata, header)
+    # A dictionary batch (id, data, isDelta) holds its record batch in its second field.
+    kind = _table_field(metadata, _offset(metadata, 0), 1)
+    if kind is not None and metadata[kind] == 2:
+        data = _table_field(metadata, batch, 1)
+        if data is None:
+            return False
+        batch = _offset(metadata, data)
+    return _table_field(metadata, batch, 3) is not None
+
+
+def _offset(data: bytes, at: int) -> int:
+    (relative,) = struct.unpack_from("<I", data, at)
+    return int(at + relative)
+
+
+def _table_field(data: bytes, table: int, index: int) -> int | None:
+    """Where field `index` of the flatbuffer table at `table` stands, or None where it is not set."""
+    (to_vtable,) = struct.unpack_from("<i", data, table)
+    vtable = table - to_vtable
+    if vtable < 0:
+        raise ValueError("a table's layout lies outside the message")
+    (vtable_bytes,) = struct.unpack_from("<H", data, vtable)
+    slot = 4 + 2 * index
+    if slot + 2 > vtable_bytes:
+        return None
+    (relative,) = struct.unpack_from("<H", data, vtable + slot)
+    return int(table + relative) if relative else None
