@@ -42,7 +42,7 @@ class Message:
     """One message from the broker.
 
     `qos` is 0 or 1; `retain` is the flag as received (true only for a message the broker had kept);
-    `ack_token` is what `acknowledge` needs and means nothing else; `duplicate` says the broker sent it before.
+    `ack_token` is what `acknowledge` needs and means nothing else; `duplicate`: the broker sent it before.
     """
 
     topic: str

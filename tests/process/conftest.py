@@ -1,0 +1,54 @@
+"""Fixtures for tests that start real processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def _load_mosquitto() -> ModuleType:
+    # tests/ is no package (importmode importlib), so the neighbour is loaded by its path.
+    name = "tests_process_mosquitto"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("mosquitto.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+broker = _load_mosquitto()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("mosquitto") is not None:
+        require_mosquitto()
+
+
+def require_mosquitto() -> None:
+    """Skip by name where Debian's mosquitto is missing; under CI=true that is a failure."""
+    if broker.MISSING:
+        message = f"not installed: {broker.MISSING} (apt install mosquitto mosquitto-clients)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[broker.Mosquitto]:  # type: ignore[name-defined]
+    """A private mosquitto, running."""
+    require_mosquitto()
+    process = broker.Mosquitto(tmp_path)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
