@@ -1,0 +1,67 @@
+"""What a tool kind is: one `run`, given its compiled config, its inputs and a narrow context.
+
+Owned by the tools; workers implement `ToolContext` and call `Tool.run`; third parties write a `Tool`. A tool
+must never keep anything between two runs, start a step, open the log or wait for minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edge.core.values import TableRef
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class ToolContext(Protocol):
+    """What a worker lends a tool for one run; nothing else of the worker may be touched."""
+
+    @property
+    def execution_id(self) -> str:
+        """The execution this run belongs to."""
+        ...
+
+    @property
+    def step(self) -> str:
+        """The step's name, for messages."""
+        ...
+
+    @property
+    def idempotency_key(self) -> str:
+        """The invocation's identity, the same for every attempt: hand it to the world outside."""
+        ...
+
+    def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
+        """Evaluate a template tree of the tool's config in the step's scope, with `extra` names on top.
+
+        Raises EvaluationFailed.
+        """
+        ...
+
+    def table(self, ref: TableRef) -> pa.Table:
+        """The table `ref` stands for, mapped from the cache. Raises CacheMiss, PayloadInvalid."""
+        ...
+
+
+class Tool(Protocol):
+    """One kind of tool."""
+
+    @property
+    def kind(self) -> str:
+        """The name playbooks use."""
+        ...
+
+    @property
+    def author_code(self) -> bool:
+        """True where `run` executes code a playbook's author wrote: such a process serves one playbook."""
+        ...
+
+    def run(self, config: Mapping[str, Any], inputs: Mapping[str, Any], context: ToolContext) -> Any:
+        """Run once and return a plain value (see edge.core.codec.Value) or a `pyarrow.Table`.
+
+        Raises ToolFailed or EvaluationFailed where the step is to fail, CacheMiss where an input's block
+        has to be made again first.
+        """
+        ...
