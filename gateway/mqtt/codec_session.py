@@ -117,6 +117,10 @@ class CodecSession(BaseSession):
             self._write(_PING)
         self._heard = self._sent = False
 
+    def _deaf_tick(self) -> None:
+        self._heard, self._pinged = True, False
+        self._write(_PING)
+
     def _forget(self) -> None:
         self._framer = Framer(self.settings.packet_bytes_max)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -107,6 +108,12 @@ class _Client(paho.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def ping(self) -> None:
+        """Send PINGREQ without expecting the answer in time."""
+        self._send_pingreq()
+        self._ping_t = 0.0
+        self._last_bytes_received = self._last_msg_out = time.monotonic()
+
     @property
     def partial_bytes(self) -> int:
         """The size that the packet now being received has announced."""
@@ -196,6 +203,9 @@ class PahoSession(BaseSession):
     def _tick(self) -> None:
         self._require().loop_misc()
         self._check_open("the broker did not answer a ping")
+
+    def _deaf_tick(self) -> None:
+        self._require().ping()
 
     def _forget(self) -> None:
         client, self._client, self._pipe = self._client, None, None

@@ -168,7 +168,8 @@ class Settings:
 
 
 #: Called on the event loop for every message, in order of arrival. It may run before `connect` has returned
-#: (a kept session delivers at once). It must not raise: an exception ends the connection.
+#: (a kept session delivers at once). Never more than `receive_maximum` messages are handed over and not
+#: acknowledged, whatever the broker does. It must not raise: an exception ends the connection.
 OnMessage = Callable[[Message], None]
 #: Called once when an established connection is lost without `close`; `connect` may then be called again.
 OnLost = Callable[[str], None]

@@ -36,6 +36,7 @@ class Wire(asyncio.Protocol):
         self._ended = False
         self.ended = self._loop.create_future()
         self.paused = False
+        self.reading_paused = False
 
     # ---- For the session ----
 
@@ -54,6 +55,18 @@ class Wire(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._gathered.append(data)
         self._gathered_bytes += len(data)
+
+    def pause_reading(self) -> None:
+        """Let what arrives wait in the kernel, and so hold the broker back."""
+        if not self.reading_paused and self._transport is not None and not self._ended:
+            self.reading_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self.reading_paused and self._transport is not None and not self._ended:
+            self.reading_paused = False
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """Send what was written, then close; `on_end` is not called any more."""
