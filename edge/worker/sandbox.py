@@ -1,0 +1,167 @@
+"""A worker locks itself in: files by landlock, system calls by seccomp, memory by limits, and no way back.
+
+Owns the order in which the doors shut. Called once by a freshly forked worker, before its first claim; after
+`lock_in` the process reads its libraries and one cache folder, talks over what it had open, and nothing else.
+Must never run author code first, and must run while the process has a single thread.
+
+Needs no privilege and keeps the user it runs as, root included (running the box as its own user is the
+service unit's part); capabilities are dropped. It leaves the process dumpable, so that the runtime can read its
+memory use; core files are off. Not held: processor time (the runtime's timeout kills), reading files'
+metadata by path, and what the worker may say over its own socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import struct
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import edge
+from edge.core.errors import Misconfigured
+from edge.core.limits import KIB, MIB, WORKER_FILE_BYTES_MAX, WORKER_OPEN_FILES_MAX, WORKER_STACK_BYTES
+from edge.worker import landlock, seccomp
+
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_CAPABILITY_VERSION_3: Final = 0x2008_0522
+#: Address space beyond the memory limit: mapped blocks, thread stacks and malloc's arenas reserve, not use.
+_ADDRESS_SPARE_BYTES: Final = 4 * 1024 * MIB
+#: A thread's stack counts as its memory in full; Python's own default of 8 MiB would be a block's whole limit.
+_THREAD_STACK_BYTES: Final = 1 * MIB
+
+#: Shared objects and time zones, wherever the distribution keeps them.
+_SYSTEM_READ: Final = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
+    "/dev/urandom",
+)
+_DEVICES: Final = ("/dev/null",)
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a worker keeps.
+
+    `cache_folder` is read and written, `memory_mb` is private memory on top of what the process has now,
+    `read_paths` are further files or folders to read. `keep_fds`, where given, are the only handles kept.
+    """
+
+    cache_folder: Path
+    memory_mb: int
+    read_paths: tuple[Path, ...] = ()
+    keep_fds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What now holds. `landlock_abi` is 0 and `seccomp` False where the kernel has none."""
+
+    landlock_abi: int
+    seccomp: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether author code may run here: both files and system calls are held."""
+        return self.landlock_abi > 0 and self.seccomp
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the kernel does not have, by name."""
+        held = {"landlock": self.landlock_abi > 0, "seccomp": self.seccomp}
+        return tuple(name for name, there in held.items() if not there)
+
+
+def lock_in(policy: Policy) -> Report:
+    """Shut every door that `policy` does not name; irrevocable. The caller judges the report.
+
+    Raises Misconfigured where the cache folder is not there, the process has threads, or the kernel refuses
+    what it says it has. Whatever was raised, the process must end: it may be half shut.
+    """
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise Misconfigured("A worker must lock itself in before it starts threads.", code="sandbox_failed")
+    if policy.keep_fds is not None:
+        _close_others(policy.keep_fds)
+    _set_limits(policy.memory_mb)
+    if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise Misconfigured("The kernel refused no_new_privs.", code="sandbox_failed")
+    abi = landlock.abi()
+    if abi:
+        landlock.restrict(
+            abi,
+            read=[*readable_paths(), *policy.read_paths],
+            write=[policy.cache_folder],
+            devices=[Path(path) for path in _DEVICES],
+        )
+    _drop_capabilities()
+    # Last: the filter refuses what the lines above did.
+    target = seccomp.machine()
+    filtered = target is not None and seccomp.install(target, os.getpid())
+    return Report(abi, filtered)
+
+
+def readable_paths() -> list[Path]:
+    """The interpreter's libraries, our own packages and the system's shared objects; existing ones only.
+
+    Of `sys.path` only what lies in the interpreter's own trees: an entry may be a checkout, a home folder
+    or wherever somebody started us.
+    """
+    trees = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, "/usr"}
+    entries = [entry for entry in sys.path if any(entry.startswith(f"{tree}/") for tree in trees)]
+    assert edge.__file__ is not None
+    own = Path(edge.__file__).parent
+    named = [*entries, str(own), str(own.parent / "playbooks"), *_SYSTEM_READ]
+    return [Path(path) for path in dict.fromkeys(named) if os.path.exists(path)]
+
+
+def _set_limits(memory_mb: int) -> None:
+    """Hard limits of this process; the filter then refuses to change them."""
+    sizes = _memory_kib()
+    data_bytes = sizes["VmData"] * KIB + memory_mb * MIB
+    limits = (
+        (resource.RLIMIT_DATA, data_bytes),
+        (resource.RLIMIT_AS, sizes["VmSize"] * KIB + memory_mb * MIB + _ADDRESS_SPARE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, WORKER_OPEN_FILES_MAX),
+        (resource.RLIMIT_FSIZE, WORKER_FILE_BYTES_MAX),
+        (resource.RLIMIT_STACK, WORKER_STACK_BYTES),
+    )
+    for limit, wanted in limits:
+        _, hard = resource.getrlimit(limit)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(limit, (most, most))
+    threading.stack_size(_THREAD_STACK_BYTES)
+
+
+def _memory_kib() -> dict[str, int]:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        pairs = (line.split(":", 1) for line in status if line.startswith("Vm"))
+        return {name: int(value.split()[0]) for name, value in pairs}
+
+
+def _close_others(keep_fds: tuple[int, ...]) -> None:
+    """Close every handle but these and the three standard ones: nothing inherited by accident stays."""
+    lowest = 3
+    for kept in sorted(fd for fd in set(keep_fds) if fd >= lowest):
+        os.closerange(lowest, kept)
+        lowest = kept + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
+
+
+def _drop_capabilities() -> None:
+    """Root without capabilities is an ordinary user that owns root's files."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    if _libc.capset(header, bytes(24)) != 0:
+        raise Misconfigured("The kernel refused to drop capabilities.", code="sandbox_failed")
