@@ -146,9 +146,9 @@ def _set_limits(memory_mb: int) -> None:
 
 
 def _memory_kib() -> dict[str, int]:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        pairs = (line.split(":", 1) for line in status if line.startswith("Vm"))
-        return {name: int(value.split()[0]) for name, value in pairs}
+    with open("/proc/self/status", "rb") as status:
+        pairs = (line.split(b":", 1) for line in status if line.startswith(b"Vm"))
+        return {name.decode(): int(value.split()[0]) for name, value in pairs}
 
 
 def _close_others(keep_fds: tuple[int, ...]) -> None:
