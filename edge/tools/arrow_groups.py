@@ -1,0 +1,203 @@
+"""Groups of rows and what is made of each: counts, sums, means, medians.
+
+Used by the `arrow` kind. Groups come out in the order in which their first rows stand, always; nulls of a key
+are one group; every aggregate leaves nulls out and is null where nothing is left (`count` is 0). Standard
+deviation and variance are those of a sample (n - 1), as in PostgreSQL and DuckDB: null for a single value.
+Must never start a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from edge.core.errors import ToolFailed
+from edge.tools.arrow_columns import Columns, describe
+from edge.tools.arrow_kernels import as_float
+
+#: What playbooks call an aggregate, and what Arrow does; `median` is ours, Arrow's is an approximation.
+FUNCTIONS: Final = {
+    "count": "count",
+    "sum": "sum",
+    "mean": "mean",
+    "avg": "mean",
+    "min": "min",
+    "max": "max",
+    "first": "first",
+    "last": "last",
+    "stddev": "stddev",
+    "variance": "variance",
+    "median": "median",
+}
+_SAMPLE: Final = pc.VarianceOptions(ddof=1)
+
+
+def aggregate(columns: Columns, by: Sequence[str], wanted: Sequence[Sequence[Any]]) -> pa.Table:
+    """One row per group: the keys, then each `[name, function, node]` (node None: count rows)."""
+    table = columns.table
+    ids, first_rows = group_rows(table, by)
+    values: dict[str, Any] = {"g": ids}
+    calls: list[tuple[Any, str, Any]] = []
+    medians: dict[int, pa.ChunkedArray] = {}
+    for at, (name, function, node) in enumerate(wanted):
+        checked_function(function)
+        if node is None:
+            calls.append(([], "count_all", None))
+            continue
+        value = numbers_for(function, columns.full(node, f"{function} of {name}"), name)
+        if function == "median":
+            medians[at] = value
+        values[f"v{at}"] = value
+        calls.append((f"v{at}", "count" if function == "median" else FUNCTIONS[function], _options(function)))
+    made = _grouped(pa.table(values), calls, grouped=bool(by))
+    results = [made.column(at + (1 if by else 0)) for at in range(len(wanted))]
+    for at, value in medians.items():
+        results[at] = medians_of(ids, value, made.num_rows)
+    keys = [table.column(name).take(first_rows) for name in by]
+    return pa.table([*keys, *results], names=[*by, *(name for name, _, _ in wanted)])
+
+
+def group_rows(table: pa.Table, by: Sequence[str]) -> tuple[pa.Array, pa.Array]:
+    """`(the group of every row, the first row of every group)`, groups numbered as they first appear."""
+    count = table.num_rows
+    if not by:
+        return pa.repeat(pa.scalar(0, pa.int64()), count), pa.arange(0, min(count, 1))
+    check_names(table, by)
+    keys = pa.table(
+        [sortable(table.column(name)) for name in by] + [pa.arange(0, count)],
+        names=[*(f"k{at}" for at in range(len(by))), "row"],
+    )
+    order = sorted_rows(keys, [(name, "ascending") for name in keys.column_names])
+    starts = run_starts([joined(keys.column(at).take(order)) for at in range(len(by))], count)
+    # Rows of a group stand in their own order, so the first of a run is the group's first row.
+    firsts = order.filter(starts)
+    runs = pc.subtract(pc.cumulative_sum(pc.cast(starts, pa.int64())), 1)
+    by_appearance = pc.cast(pc.sort_indices(firsts), pa.int64())
+    ids = pc.inverse_permutation(by_appearance).take(runs).take(pc.inverse_permutation(order))
+    return ids, firsts.take(by_appearance)
+
+
+def sorted_rows(keys: pa.Table, sort_keys: list[tuple[str, str]]) -> pa.Array:
+    """Row numbers in sorted order, nulls last; signed, as Arrow's other kernels want them."""
+    return pc.cast(pc.sort_indices(keys, sort_keys=sort_keys), pa.int64())
+
+
+def run_starts(sorted_keys: Sequence[pa.Array], count: int) -> pa.Array:
+    """True where a row differs from the one before it in some key; nulls equal nulls, NaN equals NaN."""
+    if count == 0:
+        return pa.array([], pa.bool_())
+    starts = pa.repeat(pa.scalar(False), count - 1)
+    for key in sorted_keys:
+        here, before = key.slice(1), key.slice(0, count - 1)
+        same = pc.coalesce(pc.equal(here, before), pc.and_(pc.is_null(here), pc.is_null(before)))
+        if pa.types.is_floating(key.type):
+            nans = pc.coalesce(pc.and_(pc.is_nan(here), pc.is_nan(before)), False)
+            same = pc.or_(same, nans)
+        starts = pc.or_(starts, pc.invert(same))
+    return pa.concat_arrays([pa.array([True]), starts])
+
+
+def medians_of(ids: pa.Array, values: pa.ChunkedArray, groups: int) -> pa.Array:
+    """The exact median of every group's values: the middle one, or the mean of the middle two."""
+    pairs = pa.table({"g": ids, "v": as_float(values)})
+    pairs = pairs.filter(pc.is_valid(pairs.column("v")))
+    count = pairs.num_rows
+    pairs = pairs.take(sorted_rows(pairs, [("g", "ascending"), ("v", "ascending")]))
+    in_order, sorted_values = joined(pairs.column("g")), joined(pairs.column("v"))
+    starts = pc.cast(pc.indices_nonzero(run_starts([in_order], count)), pa.int64())
+    ends = pa.concat_arrays([starts.slice(1), pa.array([count], pa.int64())]) if len(starts) else starts
+    sizes = pc.subtract(ends, starts)
+    lower = pc.add(starts, pc.divide(pc.subtract(sizes, 1), 2))
+    upper = pc.add(starts, pc.divide(sizes, 2))
+    middles = pc.divide(pc.add(sorted_values.take(lower), sorted_values.take(upper)), 2.0)
+    places = pc.index_in(pa.arange(0, groups), value_set=in_order.take(starts))
+    return middles.take(places)
+
+
+def checked_function(name: Any) -> str:
+    """The aggregate's name, if there is one of that name. Raises ToolFailed."""
+    if name not in FUNCTIONS:
+        raise ToolFailed(
+            f"There is no aggregate {name!r}.",
+            code="aggregate_unknown",
+            mend=f"There are {', '.join(FUNCTIONS)}.",
+        )
+    return str(name)
+
+
+def numbers_for(function: str, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """The column in the type its aggregate is exact in. Raises ToolFailed where it makes no sense."""
+    kind = column.type
+    if pa.types.is_null(kind):
+        return column.cast(pa.float64())
+    if function in ("count", "min", "max", "first", "last"):
+        return column
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise ToolFailed(
+            f"`{name}` asks for the {function} of a column of type {kind}.",
+            code="column_type",
+            mend="Convert it with `| float`, or count it.",
+        )
+    if function != "sum":
+        # Arrow adds whole numbers up in 64 bits before it divides, and wraps without a word.
+        return as_float(column)
+    if not pa.types.is_floating(kind):
+        column = pc.cast(column, pa.int64())
+        _check_sum(column, name)
+    return column
+
+
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """The column in one piece: how it was cut must never show in a result."""
+    array = column.combine_chunks()
+    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
+
+
+def _check_sum(column: pa.ChunkedArray, name: str) -> None:
+    limits = pc.min_max(column).as_py()
+    largest = max(abs(limits["min"] or 0), abs(limits["max"] or 0))
+    if largest * len(column) >= 2**63:
+        raise ToolFailed(
+            f"The sum `{name}` may not fit in 64 bits.", code="overflow", mend="Sum it as `… | float`."
+        )
+
+
+def _options(function: str) -> Any:
+    return _SAMPLE if function in ("stddev", "variance") else None
+
+
+def _grouped(values: pa.Table, calls: list[tuple[Any, str, Any]], *, grouped: bool) -> pa.Table:
+    # In one piece, on this thread: additions happen in one order on every machine.
+    values = values.combine_chunks()
+    made = values.group_by(["g"] if grouped else [], use_threads=False).aggregate(calls)
+    return made.sort_by("g") if grouped else made
+
+
+def check_names(table: pa.Table, names: Sequence[str]) -> None:
+    """Raise ToolFailed where the table lacks one of the columns."""
+    for name in names:
+        if name not in table.column_names:
+            raise ToolFailed(
+                f"The table has no column {name!r} to group or order by.",
+                code="column_unknown",
+                mend=f"It has {describe(table)}.",
+            )
+
+
+def sortable(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in a type Arrow can sort. Raises ToolFailed for lists and structs."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return column.cast(kind.value_type)
+    if pa.types.is_null(kind):
+        return column.cast(pa.int8())
+    if pa.types.is_nested(kind):
+        raise ToolFailed(
+            f"Rows cannot be grouped or ordered by a column of type {kind}.",
+            code="column_type",
+            mend="Project a plain column out of it first.",
+        )
+    return column
