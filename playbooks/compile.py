@@ -1,0 +1,142 @@
+"""A playbook's source to its blueprint: `compile_playbook` and `check_playbook`.
+
+Called by the CLI (register, check) and by tests; never by a daemon. The same bytes give the same blueprint.
+All problems are found in one run.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from edge.core.limits import (
+    BLUEPRINT_BYTES_MAX,
+    PLAYBOOK_BYTES_MAX,
+    PLAYBOOK_PATH_BYTES_MAX,
+    PLAYBOOK_STEPS_MAX,
+)
+from playbooks.blueprint import Blueprint, encode_blueprint
+from playbooks.fields import choice, entries, fields, items, plain, text
+from playbooks.loader import Mapping_, Marked, load
+from playbooks.names import Known
+from playbooks.problems import PlaybookRefused, Problem, Source
+from playbooks.run import longest_runs
+from playbooks.steps import Outline, Spec, outline, read_spec, read_step
+
+ROOT_KEYS: Final = ("apiVersion", "kind", "metadata", "spec", "workload", "workflow")
+_ROOT_LATER: Final = {
+    "executor": "it is not supported yet; the first step of the list starts.",
+    "keychain": "credentials are not supported yet.",
+    "workbook": "reusable tasks are not supported yet.",
+    "vars": "it was withdrawn from NoETL; use `workload` and `set`.",
+}
+_PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_NAME_LENGTH_MAX: Final = 200
+
+
+def compile_playbook(source: bytes, file_name: str) -> Blueprint:
+    """The blueprint of a playbook's source. Raises PlaybookRefused (a PlaybookInvalid) with all problems."""
+    blueprint, problems = _compile(source, file_name)
+    if blueprint is None:
+        raise PlaybookRefused(problems)
+    return blueprint
+
+
+def check_playbook(source: bytes, file_name: str) -> list[Problem]:
+    """What is wrong with a playbook's source, in order of position; empty where it compiles."""
+    return _compile(source, file_name)[1]
+
+
+def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Problem]]:
+    if len(data) > PLAYBOOK_BYTES_MAX:
+        message = f"A playbook has at most {PLAYBOOK_BYTES_MAX} bytes; this has {len(data)}."
+        return None, [Problem(file_name, 1, 1, message, "Split it.")]
+    try:
+        text_of_file = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        return None, [Problem(file_name, line, column, "The file is not UTF-8 here.", "Save it as UTF-8.")]
+    source = Source(text_of_file.replace("\r\n", "\n").replace("\r", "\n"), file_name)
+    root = load(source)
+    body = None if root is None else _root(source, root)
+    if body is None or source.problems:
+        return None, source.problems
+    encoded = encode_blueprint(body)
+    if len(encoded) > BLUEPRINT_BYTES_MAX:
+        message = (
+            f"The compiled playbook has {len(encoded)} bytes; at most {BLUEPRINT_BYTES_MAX} are allowed."
+        )
+        return None, [Problem(file_name, 1, 1, message, "Split it.")]
+    return Blueprint.decode(encoded), []
+
+
+def _root(source: Source, root: Marked) -> dict[str, Any] | None:
+    found = fields(source, root, "A playbook", ROOT_KEYS, _ROOT_LATER)
+    if not isinstance(root, Mapping_):
+        return None
+    for key in ("apiVersion", "kind", "metadata", "workflow"):
+        if root.get(key) is None:
+            source.refuse(root.start, f"The playbook has no `{key}`.", f"Add `{key}:`.")
+    choice(source, found.get("apiVersion"), "`apiVersion`", ("noetl.io/v2",))
+    choice(source, found.get("kind"), "`kind`", ("Playbook",))
+    name, path = _metadata(source, found.get("metadata"))
+    workload = {
+        key.value: plain(source, value) for key, value in entries(source, found.get("workload"), "`workload`")
+    }
+    defaults = read_spec(source, found.get("spec"), "The playbook's `spec`")
+    steps = _steps(source, found.get("workflow"), workload, defaults)
+    return {"name": name, "path": path, "workload": workload, "steps": steps}
+
+
+def _metadata(source: Source, node: Marked | None) -> tuple[str, str]:
+    found = fields(source, node, "`metadata`", ("name", "path", "labels", "description", "version"), {})
+    if isinstance(node, Mapping_):
+        for key in ("name", "path"):
+            if key not in found:
+                source.refuse(node.start, f"`metadata` has no `{key}`.", f"Add `{key}:`.")
+    for _, value in entries(source, found.get("labels"), "`labels`"):
+        plain(source, value)
+    text(source, found.get("description"), "`description`")
+    name = text(source, found.get("name"), "`name`") or ""
+    path = text(source, found.get("path"), "`path`") or ""
+    if len(name) > _NAME_LENGTH_MAX:
+        source.refuse(found["name"].start, f"`name` has at most {_NAME_LENGTH_MAX} characters.")
+    if path and (len(path) > PLAYBOOK_PATH_BYTES_MAX or not _PATH.fullmatch(path)):
+        mend = f"Write up to {PLAYBOOK_PATH_BYTES_MAX} letters, digits, _ . -, in levels parted by single /."
+        source.refuse(found["path"].start, f"{path!r:.80} cannot be a path.", mend)
+    return name, path
+
+
+def _steps(
+    source: Source, node: Marked | None, workload: dict[str, Any], defaults: Spec
+) -> list[dict[str, Any]]:
+    listed = items(source, node, "`workflow`")
+    if node is not None and not listed:
+        source.refuse(node.start, "The workflow has no steps.", "Begin one with `- step: name`.")
+    if len(listed) > PLAYBOOK_STEPS_MAX:
+        mend = "Split the playbook."
+        source.refuse(
+            listed[PLAYBOOK_STEPS_MAX].start, f"A playbook has at most {PLAYBOOK_STEPS_MAX} steps.", mend
+        )
+        return []
+    outlines: dict[str, Outline] = {}
+    for position, item in enumerate(listed, 1):
+        made = outline(source, item, position)
+        if made is None:
+            continue
+        if made.name in outlines:
+            source.refuse(item.start, f"There are two steps named {made.name!r}.", "Rename one of them.")
+            continue
+        outlines[made.name] = made
+    ctx = {name for made in outlines.values() for name, _ in made.ctx}
+    known = Known(tuple(outlines), ctx, frozenset(workload))
+    steps = [read_step(source, made, known, defaults) for made in outlines.values()]
+    if source.problems:
+        return steps
+    index = {step["name"]: position for position, step in enumerate(steps)}
+    for step in steps:
+        step["arcs"] = [[index[target], when] for target, when in step["arcs"]]
+    for step, further in zip(steps, longest_runs(steps), strict=True):
+        step["run"] = further
+    return steps

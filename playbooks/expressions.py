@@ -1,0 +1,354 @@
+"""`{{ … }}` to a node: Jinja2's lexer and parser, then our own whitelist.
+
+The only door to Jinja2. Its parser recurses and its nodes know only lines, so the text is lexed first,
+counted and measured, and handed to the parser as tokens whose line number is the token's *offset*: every
+node and every complaint then knows its exact place. Called by `playbooks.templates` and `playbooks.columns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from jinja2 import Environment, TemplateSyntaxError
+from jinja2 import nodes as jinja
+from jinja2.lexer import TokenStream
+from jinja2.parser import Parser
+
+from edge.core.limits import EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_TOKENS_MAX
+from playbooks.filters import FILTERS
+from playbooks.methods import METHODS
+from playbooks.predicates import TESTS
+from playbooks.problems import allowed, suggest
+
+_ENVIRONMENT: Final = Environment(autoescape=False)  # noqa: S701 (nothing is rendered with it)
+_OPEN: Final = "{{"
+#: Levels of lists in one tree of nodes. A blueprint adds nine levels; the codec reads 64.
+NODE_DEPTH_MAX: Final = 48
+
+NodeList = list[Any]
+#: Given a bare name and its offset: the node it means. May raise Refused.
+Resolve = Callable[[str, int], NodeList]
+
+
+class Refused(Exception):
+    """The expression is refused: at which offset, why, and how to mend it."""
+
+    def __init__(self, offset: int, message: str, mend: str = "") -> None:
+        super().__init__(message)
+        self.offset, self.message, self.mend = offset, message, mend
+
+
+def compile_expression(inner: str, resolve: Resolve, depth: int = 0) -> NodeList:
+    """The node of the text between `{{` and `}}`. Raises Refused with an offset into that text.
+
+    `depth` is how deep the node will stand in its tree.
+    """
+    tree = _parse(inner)
+    try:
+        return _Converter(resolve).convert(tree, depth)
+    except RecursionError as error:
+        raise Refused(0, "The expression is nested too deeply.", "Split it over steps.") from error
+
+
+def _parse(inner: str) -> jinja.Node:
+    if len(inner.encode()) > EXPRESSION_BYTES_MAX:
+        raise Refused(0, f"An expression has at most {EXPRESSION_BYTES_MAX} bytes.", "Split it over steps.")
+    if "\r" in inner:
+        raise Refused(inner.index("\r"), "A carriage return stands in an expression.", "Take it out.")
+    tokens = list(_tokens(inner))
+    try:
+        parser = Parser(_ENVIRONMENT, "")
+        parser.stream = TokenStream(_ENVIRONMENT.lexer.wrap(iter(tokens), None, None), None, None)
+        parser.stream.expect("variable_begin")
+        if parser.stream.current.test("variable_end"):
+            raise Refused(0, "The expression is empty.", "Write a value between {{ and }}.")
+        tree = parser.parse_tuple(with_condexpr=True)
+        if not parser.stream.current.test("variable_end"):
+            at = parser.stream.current.lineno
+            raise Refused(at, "The expression should end here.", "Look for a missing operator or comma.")
+    except TemplateSyntaxError as error:
+        raise Refused(max(error.lineno, 0), f"This is no expression: {_sentence(error)}.") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise Refused(0, f"This is no expression: {error}.") from error
+    return tree
+
+
+def _sentence(error: TemplateSyntaxError) -> str:
+    said = str(error.message or "unexpected text").rstrip(".")
+    return said.replace("end of print statement", "its end")
+
+
+def _tokens(inner: str) -> Iterator[tuple[int, str, str]]:
+    """Jinja2's tokens with offsets in place of lines; refuses too many, and brackets too deep."""
+    at, count, depth = -len(_OPEN), 0, 0
+    lexed = _ENVIRONMENT.lexer.tokeniter(f"{_OPEN}{inner}}}}}", None)
+    while True:
+        try:
+            token = next(lexed, None)
+        except TemplateSyntaxError as error:
+            said = _sentence(error).partition(" at ")[0]
+            raise Refused(max(at, 0), f"This is no expression: {said}.") from error
+        if token is None:
+            return
+        _, kind, value = token
+        if kind != "whitespace":
+            count += 1
+            if count > EXPRESSION_TOKENS_MAX:
+                mend = "Split it over steps."
+                raise Refused(max(at, 0), f"An expression has at most {EXPRESSION_TOKENS_MAX} tokens.", mend)
+        if kind == "operator" and value in "([{":
+            depth += 1
+            if depth > EXPRESSION_DEPTH_MAX:
+                raise Refused(max(at, 0), f"Brackets are nested deeper than {EXPRESSION_DEPTH_MAX}.")
+        elif kind == "operator" and value in ")]}":
+            depth -= 1
+        yield max(at, 0), kind, value
+        at += len(value)
+
+
+_BINARY: Final = {
+    jinja.Add: "+",
+    jinja.Sub: "-",
+    jinja.Mul: "*",
+    jinja.Div: "/",
+    jinja.FloorDiv: "//",
+    jinja.Mod: "%",
+    jinja.Pow: "**",
+}
+_COMPARE: Final = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "lteq": "<=",
+    "gt": ">",
+    "gteq": ">=",
+    "in": "in",
+    "notin": "not in",
+}
+_FUNCTIONS_ELSEWHERE: Final = {
+    "len": "Write `x | length`.",
+    "str": "Write `x | string`.",
+    "int": "Write `x | int`.",
+    "float": "Write `x | float`.",
+    "min": "Write `[a, b] | min`.",
+    "max": "Write `[a, b] | max`.",
+    "sum": "Write `x | sum`.",
+    "abs": "Write `x | abs`.",
+    "round": "Write `x | round(2)`.",
+    "dict": "Write `{'key': value}`.",
+    "now": "An expression cannot see the clock; take the time from a step's result.",
+}
+
+
+class _Converter:
+    """One walk over one parsed expression."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+
+    def convert(self, node: jinja.Node, depth: int) -> NodeList:
+        """Our node for Jinja2's. Raises Refused."""
+        if depth > NODE_DEPTH_MAX:
+            raise Refused(node.lineno, "This is nested too deeply.", "Split it over `set` or over steps.")
+        made = self._simple(node, depth)
+        if made is None:
+            made = self._complex(node, depth)
+        if made is None:
+            kind = type(node).__name__
+            raise Refused(node.lineno, f"Expressions cannot hold this ({kind}).", "See playbooks/DESIGN.md.")
+        return made
+
+    def _simple(self, node: jinja.Node, depth: int) -> NodeList | None:
+        below = depth + 1
+        if isinstance(node, jinja.Const):
+            return _const(node)
+        if isinstance(node, jinja.Name):
+            return self._resolve(node.name, node.lineno)
+        if isinstance(node, jinja.BinExpr) and type(node) in _BINARY:
+            parts = self.convert(node.left, below), self.convert(node.right, below)
+            return ["bin", _BINARY[type(node)], *parts]
+        if isinstance(node, (jinja.And, jinja.Or)):
+            op = "and" if isinstance(node, jinja.And) else "or"
+            return [op, self.convert(node.left, below), self.convert(node.right, below)]
+        if isinstance(node, jinja.Not):
+            return ["not", self.convert(node.node, below)]
+        if isinstance(node, jinja.Neg):
+            inner = self.convert(node.node, below)
+            if inner[0] == "const" and type(inner[1]) in (int, float):
+                return ["const", -inner[1]]
+            return ["neg", inner]
+        if isinstance(node, jinja.Pos):
+            return ["pos", self.convert(node.node, below)]
+        if isinstance(node, (jinja.List, jinja.Tuple)):
+            return ["list", *[self.convert(item, below) for item in node.items]]
+        if isinstance(node, jinja.Concat):
+            return ["text", *[self.convert(item, below) for item in node.nodes]]
+        return None
+
+    def _complex(self, node: jinja.Node, depth: int) -> NodeList | None:
+        below = depth + 1
+        if isinstance(node, jinja.Getattr):
+            return ["attr", self.convert(node.node, below), node.attr]
+        if isinstance(node, jinja.Getitem):
+            return self._item(node, below)
+        if isinstance(node, jinja.Compare):
+            chain = [[_COMPARE[part.op], self.convert(part.expr, depth + 3)] for part in node.ops]
+            return ["cmp", self.convert(node.expr, below), chain]
+        if isinstance(node, jinja.CondExpr):
+            if node.expr2 is None:
+                raise Refused(
+                    node.lineno, "A conditional expression needs `else`.", "Write `a if test else b`."
+                )
+            return ["if", *[self.convert(part, below) for part in (node.test, node.expr1, node.expr2)]]
+        if isinstance(node, jinja.Dict):
+            return self._dict(node, below)
+        if isinstance(node, jinja.Filter):
+            return self._filter(node, depth)
+        if isinstance(node, jinja.Test):
+            return self._test(node, depth)
+        if isinstance(node, jinja.Call):
+            return self._call(node, depth)
+        return None
+
+    def _item(self, node: jinja.Getitem, below: int) -> NodeList:
+        inner = self.convert(node.node, below)
+        if not isinstance(node.arg, jinja.Slice):
+            return ["item", inner, self.convert(node.arg, below)]
+        parts = (node.arg.start, node.arg.stop, node.arg.step)
+        return ["slice", inner, *[None if part is None else self.convert(part, below) for part in parts]]
+
+    def _dict(self, node: jinja.Dict, below: int) -> NodeList:
+        made: NodeList = ["dict"]
+        for pair in node.items:
+            if not isinstance(pair.key, jinja.Const) or not isinstance(pair.key.value, str):
+                raise Refused(pair.lineno, "A map's key must be a text in quotes.")
+            if pair.key.value in made[1::2]:
+                raise Refused(pair.lineno, f"The key {pair.key.value!r} stands twice.", "Keep one of them.")
+            made += [pair.key.value, self.convert(pair.value, below)]
+        return made
+
+    def _filter(self, node: jinja.Filter, depth: int) -> NodeList:
+        if node.node is None:
+            raise Refused(node.lineno, "A filter needs a value before it.", "Write `value | filter`.")
+        chosen = FILTERS.get(node.name)
+        if chosen is None:
+            did = suggest(node.name, FILTERS)
+            raise Refused(node.lineno, f"There is no filter {node.name!r}.{did}", allowed(sorted(FILTERS)))
+        _refuse_stars(node)
+        named = {str(part.key): part.value for part in node.kwargs}
+        if chosen.open_ended:
+            _check_open_ended(node, named)
+        else:
+            _check_arguments(node, chosen.parameters, chosen.required, named)
+        inner = self.convert(node.node, depth + 1)
+        args = [self.convert(part, depth + 2) for part in node.args]
+        return ["filter", node.name, inner, args, {k: self.convert(v, depth + 2) for k, v in named.items()}]
+
+    def _test(self, node: jinja.Test, depth: int) -> NodeList:
+        chosen = TESTS.get(node.name)
+        if chosen is None:
+            did = suggest(node.name, TESTS)
+            names = sorted(name for name in TESTS if name.isalpha())
+            raise Refused(node.lineno, f"There is no test {node.name!r}.{did}", allowed(names))
+        _refuse_stars(node)
+        if node.kwargs or len(node.args) != chosen.arguments:
+            wanted = "no argument" if chosen.arguments == 0 else "one argument"
+            raise Refused(node.lineno, f"The test {node.name!r} takes {wanted}.")
+        inner = self.convert(node.node, depth + 1)
+        return ["test", node.name, inner, [self.convert(part, depth + 2) for part in node.args]]
+
+    def _call(self, node: jinja.Call, depth: int) -> NodeList:
+        _refuse_stars(node)
+        called = node.node
+        if node.kwargs:
+            raise Refused(node.lineno, "Calls take no named arguments.", "Give them in order.")
+        args = [self.convert(part, depth + 2) for part in node.args]
+        if isinstance(called, jinja.Getattr):
+            method = METHODS.get(called.attr)
+            if method is None:
+                did = suggest(called.attr, METHODS)
+                message = f"There is no method {called.attr!r}.{did}"
+                raise Refused(node.lineno, message, allowed(sorted(METHODS)))
+            if not method.arguments_min <= len(args) <= method.arguments_max:
+                raise Refused(node.lineno, f"`.{called.attr}()` cannot take {len(args)} arguments.")
+            return ["call", called.attr, self.convert(called.node, depth + 1), args]
+        name = called.name if isinstance(called, jinja.Name) else "(…)"
+        if name != "range":
+            mend = _FUNCTIONS_ELSEWHERE.get(name, "The only function is range(); see also the filters.")
+            raise Refused(node.lineno, f"There is no function {name}().", mend)
+        if not 1 <= len(args) <= 3:
+            raise Refused(node.lineno, "range() takes one to three numbers.")
+        return ["range", args]
+
+
+def _const(node: jinja.Const) -> NodeList:
+    value = node.value
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        raise Refused(node.lineno, "A whole number does not fit in 64 bits.")
+    if type(value) is float and not abs(value) < float("inf"):
+        raise Refused(node.lineno, "A number is not finite.")
+    if type(value) is str and any("\ud800" <= character <= "\udfff" for character in value):
+        raise Refused(node.lineno, "A text holds half a character (a surrogate).", "Write it whole.")
+    return ["const", value]
+
+
+def _refuse_stars(node: jinja.Filter | jinja.Test | jinja.Call) -> None:
+    if node.dyn_args is not None or node.dyn_kwargs is not None:
+        raise Refused(node.lineno, "`*` and `**` arguments are not allowed.", "Write the arguments out.")
+
+
+def _check_arguments(
+    node: jinja.Filter, parameters: tuple[str, ...], required: int, named: dict[str, jinja.Expr]
+) -> None:
+    given = len(node.args)
+    if given > len(parameters):
+        raise Refused(node.lineno, f"The filter {node.name!r} takes at most {len(parameters)} arguments.")
+    free = parameters[given:]
+    for name in named:
+        if name not in free:
+            names = allowed(parameters) if parameters else "It takes none."
+            raise Refused(node.lineno, f"The filter {node.name!r} cannot take {name!r} here.", names)
+    missing = [name for name in parameters[given:required] if name not in named]
+    if missing:
+        raise Refused(node.lineno, f"The filter {node.name!r} needs {', '.join(missing)}.")
+
+
+def _check_open_ended(node: jinja.Filter, named: dict[str, jinja.Expr]) -> None:
+    """`map`, `select` and their kin: the name they are given must be written out, and must exist."""
+    if node.name == "map":
+        return _check_map(node, named)
+    if named:
+        raise Refused(node.lineno, f"The filter {node.name!r} takes no named arguments.")
+    first = 0 if node.name in ("select", "reject") else 1
+    if len(node.args) < first:
+        raise Refused(node.lineno, f"The filter {node.name!r} needs an attribute's name.")
+    if len(node.args) > first:
+        name = _written(node, first)
+        if name not in TESTS:
+            raise Refused(node.lineno, f"There is no test {name!r}.{suggest(name, TESTS)}")
+        if len(node.args) - first - 1 != TESTS[name].arguments:
+            raise Refused(node.lineno, f"The test {name!r} takes {TESTS[name].arguments} arguments.")
+    return None
+
+
+def _check_map(node: jinja.Filter, named: dict[str, jinja.Expr]) -> None:
+    if "attribute" in named:
+        if node.args or set(named) - {"attribute", "default"}:
+            raise Refused(node.lineno, "`map(attribute=…)` takes only `default` beside it.")
+        return
+    if not node.args:
+        raise Refused(node.lineno, "`map` needs `attribute=…` or a filter's name.")
+    name = _written(node, 0)
+    chosen = FILTERS.get(name)
+    if chosen is None or chosen.open_ended:
+        raise Refused(node.lineno, f"`map` cannot use the filter {name!r}.{suggest(name, FILTERS)}")
+    inner = jinja.Filter(None, name, node.args[1:], [], None, None, lineno=node.lineno)
+    _check_arguments(inner, chosen.parameters, chosen.required, named)
+
+
+def _written(node: jinja.Filter, index: int) -> str:
+    part = node.args[index]
+    if isinstance(part, jinja.Const) and isinstance(part.value, str):
+        return part.value
+    raise Refused(part.lineno, f"`{node.name}` wants a name in quotes here.")

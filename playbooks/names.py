@@ -1,0 +1,88 @@
+"""What a bare name in an expression means, decided while compiling; and which values a step therefore reads.
+
+The same order as `playbooks.scope`, with one help: the names of steps, inputs and `set` values are known
+here, so a step's name that nothing else bears is bound to that step's result for good. Called by the
+compiler only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from playbooks.expressions import NodeList, Refused
+from playbooks.nodes import RESERVED_NAMES
+
+_TOOL_ONLY: Final = ("args", "input", "input_data")
+#: NoETL's names that have a meaning there and none here yet.
+_LATER: Final = {
+    "keychain": "The keychain is not supported yet.",
+    "iter": "Loops are not supported yet.",
+    "loop": "Loops are not supported yet.",
+    "outcome": "Task policies are not supported yet.",
+    "output": "Use the step's own name for its result.",
+    "_prev": "Use the step's own name for its result.",
+    "_task": "Pipelines of several tasks are not supported yet.",
+    "_attempt": "Retries are not visible to expressions.",
+    "event": "`event` is only there in an arc's `when`.",
+    "vars": "Use `set:` and `ctx`.",
+    "job": "Use `execution_id`.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The names of one playbook: its steps, what its `set` blocks write, its workload's keys."""
+
+    steps: Collection[str]
+    ctx: Collection[str]
+    workload: Collection[str]
+
+
+@dataclass(slots=True)
+class Reads:
+    """What one step's templates mention."""
+
+    steps: set[str] = field(default_factory=set)
+    workload: bool = False
+    ctx: bool = False
+
+
+class Names:
+    """Resolves the bare names of one step's templates and notes what they read.
+
+    `inputs` are the step's input names inside its tool, None elsewhere; `arc` is true in an arc's `when`.
+    """
+
+    def __init__(self, known: Known, reads: Reads, inputs: Collection[str] | None, arc: bool = False) -> None:
+        self._known, self._reads, self._inputs, self._arc = known, reads, inputs, arc
+
+    def resolve(self, name: str, offset: int) -> NodeList:
+        """The node of a bare name. Raises Refused where it can mean nothing."""
+        if name in RESERVED_NAMES:
+            return self._reserved(name, offset)
+        if self._inputs is not None and name in self._inputs:
+            return ["name", name]
+        shared = name in self._known.workload or name in self._known.ctx
+        if name in self._known.steps:
+            self._reads.steps.add(name)
+            if not shared:
+                return ["step", name]
+        elif self._arc and name == "event" and not shared:
+            # Arcs are taken when their step is done; a failed step ends the execution.
+            return ["dict", "name", ["const", "step.done"]]
+        elif name in _LATER and not shared:
+            raise Refused(offset, f"The name {name!r} means nothing here.", _LATER[name])
+        self._reads.workload = True
+        self._reads.ctx |= name in self._known.ctx
+        return ["name", name]
+
+    def _reserved(self, name: str, offset: int) -> NodeList:
+        if name in _TOOL_ONLY and self._inputs is None:
+            raise Refused(
+                offset, f"{name!r} is only there inside a tool.", "Use `workload`, `ctx` or a step's name."
+            )
+        self._reads.workload |= name == "workload"
+        self._reads.ctx |= name == "ctx"
+        return ["name", name]

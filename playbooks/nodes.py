@@ -1,0 +1,384 @@
+"""The form of a compiled expression, and how it becomes something that runs.
+
+A node is plain data, `[op, …]`, so that it can stand in a blueprint, be hashed, and be translated by others
+(the arrow tool reads column expressions in this very form). The forms:
+
+    ["const", v]                 v is none, a boolean, a number or a text
+    ["name", x]                  a bare name: inputs and results first, then ctx, then workload
+    ["step", x]                  the result of step x and nothing else
+    ["attr", n, k]               key k of a map (or rows, columns, size_bytes of a table)
+    ["item", n, i]               element or key; i is a node
+    ["slice", n, a, b, c]        each of a, b, c is a node or none
+    ["list", n…]                 a new list
+    ["dict", k, n, k, n…]        a new map; each k is a text
+    ["text", n…]                 one text out of the parts (mixed text, and `~`)
+    ["bin", o, a, b]             o is one of + - * / // % **
+    ["neg", a]  ["pos", a]  ["not", a]  ["and", a, b]  ["or", a, b]
+    ["cmp", a, [[o, b]…]]        a chain; o is one of == != < <= > >= in "not in"
+    ["if", test, a, b]           a where test holds, else b
+    ["filter", name, a, [n…], {k: n}]
+    ["test", name, a, [n…]]      `is not` is a "not" around it
+    ["call", name, a, [n…]]      a method of a plain value
+    ["range", [n…]]              whole numbers, bounded
+
+`prepare` turns a node into closures once, when a blueprint is read: they run about four times as fast as
+walking the data. Called by `playbooks.blueprint` and `playbooks.evaluate`. Never raises at run time anything
+but EvaluationFailed; raises ValueError for what is not a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from edge.core.values import TableRef
+from playbooks.budget import Budget, Undefined, expect_int, fail_undefined, failed, kind_name, present
+from playbooks.filters import FILTERS
+from playbooks.methods import METHODS
+from playbooks.operators import BINARY, COMPARE, negate, plus, text_of, truth_of
+from playbooks.predicates import TESTS
+
+Node = Sequence[Any]
+Scope = Mapping[str, Any]
+Run = Callable[[Scope, Budget], Any]
+
+#: Names every scope has; no step, and no input, may be called so.
+RESERVED_NAMES: Final = ("workload", "ctx", "execution_id", "args", "input", "input_data")
+
+
+class Prepared:
+    """A node ready to run: `node` is its data, `run(scope, budget)` evaluates it."""
+
+    __slots__ = ("node", "run")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.run = prepare(node)
+
+    def __repr__(self) -> str:
+        return f"Prepared({self.node!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Prepared) and self.node == other.node
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def prepare(node: Node) -> Run:
+    """Closures for a node. Raises ValueError where it is not one."""
+    if type(node) not in (list, tuple) or not node:
+        raise ValueError(f"not an expression node: {node!r:.80}")
+    build = _BUILDERS.get(node[0]) if type(node[0]) is str else None
+    if build is None:
+        raise ValueError(f"not an expression node: {node!r:.80}")
+    try:
+        return build(node)
+    except (IndexError, TypeError, KeyError) as error:
+        raise ValueError(f"not an expression node: {node!r:.80}") from error
+
+
+def path_of(node: Node) -> str:
+    """The node as an author would write it, as far as it is a path; for messages."""
+    op = node[0]
+    if op in ("name", "step"):
+        return str(node[1])
+    if op == "attr":
+        return f"{path_of(node[1])}.{node[2]}"
+    if op == "item":
+        inner = repr(node[2][1]) if node[2][0] == "const" else "…"
+        return f"{path_of(node[1])}[{inner}]"
+    return "(…)"
+
+
+def _const(node: Node) -> Run:
+    value = node[1]
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise ValueError(f"not a constant: {value!r:.80}")
+    return lambda scope, budget: value
+
+
+def _name(node: Node) -> Run:
+    name: str = node[1]
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        if name in scope:
+            return scope[name]
+        ctx = scope.get("ctx")
+        if ctx and name in ctx:
+            return ctx[name]
+        workload = scope.get("workload")
+        if workload and name in workload:
+            return workload[name]
+        near = {*scope, *(ctx or ()), *(workload or ())} - set(RESERVED_NAMES[3:])
+        return Undefined(name, "names", near)
+
+    return run
+
+
+def _step(node: Node) -> Run:
+    name: str = node[1]
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        if name in scope:
+            return scope[name]
+        return Undefined(f"{name} (a step that has not run)", "", ())
+
+    return run
+
+
+_TABLE_ATTRIBUTES: Final = ("rows", "columns", "size_bytes")
+
+
+def _attr(node: Node) -> Run:
+    inner, key, path = prepare(node[1]), node[2], path_of(node)
+    if type(key) is not str:
+        raise ValueError("an attribute is a text")
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = inner(scope, budget)
+        if type(value) is dict:
+            if key in value:
+                return value[key]
+            return Undefined(path, "keys", tuple(value))
+        return _attr_of_other(value, key, path)
+
+    return run
+
+
+def _attr_of_other(value: Any, key: str, path: str) -> Any:
+    if type(value) is Undefined:
+        return value
+    if type(value) is TableRef:
+        if key not in _TABLE_ATTRIBUTES:
+            raise failed(
+                f"`{path}`: this is a table; only its rows, columns and size_bytes can be asked for.",
+                "Use an arrow step to work on it.",
+            )
+        if key == "size_bytes":
+            return value.size_bytes
+        found = value.rows if key == "rows" else value.columns
+        if found is None:
+            raise failed(
+                f"`{path}` is not known until a step has opened this table.", "Ask after its first step."
+            )
+        return list(found) if isinstance(found, tuple) else found
+    if value is None:
+        return Undefined(f"{path} (there is none before .{key})", "", ())
+    raise failed(f"`{path}`: {kind_name(value)} has no keys.", "Only a map has keys.")
+
+
+def _item(node: Node) -> Run:
+    inner, index, path = prepare(node[1]), prepare(node[2]), path_of(node)
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value, key = inner(scope, budget), present(index(scope, budget))
+        kind = type(value)
+        if kind is dict:
+            if type(key) is str:
+                return value[key] if key in value else Undefined(path, "keys", tuple(value))
+            raise failed(f"`{path}`: the keys of a map are texts, not {kind_name(key)}.")
+        if kind in (list, tuple, str):
+            if type(key) is not int:
+                raise failed(f"`{path}`: an element is asked for by a whole number, not {kind_name(key)}.")
+            if -len(value) <= key < len(value):
+                return value[key]
+            return Undefined(f"{path} (there are {len(value)} elements)", "", ())
+        if type(key) is str:
+            return _attr_of_other(value, key, path)
+        if kind is Undefined:
+            return value
+        raise failed(f"`{path}`: {kind_name(value)} has no elements.")
+
+    return run
+
+
+def _slice(node: Node) -> Run:
+    inner, path = prepare(node[1]), path_of(node[1])
+    bounds = [None if part is None else prepare(part) for part in (node[2], node[3], node[4])]
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = present(inner(scope, budget))
+        if type(value) not in (list, tuple, str):
+            raise failed(f"`{path}[…:…]`: {kind_name(value)} cannot be sliced.")
+        found = [None if part is None else part(scope, budget) for part in bounds]
+        start, stop, step = [None if part is None else expect_int(part, "A slice") for part in found]
+        if step == 0:
+            raise failed("A slice has the step 0.")
+        size = len(range(*slice(start, stop, step).indices(len(value))))
+        if type(value) is str:
+            budget.make_text(size)
+            return value[start:stop:step]
+        budget.make_list(size)
+        return list(value[start:stop:step])
+
+    return run
+
+
+def _list(node: Node) -> Run:
+    parts = [prepare(part) for part in node[1:]]
+    return lambda scope, budget: [present(part(scope, budget)) for part in parts]
+
+
+def _dict(node: Node) -> Run:
+    keys, parts = node[1::2], [prepare(part) for part in node[2::2]]
+    if len(keys) != len(parts) or any(type(key) is not str for key in keys):
+        raise ValueError("a map needs text keys, each with a value")
+    pairs = list(zip(keys, parts, strict=True))
+    return lambda scope, budget: {key: present(part(scope, budget)) for key, part in pairs}
+
+
+def _text(node: Node) -> Run:
+    parts = [prepare(part) for part in node[1:]]
+
+    def run(scope: Scope, budget: Budget) -> str:
+        texts = [text_of(part(scope, budget)) for part in parts]
+        budget.make_text(sum(map(len, texts)))
+        return "".join(texts)
+
+    return run
+
+
+def _binary(node: Node) -> Run:
+    work, left, right = BINARY[node[1]], prepare(node[2]), prepare(node[3])
+    return lambda scope, budget: work(left(scope, budget), right(scope, budget), budget)
+
+
+def _negate(node: Node) -> Run:
+    inner = prepare(node[1])
+    return lambda scope, budget: negate(inner(scope, budget))
+
+
+def _plus(node: Node) -> Run:
+    inner = prepare(node[1])
+    return lambda scope, budget: plus(inner(scope, budget))
+
+
+def _not(node: Node) -> Run:
+    inner = prepare(node[1])
+    return lambda scope, budget: not truth_of(inner(scope, budget))
+
+
+def _and(node: Node) -> Run:
+    left, right = prepare(node[1]), prepare(node[2])
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = left(scope, budget)
+        return right(scope, budget) if truth_of(value) else value
+
+    return run
+
+
+def _or(node: Node) -> Run:
+    left, right = prepare(node[1]), prepare(node[2])
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = left(scope, budget)
+        return value if truth_of(value) else right(scope, budget)
+
+    return run
+
+
+def _compare(node: Node) -> Run:
+    first = prepare(node[1])
+    chain = [(COMPARE[symbol], prepare(part)) for symbol, part in node[2]]
+    if len(chain) == 1:
+        work, second = chain[0]
+        return lambda scope, budget: work(first(scope, budget), second(scope, budget), budget)
+
+    def run(scope: Scope, budget: Budget) -> bool:
+        left = first(scope, budget)
+        for compare, part in chain:
+            right = part(scope, budget)
+            if not compare(left, right, budget):
+                return False
+            left = right
+        return True
+
+    return run
+
+
+def _if(node: Node) -> Run:
+    test, then, other = prepare(node[1]), prepare(node[2]), prepare(node[3])
+    return lambda scope, budget: (then if truth_of(test(scope, budget)) else other)(scope, budget)
+
+
+def _filter(node: Node) -> Run:
+    chosen, inner = FILTERS[node[1]], prepare(node[2])
+    work, may_miss = chosen.run, chosen.undefined
+    args = [prepare(part) for part in node[3]]
+    named = {key: prepare(part) for key, part in node[4].items()}
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = inner(scope, budget)
+        if type(value) is Undefined and not may_miss:
+            fail_undefined(value)
+        given = [present(part(scope, budget)) for part in args]
+        if named:
+            return work(
+                budget, value, *given, **{k: present(part(scope, budget)) for k, part in named.items()}
+            )
+        return work(budget, value, *given)
+
+    return run
+
+
+def _test(node: Node) -> Run:
+    work, inner = TESTS[node[1]].run, prepare(node[2])
+    args = [prepare(part) for part in node[3]]
+    if not args:
+        return lambda scope, budget: work(budget, inner(scope, budget))
+    return lambda scope, budget: work(
+        budget, inner(scope, budget), *[present(part(scope, budget)) for part in args]
+    )
+
+
+def _call(node: Node) -> Run:
+    work, inner = METHODS[node[1]].run, prepare(node[2])
+    args = [prepare(part) for part in node[3]]
+    return lambda scope, budget: work(
+        budget, present(inner(scope, budget)), *[present(part(scope, budget)) for part in args]
+    )
+
+
+def _range(node: Node) -> Run:
+    parts = [prepare(part) for part in node[1]]
+    if not 1 <= len(parts) <= 3:
+        raise ValueError("range takes one to three numbers")
+
+    def run(scope: Scope, budget: Budget) -> list[int]:
+        bounds = [expect_int(part(scope, budget), "`range`") for part in parts]
+        if len(bounds) == 3 and bounds[2] == 0:
+            raise failed("`range` has the step 0.")
+        numbers = range(*bounds)
+        try:
+            budget.make_list(len(numbers))
+        except OverflowError:
+            budget.make_list(2**62)
+        return list(numbers)
+
+    return run
+
+
+_BUILDERS: Final[dict[str, Callable[[Node], Run]]] = {
+    "const": _const,
+    "name": _name,
+    "step": _step,
+    "attr": _attr,
+    "item": _item,
+    "slice": _slice,
+    "list": _list,
+    "dict": _dict,
+    "text": _text,
+    "bin": _binary,
+    "neg": _negate,
+    "pos": _plus,
+    "not": _not,
+    "and": _and,
+    "or": _or,
+    "cmp": _compare,
+    "if": _if,
+    "filter": _filter,
+    "test": _test,
+    "call": _call,
+    "range": _range,
+}

@@ -1,0 +1,233 @@
+"""The filters that work on lists: first, min, sum, sort, map, select and their kin.
+
+Part of `playbooks.filters`, which lists them for everybody else. Every result is a plain list, never a
+generator, so nothing is evaluated after its budget was checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from playbooks.budget import Budget, Undefined, expect_list, expect_text, failed, kind_name, present
+from playbooks.operators import add, truth_of
+
+_NUMBERS: Final = frozenset({int, float, bool})
+
+SequenceFilter = tuple[Callable[..., Any], tuple[str, ...], int, bool]
+
+
+def attribute_of(item: Any, path: Any) -> Any:
+    """What stands at `path` ("a", "a.b", "a.0" or a whole number) in an element; Undefined where nothing."""
+    if type(path) is int:
+        keys: list[Any] = [path]
+    else:
+        keys = expect_text(path, "`attribute`").split(".", 24)
+    for key in keys:
+        if type(item) is dict and key in item:
+            item = item[key]
+        elif type(item) in (list, tuple) and (type(key) is int or key.isdecimal()) and int(key) < len(item):
+            item = item[int(key)]
+        else:
+            near = tuple(item) if type(item) is dict else ()
+            return Undefined(str(path), "keys" if type(item) is dict else "", near)
+    return item
+
+
+def _elements(budget: Budget, value: Any, what: str) -> list[Any]:
+    """A new list of the elements of a list, the keys of a map or the characters of a text."""
+    if type(value) not in (list, tuple, str, dict):
+        expect_list(value, what)
+    budget.make_list(len(value))
+    return list(value)
+
+
+def _first(budget: Budget, value: Any) -> Any:
+    items = value if type(value) is str else expect_list(value, "`first`")
+    return items[0] if items else Undefined("the first element of an empty list", "", ())
+
+
+def _last(budget: Budget, value: Any) -> Any:
+    items = value if type(value) is str else expect_list(value, "`last`")
+    return items[-1] if items else Undefined("the last element of an empty list", "", ())
+
+
+def _sort_key(item: Any, case_sensitive: bool) -> Any:
+    """A key by which elements can be ordered and told apart; refuses lists and maps."""
+    present(item)
+    if type(item) is str:
+        return item if case_sensitive else item.lower()
+    if type(item) in _NUMBERS:
+        return item
+    if item is None:
+        raise failed("An element is none, which has no order.", "Leave it out with `reject('none')`.")
+    raise failed(
+        f"An element is {kind_name(item)}, which has no order.", "Name what to compare by `attribute='…'`."
+    )
+
+
+def _keyed(
+    budget: Budget, value: Any, what: str, attribute: Any, case_sensitive: Any
+) -> list[tuple[Any, int, Any]]:
+    """`(key, position, element)` for every element; all keys are numbers or all are texts."""
+    items = expect_list(value, what)
+    budget.walk(2 * len(items))
+    strict = truth_of(case_sensitive)
+    keyed = []
+    for position, item in enumerate(items):
+        found = item if attribute is None else attribute_of(item, attribute)
+        key = _sort_key(found, strict)
+        if type(key) is str:
+            budget.read_text(len(key))
+        keyed.append((key, position, item))
+    if len({type(key) is str for key, _, _ in keyed}) > 1:
+        raise failed(f"{what} was given numbers and texts together.", "Make them all one kind first.")
+    return keyed
+
+
+def _min(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> Any:
+    keyed = _keyed(budget, value, "`min`", attribute, case_sensitive)
+    return min(keyed)[2] if keyed else Undefined("the smallest element of an empty list", "", ())
+
+
+def _max(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> Any:
+    keyed = _keyed(budget, value, "`max`", attribute, case_sensitive)
+    if not keyed:
+        return Undefined("the largest element of an empty list", "", ())
+    return max(keyed, key=lambda entry: (entry[0], -entry[1]))[2]
+
+
+def _sum(budget: Budget, value: Any, attribute: Any = None, start: Any = 0) -> Any:
+    items = expect_list(value, "`sum`")
+    budget.walk(len(items))
+    total = start
+    for item in items:
+        number = item if attribute is None else attribute_of(item, attribute)
+        if type(number) not in _NUMBERS or type(total) not in _NUMBERS:
+            present(number)
+            raise failed(f"`sum` adds numbers and met {kind_name(number)}.")
+        total = add(total, number, budget)
+    return total
+
+
+def _sort(
+    budget: Budget, value: Any, reverse: Any = False, case_sensitive: Any = False, attribute: Any = None
+) -> list[Any]:
+    keyed = _keyed(budget, value, "`sort`", attribute, case_sensitive)
+    budget.make_list(len(keyed))
+    keyed.sort(key=lambda entry: entry[0], reverse=truth_of(reverse))
+    return [item for _, _, item in keyed]
+
+
+def _unique(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> list[Any]:
+    items = expect_list(value, "`unique`")
+    budget.walk(2 * len(items))
+    budget.make_list(len(items))
+    strict, seen, kept = truth_of(case_sensitive), set(), []
+    for item in items:
+        found = item if attribute is None else attribute_of(item, attribute)
+        key = None if found is None else _sort_key(found, strict)
+        if key not in seen:
+            seen.add(key)
+            kept.append(item)
+    return kept
+
+
+def _reverse(budget: Budget, value: Any) -> Any:
+    if type(value) is str:
+        budget.make_text(len(value))
+        return value[::-1]
+    return _elements(budget, expect_list(value, "`reverse`"), "`reverse`")[::-1]
+
+
+def _list(budget: Budget, value: Any) -> list[Any]:
+    return _elements(budget, value, "`list`")
+
+
+def _dictsort(
+    budget: Budget, value: Any, case_sensitive: Any = False, by: Any = "key", reverse: Any = False
+) -> list[Any]:
+    if type(value) is not dict:
+        present(value)
+        raise failed(f"`dictsort` wants a map and was given {kind_name(value)}.")
+    if by not in ("key", "value"):
+        raise failed("`dictsort` sorts by 'key' or by 'value'.")
+    budget.make_list(3 * len(value))
+    pairs = [[key, item] for key, item in value.items()]
+    return _sort(budget, pairs, reverse, case_sensitive, 0 if by == "key" else 1)
+
+
+def _map(
+    budget: Budget, value: Any, *args: Any, attribute: Any = None, default: Any = None, **named: Any
+) -> Any:
+    items = _elements(budget, value, "`map`")
+    budget.walk(len(items))
+    if attribute is not None:
+        found = (attribute_of(item, attribute) for item in items)
+        if default is None:
+            return [present(item) for item in found]
+        return [default if type(item) is Undefined else item for item in found]
+    from playbooks.filters import FILTERS
+
+    chosen = FILTERS[args[0]]
+    return [present(chosen.run(budget, item, *args[1:], **named)) for item in items]
+
+
+def _test(name: Any) -> Callable[..., bool]:
+    from playbooks.predicates import TESTS
+
+    return TESTS[name].run
+
+
+def _kept(budget: Budget, value: Any, args: tuple[Any, ...], wanted: bool) -> list[Any]:
+    items = _elements(budget, value, "`select`" if wanted else "`reject`")
+    budget.walk(len(items))
+    if not args:
+        return [item for item in items if truth_of(item) is wanted]
+    run = _test(args[0])
+    return [item for item in items if run(budget, item, *args[1:]) is wanted]
+
+
+def _kept_by(budget: Budget, value: Any, attribute: Any, args: tuple[Any, ...], wanted: bool) -> list[Any]:
+    items = _elements(budget, value, "`selectattr`" if wanted else "`rejectattr`")
+    budget.walk(2 * len(items))
+    if not args:
+        return [item for item in items if truth_of(attribute_of(item, attribute)) is wanted]
+    run = _test(args[0])
+    return [item for item in items if run(budget, attribute_of(item, attribute), *args[1:]) is wanted]
+
+
+def _select(budget: Budget, value: Any, *args: Any) -> list[Any]:
+    return _kept(budget, value, args, True)
+
+
+def _reject(budget: Budget, value: Any, *args: Any) -> list[Any]:
+    return _kept(budget, value, args, False)
+
+
+def _selectattr(budget: Budget, value: Any, attribute: Any, *args: Any) -> list[Any]:
+    return _kept_by(budget, value, attribute, args, True)
+
+
+def _rejectattr(budget: Budget, value: Any, attribute: Any, *args: Any) -> list[Any]:
+    return _kept_by(budget, value, attribute, args, False)
+
+
+#: name → (what runs, parameters in order, how many must be given, whether further arguments may follow)
+SEQUENCE_FILTERS: Final[dict[str, SequenceFilter]] = {
+    "first": (_first, (), 0, False),
+    "last": (_last, (), 0, False),
+    "min": (_min, ("case_sensitive", "attribute"), 0, False),
+    "max": (_max, ("case_sensitive", "attribute"), 0, False),
+    "sum": (_sum, ("attribute", "start"), 0, False),
+    "sort": (_sort, ("reverse", "case_sensitive", "attribute"), 0, False),
+    "unique": (_unique, ("case_sensitive", "attribute"), 0, False),
+    "reverse": (_reverse, (), 0, False),
+    "list": (_list, (), 0, False),
+    "dictsort": (_dictsort, ("case_sensitive", "by", "reverse"), 0, False),
+    "map": (_map, ("attribute", "default"), 0, True),
+    "select": (_select, (), 0, True),
+    "reject": (_reject, (), 0, True),
+    "selectattr": (_selectattr, ("attribute",), 1, True),
+    "rejectattr": (_rejectattr, ("attribute",), 1, True),
+}

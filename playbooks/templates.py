@@ -1,0 +1,151 @@
+"""Texts with `{{ }}` in them, and trees of such texts, to nodes.
+
+A text that is one whole `{{ expression }}` keeps the expression's own type; anything else with `{{ }}` in it
+becomes a text. Called by the compiler for inputs, `set`, arcs and tool configurations.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from playbooks.expressions import NODE_DEPTH_MAX, NodeList, Refused, Resolve, compile_expression
+from playbooks.loader import Listing, Marked, Scalar
+from playbooks.problems import Source
+from playbooks.scalars import origins
+
+_MARK: Final = re.compile(r"\{[{%#]")
+_IN_HOLE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|['\"{}]", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """One `{{ … }}`: what stands between, and the offset of that in its text."""
+
+    inner: str
+    offset: int
+
+
+def split_template(text: str) -> list[str | Hole]:
+    """Texts and holes in order. Raises Refused with an offset into the text."""
+    parts: list[str | Hole] = []
+    at = 0
+    while True:
+        mark = _MARK.search(text, at)
+        if mark is None:
+            break
+        start = mark.start()
+        if mark.group() == "{%":
+            mend = "Use `a if test else b`, filters, or a transform step."
+            raise Refused(start, "`{% %}` statements are not supported yet.", mend)
+        if mark.group() == "{#":
+            raise Refused(start, "`{# #}` comments are not supported.", "Use a YAML comment (#).")
+        end = _end_of_hole(text, start + 2)
+        inner = text[start + 2 : end]
+        if inner[:1] in ("-", "+") or inner[-1:] in ("-", "+"):
+            mend = "Take the sign away, or put a space between it and the brackets."
+            raise Refused(start, "White-space control (`{{-`, `-}}`) is not supported.", mend)
+        if start > at:
+            parts.append(text[at:start])
+        parts.append(Hole(inner, start + 2))
+        at = end + 2
+    if at < len(text):
+        parts.append(text[at:])
+    return parts
+
+
+def _end_of_hole(text: str, start: int) -> int:
+    """Where the `}}` stands that closes a `{{`, past texts in quotes and maps."""
+    depth, at = 0, start
+    while True:
+        found = _IN_HOLE.search(text, at)
+        if found is None:
+            break
+        here = found.group()
+        if here == "{":
+            depth += 1
+        elif here == "}":
+            if depth == 0:
+                if text.startswith("}}", found.start()):
+                    return found.start()
+                raise Refused(found.start(), "A `}` stands alone here.", "An expression ends with `}}`.")
+            depth -= 1
+        elif here in ("'", '"'):
+            raise Refused(found.start(), "A text is opened here and never closed.", f"Add {here}.")
+        at = found.end()
+    raise Refused(start - 2, "`{{` is opened here and never closed.", "Add `}}`.")
+
+
+def has_template(text: Any) -> bool:
+    """Whether a value is a text with `{{`, `{%` or `{#` in it."""
+    return isinstance(text, str) and _MARK.search(text) is not None
+
+
+def compile_tree(source: Source, node: Marked, resolve: Resolve, depth: int = 0) -> NodeList:
+    """The node of a tree of values and templates. Problems are noted in `source`; then part of it is missing."""
+    if depth > NODE_DEPTH_MAX:
+        source.refuse(node.start, "This is nested too deeply.", "Flatten it.")
+        return ["const", None]
+    if isinstance(node, Scalar):
+        return compile_scalar(source, node, resolve, depth)
+    if isinstance(node, Listing):
+        return ["list", *[compile_tree(source, item, resolve, depth + 1) for item in node.items]]
+    made: NodeList = ["dict"]
+    for key, value in node.pairs:
+        if has_template(key.value):
+            source.refuse(key.start, "A key cannot be a template.", "Write the key out.")
+        made += [key.value, compile_tree(source, value, resolve, depth + 1)]
+    return made
+
+
+def compile_scalar(source: Source, scalar: Scalar, resolve: Resolve, depth: int = 0) -> NodeList:
+    """The node of one value, a template or not."""
+    if not has_template(scalar.value):
+        return ["const", scalar.value]
+    try:
+        parts = split_template(scalar.value)
+    except Refused as refused:
+        place(source, scalar, refused, 0)
+        return ["const", None]
+    # A block scalar ends with a line end that nobody means: `|` with one expression keeps its type.
+    if len(parts) == 2 and isinstance(parts[0], Hole) and parts[1] == "\n" and scalar.style in ("|", ">"):
+        parts.pop()
+    whole = len(parts) == 1
+    made = [_part(source, scalar, part, resolve, depth if whole else depth + 1) for part in parts]
+    return made[0] if whole else ["text", *made]
+
+
+def compile_condition(source: Source, node: Marked, resolve: Resolve) -> NodeList | None:
+    """The node of a `when`: one whole `{{ expression }}` or true or false. None where it is always true."""
+    if isinstance(node, Scalar) and isinstance(node.value, bool):
+        return None if node.value else ["const", False]
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        source.refuse(node.start, "`when` must be one expression.", 'Write "{{ … }}".')
+        return None
+    try:
+        parts = split_template(node.value)
+    except Refused as refused:
+        place(source, node, refused, 0)
+        return None
+    holes = [part for part in parts if not isinstance(part, str) or part.strip()]
+    if len(holes) != 1 or isinstance(holes[0], str):
+        source.refuse(node.start, "`when` must be one whole expression.", 'Write "{{ … }}" around all of it.')
+        return None
+    return _part(source, node, holes[0], resolve, 0)
+
+
+def _part(source: Source, scalar: Scalar, part: str | Hole, resolve: Resolve, depth: int) -> NodeList:
+    if isinstance(part, str):
+        return ["const", part]
+    try:
+        return compile_expression(part.inner, resolve, depth)
+    except Refused as refused:
+        place(source, scalar, refused, part.offset)
+        return ["const", None]
+
+
+def place(source: Source, scalar: Scalar, refused: Refused, offset: int) -> None:
+    """Note a refusal at its place in the file."""
+    where = origins(source, scalar)
+    source.refuse(where[min(offset + refused.offset, len(where) - 1)], refused.message, refused.mend)
