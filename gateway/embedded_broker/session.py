@@ -126,7 +126,10 @@ class ClientSession:
 
     def next(self, window: int, now_s: float) -> Sending | None:
         """The next message to send while fewer than `window` are unacknowledged (MQTT 5 §4.9)."""
+        # Those still to be sent again are not in flight on this connection, whose window it is.
         if self._again:
+            if len(self._flying) - len(self._again) >= window:
+                return None
             packet_id = self._again.popleft()
             return Sending(packet_id, self._flying[packet_id], duplicate=True)
         while self._waiting and len(self._flying) < window:
@@ -145,6 +148,8 @@ class ClientSession:
         delivery = self._flying.pop(packet_id, None)
         if delivery is None:
             return False
+        if packet_id in self._again:  # acknowledged without having been sent on this connection
+            self._again.remove(packet_id)
         self._held_bytes -= delivery.publication.size_bytes
         return True
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from edge.core import limits
 from edge.core.errors import Misconfigured
+from gateway.mqtt.names import topic_problem
 
 #: Publishes a session holds that the broker has not acknowledged; above it `publish` fails at once.
 OUTGOING_MAX = 16_384
@@ -65,6 +66,12 @@ class Will:
     payload: bytes
     qos: int = 1
     retain: bool = False
+
+    def __post_init__(self) -> None:
+        if problem := topic_problem(self.topic):
+            raise Misconfigured(f"The will's topic {self.topic!r} is invalid: {problem}.")
+        if self.qos not in (0, 1) or len(self.payload) > 65_535:  # MQTT 5 §3.1.3.4: binary data
+            raise Misconfigured("A will has QoS 0 or 1 and at most 65,535 bytes.")
 
 
 @dataclass(frozen=True, slots=True)
