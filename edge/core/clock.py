@@ -42,24 +42,24 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The machine's own clocks. Whether the wall clock is synchronised is looked up every ten seconds."""
+
+    _RECHECK_NS = 10_000_000_000
+
+    def __init__(self) -> None:
+        self._synchronised = False
+        self._checked_ns = -self._RECHECK_NS
 
     def read(self) -> Reading:
         """One reading of all clocks."""
         wall_ns = time.time_ns()
-        return Reading(time.clock_gettime_ns(time.CLOCK_BOOTTIME), wall_ns, self._trust(wall_ns))
-
-    def _trust(self, wall_ns: int) -> int:
+        mono_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         if wall_ns < WALL_NS_PLAUSIBLE_MIN:
-            return WALL_IMPLAUSIBLE
-        return WALL_SYNCHRONISED if self._synchronised() else WALL_UNCONFIRMED
-
-    _marked = False
-
-    def _synchronised(self) -> bool:
-        if not self._marked:
-            self._marked = os.path.exists(TIMESYNC_MARK)
-        return self._marked
+            return Reading(mono_ns, wall_ns, WALL_IMPLAUSIBLE)
+        if not self._synchronised and mono_ns - self._checked_ns >= self._RECHECK_NS:
+            self._checked_ns = mono_ns
+            self._synchronised = os.path.exists(TIMESYNC_MARK)
+        return Reading(mono_ns, wall_ns, WALL_SYNCHRONISED if self._synchronised else WALL_UNCONFIRMED)
 
 
 def boot_id() -> bytes:

@@ -1,0 +1,39 @@
+"""Inputs as people give them on the command line: JSON in place, or `@file` by its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from edge.core.codec import decode_json_payload
+from edge.core.errors import PayloadInvalid, RequestRefused
+
+_KINDS: Final = {
+    ".json": "application/json",
+    ".cbor": "application/cbor",
+    ".arrow": "application/vnd.apache.arrow.stream",
+    ".arrows": "application/vnd.apache.arrow.stream",
+}
+EXAMPLE: Final = '--input \'{"name": "Ada"}\' or --input @readings.json (.cbor, .arrow)'
+
+
+def read_input(given: str | None) -> tuple[bytes, str]:
+    """`(payload, content type)` of an `--input`. Raises RequestRefused, PayloadInvalid."""
+    if given is None:
+        return b"{}", _KINDS[".json"]
+    if not given.startswith("@"):
+        try:
+            decode_json_payload(given.encode())
+        except PayloadInvalid as error:
+            raise RequestRefused(f"--input: {error.message}", mend=f"Write {EXAMPLE}.") from error
+        return given.encode(), _KINDS[".json"]
+    path = Path(given[1:])
+    kind = _KINDS.get(path.suffix)
+    if kind is None:
+        raise RequestRefused(f"--input: {path} has no known kind.", mend=f"Name it {', '.join(_KINDS)}.")
+    try:
+        return path.read_bytes(), kind
+    except OSError as error:
+        raise RequestRefused(
+            f"--input: {path} cannot be read: {error.strerror}.", mend="Check the path."
+        ) from error

@@ -1,0 +1,148 @@
+"""`edge log`: look into the event log and check that it is whole. Reads files; works with or without a runtime."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from edge.cli.client import RuntimeClient
+from edge.cli.story import event_line, plain_json
+from edge.core.chain import open_group
+from edge.core.codec import decode
+from edge.core.errors import EdgeError, Unavailable
+from edge.core.events import StepDone
+from edge.core.settings import Settings, load_settings
+from edge.store.journal import read_groups
+from edge.store.verify import Report, compare_index, verify_journal
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the group to the command line."""
+    parser = groups.add_parser(
+        "log",
+        help="show and verify the event log",
+        description="Look into the event log; check that it is whole.",
+        epilog="examples:\n  edge log show --last 20\n  edge log verify",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    show = actions.add_parser("show", parents=[shared], help="print events, oldest first")
+    show.add_argument("--after", type=int, default=0, metavar="SEQ", help="only events above this number")
+    show.add_argument("--last", type=int, metavar="N", help="only the last N events")
+    show.add_argument("--json", action="store_true", help="one JSON object for each event")
+    show.set_defaults(command=_show)
+    verify = actions.add_parser("verify", parents=[shared], help="recompute the chain, compare both homes")
+    verify.set_defaults(command=_verify)
+
+
+def _show(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    _require_log(settings)
+    lines = _json_lines(settings, given.after) if given.json else _lines(settings, given.after)
+    if given.last:
+        lines = iter(list(lines)[-given.last :])
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _require_log(settings: Settings) -> None:
+    if not settings.journal_folder.is_dir():
+        raise Unavailable(
+            f"There is no log in {settings.data}.",
+            mend="Name the data folder with --data, or start `edge up`.",
+        )
+
+
+def _lines(settings: Settings, after: int) -> Iterator[str]:
+    for _, group, _ in read_groups(settings.journal_folder, after):
+        yield from (event_line(event, group.context.at) for event in group.events() if event.seq > after)
+
+
+def _json_lines(settings: Settings, after: int) -> Iterator[str]:
+    for _, group, _ in read_groups(settings.journal_folder, after):
+        for event in group.events():
+            if event.seq > after:
+                body = {name: getattr(event.body, name) for name in event.body.__dataclass_fields__}
+                if isinstance(event.body, StepDone) and event.body.value is not None:
+                    body["value"] = decode(event.body.value)
+                yield plain_json(
+                    {
+                        "seq": event.seq,
+                        "type": event.type,
+                        "wall_ns": group.context.at.wall_ns,
+                        "wall_trust": group.context.at.wall_trust,
+                        "execution": event.execution,
+                        "step": event.step,
+                        "visit": event.visit,
+                        "attempt": event.attempt,
+                        "body": {name: value for name, value in body.items() if value is not None},
+                    }
+                )
+
+
+def verify(settings: Settings) -> Report:
+    """Check journal and index of a data folder, beside a running runtime or without one."""
+    report = verify_journal(settings.journal_folder)
+    try:
+        with RuntimeClient(settings) as runtime:
+            compare_index(settings.journal_folder, _indexed_groups(runtime), report)
+    except Unavailable:
+        if settings.index_folder.is_dir():
+            _compare_in_child(settings, report)
+    return report
+
+
+def _indexed_groups(runtime: RuntimeClient) -> Iterator[tuple[int, bytes, bytes]]:
+    """All groups of a running runtime's index, page by page."""
+    after = 0
+    while page := runtime.call("indexed", after=after)["groups"]:
+        for first_seq, epoch_key, data in page:
+            yield first_seq, epoch_key, data
+            after = open_group(first_seq, data).last_seq
+
+
+def _compare_in_child(settings: Settings, report: Report) -> None:
+    """A damaged LMDB map can end the process that opens it by a signal, so a child opens it."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_compare_offline, args=(settings, report, theirs))
+    child.start()
+    theirs.close()
+    try:
+        index_last_seq, problems = ours.recv()
+    except EOFError:
+        index_last_seq, problems = None, ["The index is so damaged that opening it ends the process."]
+    child.join()
+    report.index_last_seq, report.problems = index_last_seq, problems
+
+
+def _compare_offline(settings: Settings, report: Report, out: Any) -> None:
+    from edge.store.eventlog import EventLog
+
+    try:
+        index = EventLog(settings.index_folder, readonly=True)
+        groups = ((group.first_seq, key, data) for key, group, data in index.groups())
+        compare_index(settings.journal_folder, groups, report)
+        index.close()
+    except EdgeError as error:
+        report.problems.append(error.message)
+    out.send((report.index_last_seq, report.problems))
+
+
+def _verify(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    _require_log(settings)
+    report = verify(settings)
+    print(f"log      {report.log_id.hex()}")
+    print(f"journal  {report.segments} segments, {report.groups} groups, {report.events} events")
+    print(f"events   {report.first_seq} to {report.last_seq}, chain ends at {report.last_link.hex()[:32]}")
+    index = "not compared" if report.index_last_seq is None else f"agrees up to event {report.index_last_seq}"
+    print(f"index    {index}")
+    for problem in report.problems:
+        print(f"problem  {problem}", file=sys.stderr)
+    print("whole" if report.whole else f"NOT whole: {len(report.problems)} problems")
+    return 0 if report.whole else 1

@@ -1,0 +1,76 @@
+"""The `edge` command: arguments, the choice of a command group, exit codes. The CLI's top: errors end here.
+
+Each group is one file with `add(groups)` and functions that take the parsed arguments and return an exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge.cli import cache, log, playbook, request, run, show, up
+from edge.core.errors import EdgeError, Misconfigured, PlaybookInvalid, RequestRefused, Unavailable
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+EXIT_UNAVAILABLE = 3
+
+_DESCRIPTION = """\
+NoETL Edge: playbooks on one small box, every request in a durable log.
+
+exit codes:
+  0  it worked (the execution completed, the log is whole)
+  1  it failed (the execution failed, the log is damaged, the drive refused)
+  2  it was refused: wrong arguments, a playbook that cannot be compiled, a request that is not accepted
+  3  nobody is there: no runtime or no broker answers
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="edge",
+        description=_DESCRIPTION,
+        epilog='example:\n  edge run playbooks/library/hello.yaml --input \'{"name": "Ada"}\'',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="data folder (default: $EDGE_DATA, else your own data folder)",
+    )
+    groups = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (up, request, run, playbook, show, log, cache):
+        group.add(groups, shared)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    given = build_parser().parse_args(arguments)
+    try:
+        return int(given.command(given))
+    except Unavailable as error:
+        code = EXIT_UNAVAILABLE
+        message = str(error)
+    except (RequestRefused, PlaybookInvalid, Misconfigured) as error:
+        code = EXIT_REFUSED
+        message = str(error)
+    except EdgeError as error:
+        code = EXIT_FAILED
+        message = str(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return 130
+    print(f"edge: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""`edge playbook`: check files, register them with a running box, list what it has.
+
+The only part of the installed system, with `edge run`, that loads YAML, Jinja2 and pydantic.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from edge.cli.client import RuntimeClient
+from edge.core.errors import RequestRefused
+from edge.core.limits import PLAYBOOK_BYTES_MAX
+from edge.core.settings import load_settings
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the group to the command line."""
+    parser = groups.add_parser(
+        "playbook",
+        help="check, register and list playbooks",
+        description="Check playbooks, register them with a running box, list what it has.",
+        epilog="example:\n  edge playbook check playbooks/library/vitals.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="say all that is wrong with files, with line, column and mend")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    check.set_defaults(command=_check)
+    register = actions.add_parser(
+        "register", parents=[shared], help="compile files and put them into a running box's catalog"
+    )
+    register.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    register.set_defaults(command=_register)
+    listing = actions.add_parser("list", parents=[shared], help="list a running box's playbooks")
+    listing.set_defaults(command=_list)
+
+
+def read_source(path: Path) -> bytes:
+    """A playbook's source. Raises RequestRefused where the file cannot be read or is too large."""
+    try:
+        if path.stat().st_size > PLAYBOOK_BYTES_MAX:
+            raise RequestRefused(
+                f"{path} has more than {PLAYBOOK_BYTES_MAX // 1024} KB.", mend="Split the playbook."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestRefused(f"{path} cannot be read: {error.strerror}.", mend="Check the path.") from error
+
+
+def _check(given: argparse.Namespace) -> int:
+    from playbooks.compile import check_playbook, compile_playbook
+
+    wrong = 0
+    for path in given.files:
+        source = read_source(path)
+        problems = check_playbook(source, str(path))
+        wrong += len(problems)
+        for problem in problems:
+            print(problem)
+        if not problems:
+            blueprint = compile_playbook(source, str(path))
+            print(f"{path}: ok, {len(blueprint.steps)} steps, digest {blueprint.digest.hex()[:16]}")
+    return 2 if wrong else 0
+
+
+def _register(given: argparse.Namespace) -> int:
+    from playbooks.compile import compile_playbook
+
+    blueprints = [compile_playbook(read_source(path), str(path)) for path in given.files]
+    with RuntimeClient(load_settings(given.data)) as runtime:
+        for blueprint in blueprints:
+            done = runtime.call("register", blueprint=blueprint.data)
+            state = "registered" if done["new"] else "is registered already"
+            print(f"{done['path']} {state} ({blueprint.digest.hex()[:16]})")
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    with RuntimeClient(load_settings(given.data)) as runtime:
+        known = runtime.call("playbooks")
+    for playbook in known:
+        print(f"{playbook['path']:<32} {playbook['digest'].hex()[:16]}  {' → '.join(playbook['steps'])}")
+    if not known:
+        print("No playbook yet. `edge playbook register FILE` adds one.")
+    return 0

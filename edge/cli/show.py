@@ -1,0 +1,93 @@
+"""`edge show`: the story of one execution, from its events."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from edge.cli.client import RuntimeClient
+from edge.cli.story import event_line, plain_json, shorten, tell
+from edge.core.codec import decode
+from edge.core.settings import Settings, load_settings
+from edge.store.journal import read_groups
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = groups.add_parser(
+        "show",
+        parents=[shared],
+        help="tell the story of one execution",
+        description="Tell the story of one execution: its steps, its answer, its events.",
+        epilog="example:\n  edge show 3f2a9c0d11e0b7aa-42      (42 alone is enough)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("execution", metavar="EXEC", help="execution id, or its number")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(command=_show)
+
+
+def _show(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    with RuntimeClient(settings) as runtime:
+        found = runtime.call("execution", id=given.execution)
+    if given.json:
+        print(plain_json(_decoded(found), indent=2))
+    else:
+        tell(story_lines(found, settings))
+    return 0
+
+
+def _decoded(found: dict[str, Any]) -> dict[str, Any]:
+    for step in found["steps"].values():
+        output = step["output"]
+        if output is not None and output["kind"] == "value":
+            output["value"] = decode(output["value"])
+    return found
+
+
+def story_lines(found: dict[str, Any], settings: Settings) -> list[str]:
+    """An execution as the runtime describes it, for people."""
+    lines = [
+        f"execution  {found['execution_id']}",
+        f"status     {found['status']}",
+        f"asked by   {found['principal']}, request id {found['request_id'] or '-'}",
+    ]
+    if found["problem"]:
+        lines.append(f"problem    {found['problem'].get('code')}: {found['problem'].get('message')}")
+        if found["problem"].get("mend"):
+            lines.append(f"mend       {found['problem']['mend']}")
+    lines += ["", "steps"]
+    lines += [f"  {_step_text(name, step)}" for name, step in found["steps"].items()]
+    lines += ["", "events"]
+    return lines + event_lines(settings, found["events"])
+
+
+def _step_text(name: str, step: dict[str, Any]) -> str:
+    took = f" in {step['duration_us'] / 1000:.1f} ms" if step["duration_us"] is not None else ""
+    text = f"{name:<20} {step['status']}{took}"
+    if step["attempts"] > 1:
+        text += f", attempt {step['attempts']}"
+    output = step["output"]
+    if step["problem"] and step["status"] != "done":
+        return f"{text}  {step['problem'].get('code')}: {shorten(str(step['problem'].get('message')))}"
+    if output is None:
+        return text
+    if output["kind"] == "table":
+        return f"{text}  table of {output['rows']} rows: {', '.join(output['columns'])}"
+    if output["kind"] == "value":
+        return f"{text}  {shorten(plain_json(decode(output['value'])))}"
+    return f"{text}  value kept by digest {output['digest'].hex()[:16]}"
+
+
+def event_lines(settings: Settings, seqs: list[int]) -> list[str]:
+    """These events, one line each, read from the journal."""
+    wanted = set(seqs)
+    if not wanted:
+        return []
+    lines = []
+    for _, group, _ in read_groups(settings.journal_folder, min(wanted) - 1):
+        if group.first_seq > max(wanted):
+            break
+        lines += [event_line(event, group.context.at) for event in group.events() if event.seq in wanted]
+    return lines

@@ -1,0 +1,103 @@
+"""Events and executions as lines for people. Shared by `edge log show`, `edge show` and `edge run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from edge.core.clock import WALL_IMPLAUSIBLE, Reading
+from edge.core.codec import decode
+from edge.core.events import (
+    AttemptLost,
+    BootStarted,
+    CatalogRegistered,
+    Event,
+    ExecutionFinished,
+    ExecutionRequested,
+    RequestRefusedNoted,
+    ResponsesDelivered,
+    StepDone,
+    StepFailed,
+)
+from edge.core.values import TableRef
+
+_TEXT_MAX = 100
+
+
+def shorten(text: str, limit: int = _TEXT_MAX) -> str:
+    """At most `limit` characters, cut with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def plain_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON; bytes as hex, tables as what is known of them."""
+
+    def other(item: Any) -> Any:
+        if isinstance(item, bytes):
+            return item.hex()
+        if isinstance(item, TableRef):
+            return {"table": {"rows": item.rows, "columns": list(item.columns or ())}}
+        return str(item)
+
+    return json.dumps(value, ensure_ascii=False, default=other, indent=indent)
+
+
+def clock_text(at: Reading) -> str:
+    """Wall time, marked where it cannot be trusted."""
+    if at.wall_trust == WALL_IMPLAUSIBLE:
+        return f"+{at.mono_ns / 1e9:.3f}s (clock not set)"
+    moment = datetime.fromtimestamp(at.wall_ns / 1e9, UTC)
+    return moment.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+
+
+def event_line(event: Event, at: Reading) -> str:
+    """One event on one line: number, time, type, execution, step, what it says."""
+    where = "" if event.execution is None or event.execution == event.seq else f" of {event.execution}"
+    step = f" {event.step}" if event.step else ""
+    if event.visit:
+        step += f"[{event.visit}]"
+    if event.attempt > 1:
+        step += f" (attempt {event.attempt})"
+    return f"{event.seq:>8}  {clock_text(at)}  {event.type}{where}{step}{_detail(event)}"
+
+
+def _detail(event: Event) -> str:
+    body = event.body
+    text = ""
+    if isinstance(body, ExecutionRequested):
+        size_bytes = len(body.payload) if body.payload else 0
+        text = f"by {body.principal}, id {body.request_id or '-'}, {size_bytes} bytes"
+    elif isinstance(body, StepDone):
+        text = f"{output_text(body)} in {body.duration_us / 1000:.1f} ms"
+    elif isinstance(body, StepFailed):
+        text = f"{body.problem.get('code')}: {body.problem.get('message')}"
+    elif isinstance(body, AttemptLost):
+        text = body.reason
+    elif isinstance(body, ExecutionFinished):
+        text = body.status if body.problem is None else f"{body.status}: {body.problem.get('code')}"
+    elif isinstance(body, CatalogRegistered):
+        text = f"{body.path} {body.digest.hex()[:16]}"
+    elif isinstance(body, RequestRefusedNoted):
+        text = f"{body.code} × {body.count}" if body.count > 1 else f"{body.code} {body.playbook or ''}"
+    elif isinstance(body, BootStarted):
+        text = f"box {body.box}, {'after a clean stop' if body.clean else 'not stopped cleanly before'}"
+    elif isinstance(body, ResponsesDelivered):
+        text = f"through {body.through}"
+    return f"  {shorten(text)}" if text else ""
+
+
+def output_text(done: StepDone) -> str:
+    """A step's output in a few words."""
+    if done.table is not None:
+        return f"table of {done.table.rows} rows × {len(done.table.columns or ())} columns"
+    if done.value is not None:
+        return plain_json(decode(done.value))
+    return f"value kept by digest {(done.digest or b'').hex()[:16]}"
+
+
+def tell(lines: Sequence[str]) -> None:
+    """Print lines."""
+    for line in lines:
+        print(line)

@@ -1,0 +1,145 @@
+"""`edge up`: the same processes systemd would start, in the foreground, under one small supervisor.
+
+With no broker configured it starts the embedded one on loopback first: for laptops and demos. A process that ends is
+started again, later each time it ends soon; one that cannot start as configured (exit code 2) ends all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from edge.core.settings import Settings, load_settings
+
+_RESTART_S: Final = 0.2
+_RESTART_S_MAX: Final = 5.0
+#: A process that lived this long earns a quick restart.
+_STEADY_S: Final = 10.0
+_EXIT_MISCONFIGURED: Final = 2
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = groups.add_parser(
+        "up",
+        parents=[shared],
+        help="run gateway, runtime and workers here, in the foreground",
+        description="Run gateway, runtime and workers in the foreground, with an embedded broker if none is set.",
+        epilog="example:\n  edge up                                  (embedded broker on 127.0.0.1:1883)\n"
+        "  edge up --broker mqtt://127.0.0.1:1883   (mosquitto)",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--broker", metavar="URL", help="mqtt://[user:password@]host[:port]")
+    parser.add_argument("--port", type=int, default=1883, help="port of the embedded broker; 0 picks one")
+    parser.add_argument("--quiet", action="store_true", help="only warnings from the processes")
+    parser.set_defaults(command=_up)
+
+
+def _up(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data, **({"broker": given.broker} if given.broker else {}))
+    (settings.data / "run").mkdir(parents=True, exist_ok=True, mode=0o750)
+    return asyncio.run(_Supervisor(settings, given.port, "warning" if given.quiet else "info").run())
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, port: int, log_level: str) -> None:
+        self._settings, self._port, self._log_level = settings, port, log_level
+        self._stop: asyncio.Event = asyncio.Event()
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        tasks = []
+        broker = self._settings.broker
+        if not broker:
+            ready: asyncio.Future[str] = loop.create_future()
+            tasks.append(loop.create_task(self._keep("broker", self._broker_command, ready)))
+            stop: asyncio.Future[Any] = loop.create_task(self._stop.wait())
+            await asyncio.wait([ready, stop], return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                return await self._end(tasks)
+            port = ready.result().rpartition(":")[2]
+            self._port = int(port)
+            broker = f"mqtt://127.0.0.1:{port}"
+        _broker_note(self._settings).write_text(broker + "\n", "ascii")
+        shared = ["--data", str(self._settings.data), "--log-level", self._log_level]
+        runtime = [sys.executable, "-m", "edge.runtime", *shared]
+        gateway = [sys.executable, "-m", "gateway", "--broker", broker, *shared]
+        tasks.append(loop.create_task(self._keep("runtime", lambda: runtime)))
+        tasks.append(loop.create_task(self._keep("gateway", lambda: gateway)))
+        print(f"box {self._settings.box} at {broker}, data in {self._settings.data}", flush=True)
+        await self._stop.wait()
+        return await self._end(tasks)
+
+    def _broker_command(self) -> list[str]:
+        return [sys.executable, "-m", "gateway.embedded_broker", "--port", str(self._port)]
+
+    async def _keep(
+        self, name: str, command: Callable[[], list[str]], ready: asyncio.Future[str] | None = None
+    ) -> None:
+        """Run a process, again and again, until told to stop."""
+        loop = asyncio.get_running_loop()
+        restart_s = _RESTART_S
+        while not self._stop.is_set():
+            started_s = loop.time()
+            code = await self._run_once(command(), ready)
+            if self._stop.is_set():
+                return
+            if code == _EXIT_MISCONFIGURED:
+                print(f"{name} cannot start as configured; all stop", file=sys.stderr, flush=True)
+                self._exit_code = _EXIT_MISCONFIGURED
+                self._stop.set()
+                return
+            if loop.time() - started_s > _STEADY_S:
+                restart_s = _RESTART_S
+            print(
+                f"{name} ended (code {code}); it starts again in {restart_s:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+            await asyncio.sleep(restart_s)
+            restart_s = min(restart_s * 1.5, _RESTART_S_MAX)
+
+    async def _run_once(self, command: list[str], ready: asyncio.Future[str] | None) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE if ready is not None else None,
+            start_new_session=True,
+        )
+        try:
+            if ready is not None:
+                assert process.stdout is not None
+                line = (await process.stdout.readline()).decode().strip()
+                if line and not ready.done():
+                    ready.set_result(line)
+            return await process.wait()
+        except asyncio.CancelledError:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), 5.0)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+            raise
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> int:
+        """Stop in the reverse order of starting: the gateway first, so that nothing is admitted into a stop."""
+        self._stop.set()
+        for task in reversed(tasks):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        _broker_note(self._settings).unlink(missing_ok=True)
+        return self._exit_code
+
+
+def _broker_note(settings: Settings) -> Path:
+    """Where `edge request` finds the broker of a running `edge up`."""
+    return settings.data / "run" / "broker"

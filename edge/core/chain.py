@@ -1,0 +1,143 @@
+"""The hash chain over events, and the group: the events that share one flush.
+
+The event log writes with it, verification and replay recompute it. Pure.
+
+leaf = SHA-256(0x00 ‖ context ‖ seq ‖ envelope ‖ SHA-256(salt ‖ body)), link = SHA-256(0x01 ‖ previous ‖ leaf)
+(prefixes after RFC 9162 §2.1, so that a leaf can never pass for a node). `context` is CBOR of what is
+constant over the group: log id, boot id, clocks. `salt` comes from the segment's epoch key, so that a body
+can be erased later while its digest, and with it the chain, stays (design §5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final
+
+from edge.core.clock import Reading
+from edge.core.codec import decode, encode
+from edge.core.errors import LogDamaged
+from edge.core.events import Event, decode_event, encode_body, encode_envelope
+
+GENESIS: Final = bytes(32)
+SALT_BYTES: Final = 16
+EPOCH_KEY_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is constant over one group of events. `log_id` is 8 bytes, `boot_id` 16."""
+
+    log_id: bytes
+    boot_id: bytes
+    at: Reading
+
+    def encode(self) -> bytes:
+        """CBOR array; these bytes are hashed into every leaf of the group."""
+        return encode([self.log_id, self.boot_id, self.at.mono_ns, self.at.wall_ns, self.at.wall_trust])
+
+    @classmethod
+    def decode(cls, data: bytes) -> Context:
+        """The context from its bytes."""
+        log_id, boot_id, mono_ns, wall_ns, wall_trust = decode(data)
+        return cls(log_id, boot_id, Reading(mono_ns, wall_ns, wall_trust))
+
+
+def salt(epoch_key: bytes, seq: int) -> bytes:
+    """The salt of one event's body: 16 bytes, different for each, disclosed one by one or all by the key."""
+    return hashlib.blake2b(seq.to_bytes(8, "big"), key=epoch_key, digest_size=SALT_BYTES).digest()
+
+
+def link_of(
+    previous: bytes, context: bytes, epoch_key: bytes, seq: int, envelope: bytes, body: bytes
+) -> bytes:
+    """The chain's link after one event."""
+    inner = hashlib.sha256(salt(epoch_key, seq) + body).digest()
+    leaf = hashlib.sha256(b"\x00" + context + seq.to_bytes(8, "big") + envelope + inner).digest()
+    return hashlib.sha256(b"\x01" + previous + leaf).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Events that became durable together.
+
+    `data` is the CBOR array `[context, previous link, [envelope, body, …]]`, byte for byte what both homes
+    hold; `links[i]` is the chain after event `first_seq + i`.
+    """
+
+    first_seq: int
+    data: bytes
+    links: tuple[bytes, ...]
+
+    @property
+    def last_seq(self) -> int:
+        """Sequence number of the last event."""
+        return self.first_seq + len(self.links) - 1
+
+
+def seal_group(
+    first_seq: int, previous: bytes, context: Context, epoch_key: bytes, parts: list[bytes]
+) -> Group:
+    """Make a group of encoded events (`parts` alternates envelope and body)."""
+    head = context.encode()
+    links = []
+    link = previous
+    for index in range(0, len(parts), 2):
+        link = link_of(link, head, epoch_key, first_seq + index // 2, parts[index], parts[index + 1])
+        links.append(link)
+    return Group(first_seq, encode([head, previous, parts]), tuple(links))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedGroup:
+    """A group read back: its context, the link it starts from, and its events."""
+
+    first_seq: int
+    context: Context
+    previous: bytes
+    parts: list[bytes]
+    context_bytes: bytes
+
+    @property
+    def last_seq(self) -> int:
+        """Sequence number of the last event."""
+        return self.first_seq + len(self.parts) // 2 - 1
+
+    def events(self) -> list[Event]:
+        """The events, decoded. Raises LogDamaged where one is not readable."""
+        try:
+            return [
+                decode_event(self.first_seq + index // 2, self.parts[index], self.parts[index + 1])
+                for index in range(0, len(self.parts), 2)
+            ]
+        except ValueError as error:
+            raise LogDamaged(str(error)) from error
+
+    def check(self, previous: bytes, epoch_key: bytes) -> bytes:
+        """The link after this group, if it starts from `previous`. Raises LogDamaged otherwise."""
+        if self.previous != previous:
+            raise LogDamaged(
+                f"The chain breaks at event {self.first_seq}: "
+                f"it starts from {self.previous.hex()[:16]}, the log before it ends at {previous.hex()[:16]}."
+            )
+        link = previous
+        for index in range(0, len(self.parts), 2):
+            seq = self.first_seq + index // 2
+            link = link_of(link, self.context_bytes, epoch_key, seq, self.parts[index], self.parts[index + 1])
+        return link
+
+
+def open_group(first_seq: int, data: bytes) -> OpenedGroup:
+    """A group from its bytes. Raises LogDamaged where they are not one."""
+    try:
+        head, previous, parts = decode(data)
+        if len(parts) % 2 or not parts or any(type(part) is not bytes for part in parts):
+            raise ValueError("it has half an event")
+        return OpenedGroup(first_seq, Context.decode(head), previous, parts, head)
+    except (ValueError, TypeError) as error:
+        raise LogDamaged(f"The group at event {first_seq} cannot be read: {error}.") from error
+
+
+def encode_event(event: Event) -> tuple[bytes, bytes]:
+    """Envelope and body of one event, as they are stored and hashed."""
+    return encode_envelope(event), encode_body(event.body)

@@ -1,0 +1,295 @@
+"""The closed set of events: what the log can say, and how each is written down.
+
+The runtime appends these, `edge.core.state` folds them, replay and the command line read them. Nothing here
+may look at a clock, a file or a socket. Names follow NoETL's documented taxonomy where it has one (design
+§5). Inside the codec a type is a small integer and a body is a map of field number to value, so that an
+event of a small step takes some forty bytes; outside, names are used.
+
+A type or field number is never used again for something else. A field may be added at the end with a
+default; anything more is a new type and an upcaster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final
+
+from edge.core.codec import decode, encode
+from edge.core.values import TableRef
+
+#: Version of the envelope and of all bodies below, written in every segment header.
+FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What happened; each subclass is one event type."""
+
+    CODE: ClassVar[int]
+    TYPE: ClassVar[str]
+
+
+@dataclass(frozen=True, slots=True)
+class BootStarted(Body):
+    """A runtime opened the log. `clean` is False where the one before did not say goodbye."""
+
+    CODE: ClassVar[int] = 1
+    TYPE: ClassVar[str] = "boot.started"
+    version: str
+    box: str
+    clean: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRegistered(Body):
+    """A playbook's blueprint, whole: the log can be replayed alone. `digest` is SHA-256 of `blueprint`."""
+
+    CODE: ClassVar[int] = 2
+    TYPE: ClassVar[str] = "catalog.registered"
+    path: str
+    digest: bytes
+    blueprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRequested(Body):
+    """A request was accepted; the execution is named after this event's sequence number.
+
+    `payload` holds up to 64 KiB; a larger one is a blob named by `payload_digest` (SHA-256). `form` is how it
+    came and therefore how it is answered: "v5", "v311" or "local". `deadline_ms` is relative to the event.
+    """
+
+    CODE: ClassVar[int] = 3
+    TYPE: ClassVar[str] = "playbook.execution.requested"
+    digest: bytes
+    principal: str
+    request_id: str | None = None
+    form: str = "v5"
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    content_type: str | None = None
+    payload: bytes | None = None
+    payload_digest: bytes | None = None
+    receipt: bool = True
+    deadline_ms: int | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefusedNoted(Body):
+    """One request was refused, or `count` of them in a flood (then only `code` says why)."""
+
+    CODE: ClassVar[int] = 4
+    TYPE: ClassVar[str] = "request.refused"
+    code: str
+    principal: str | None = None
+    playbook: str | None = None
+    request_id: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted(Body):
+    """The intent of a `write` step, durable before the tool runs."""
+
+    CODE: ClassVar[int] = 5
+    TYPE: ClassVar[str] = "step.started"
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone(Body):
+    """A step's one recorded outcome and the decision that followed it.
+
+    Exactly one of these says where the output is: `value` (CBOR bytes, inline), `table` (a reference; the
+    block is in the cache), `digest` alone (SHA-256 of CBOR bytes that are made again by running the step).
+    A pure step's table is made again the same way; tables of `read` and `write` steps are truth:
+    `table_bytes` holds the Arrow stream up to 64 KiB, else the blob store holds it under its digest.
+    `arc` is the index of the arc taken (None: no arc matched or there is none), `ctx` the `set` patches.
+    """
+
+    CODE: ClassVar[int] = 6
+    TYPE: ClassVar[str] = "step.done"
+    value: bytes | None = None
+    table: TableRef | None = None
+    digest: bytes | None = None
+    table_bytes: bytes | None = None
+    arc: int | None = None
+    ctx: dict[str, Any] | None = None
+    duration_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed(Body):
+    """A step's one recorded outcome: it failed for good. `problem` is `{code, message[, mend]}`."""
+
+    CODE: ClassVar[int] = 7
+    TYPE: ClassVar[str] = "step.failed"
+    problem: dict[str, Any]
+    duration_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLost(Body):
+    """One attempt ended without an outcome: its worker died or ran past its time. `reason` says how."""
+
+    CODE: ClassVar[int] = 8
+    TYPE: ClassVar[str] = "step.attempt.lost"
+    reason: str
+    code: str = "worker_lost"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResumed(Body):
+    """A restarted runtime is about to dispatch again; counted, so that nothing loops through restarts."""
+
+    CODE: ClassVar[int] = 9
+    TYPE: ClassVar[str] = "execution.resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFinished(Body):
+    """The execution ended: `completed` or `failed`.
+
+    The answer is the output of `result_step` where its event holds it, else `result` (bytes as sent, up to
+    64 KiB), else the blob `result_digest`; `result_kind` is "value" or "table" for the latter two.
+    """
+
+    CODE: ClassVar[int] = 10
+    TYPE: ClassVar[str] = "playbook.execution.finished"
+    status: str = "completed"
+    result_step: str | None = None
+    result: bytes | None = None
+    result_digest: bytes | None = None
+    result_kind: str = "value"
+    problem: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesDelivered(Body):
+    """Every answer of an execution that finished at or below `through` reached the broker, `but` these.
+
+    A watermark, written seldom: an event per answer would cost more than the answer.
+    """
+
+    CODE: ClassVar[int] = 11
+    TYPE: ClassVar[str] = "responses.delivered"
+    through: int
+    but: list[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap(Body):
+    """Sequence numbers `first` to `last` are damaged or missing, and why."""
+
+    CODE: ClassVar[int] = 12
+    TYPE: ClassVar[str] = "gap"
+    first: int
+    last: int
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootStopped(Body):
+    """The runtime closed the log in order."""
+
+    CODE: ClassVar[int] = 13
+    TYPE: ClassVar[str] = "boot.stopped"
+
+
+BODIES: Final[tuple[type[Body], ...]] = (
+    BootStarted,
+    CatalogRegistered,
+    ExecutionRequested,
+    RequestRefusedNoted,
+    StepStarted,
+    StepDone,
+    StepFailed,
+    AttemptLost,
+    ExecutionResumed,
+    ExecutionFinished,
+    ResponsesDelivered,
+    Gap,
+    BootStopped,
+)
+_BY_CODE: Final = {body.CODE: body for body in BODIES}
+_FIELDS: Final = {body: tuple((i, f.name, f.default) for i, f in enumerate(fields(body))) for body in BODIES}
+assert len(_BY_CODE) == len(BODIES), "a type code is used twice"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as the fold sees it. `execution` is the sequence number of its request.
+
+    `visit` counts how often the execution came to `step`, from 0; `attempt` from 1. `cause` is the sequence
+    number of the event that led to this one, where it is not simply the one before it in the execution.
+    """
+
+    seq: int
+    body: Body
+    execution: int | None = None
+    step: str | None = None
+    visit: int = 0
+    iteration: tuple[int, ...] = ()
+    attempt: int = 1
+    cause: int | None = None
+
+    @property
+    def type(self) -> str:
+        """The type's name as the outside knows it."""
+        return self.body.TYPE
+
+
+def encode_body(body: Body) -> bytes:
+    """A body as CBOR: a map of field number to value; fields at their default are left out."""
+    made = {}
+    for number, name, default in _FIELDS[type(body)]:
+        value = getattr(body, name)
+        if value is not default and value != default:
+            made[number] = value
+    return encode(made)
+
+
+def encode_envelope(event: Event) -> bytes:
+    """The envelope as CBOR: an array, cut after its last field that is not at its default.
+
+    The sequence number is not in it: it is the group's first plus the event's place (design §5); the chain
+    hashes it all the same. `execution` is written as 0 in the request itself, whose number it is.
+    """
+    execution = event.execution
+    parts: list[Any] = [
+        event.body.CODE,
+        0 if execution == event.seq else execution,
+        event.step,
+        event.visit,
+        event.attempt,
+        list(event.iteration),
+        event.cause,
+    ]
+    keep = len(parts)
+    defaults: tuple[Any, ...] = (None, [], 1, 0, None, None)
+    for default in defaults:
+        if parts[keep - 1] != default:
+            break
+        keep -= 1
+    return encode(parts[:keep])
+
+
+def decode_event(seq: int, envelope: bytes, body: bytes) -> Event:
+    """One event from its two parts. Raises ValueError where they are not of a version this code knows."""
+    parts = decode(envelope)
+    if not isinstance(parts, list) or not parts or parts[0] not in _BY_CODE:
+        raise ValueError(f"event {seq} has no known type; a newer release wrote it")
+    kind = _BY_CODE[parts[0]]
+    values = decode(body)
+    names = _FIELDS[kind]
+    if not isinstance(values, dict) or any(not 0 <= number < len(names) for number in values):
+        raise ValueError(f"event {seq} ({kind.TYPE}) has a field this release does not know")
+    try:
+        made = kind(**{names[number][1]: value for number, value in values.items()})
+    except TypeError as error:
+        raise ValueError(f"event {seq} ({kind.TYPE}) lacks a field: {error}") from error
+    rest = dict(zip(("execution", "step", "visit", "attempt", "iteration", "cause"), parts[1:], strict=False))
+    if rest.get("execution") == 0:
+        rest["execution"] = seq
+    rest["iteration"] = tuple(rest.get("iteration", ()))
+    return Event(seq, made, **rest)

@@ -1,0 +1,140 @@
+"""Settings of one box: where things are, how large they may get. One place, one table of defaults.
+
+Read by every process from the same folder; given as `edge.toml` in the data folder or on the command line.
+Parsed with the standard library only, because daemons read it too. Unknown keys are refused by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from edge.core.errors import Misconfigured
+from edge.core.limits import CACHE_BUDGET_BYTES, MIB, RESERVE_BYTES, WORKERS
+
+FILE_NAME: Final = "edge.toml"
+_BOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be set. Every field has a default that works on a fresh box."""
+
+    #: Everything that is kept: journal, index, blobs.
+    data: Path
+    #: The box's name: a topic level, and part of what the log says.
+    box: str
+    #: Broker as `mqtt://[user:password@]host[:port]`; empty means the embedded one on loopback.
+    broker: str = ""
+    #: Worker processes. More than cores only helps steps that wait.
+    workers: int = WORKERS
+    #: Arrow blocks held at once, in MB.
+    cache_mb: int = CACHE_BUDGET_BYTES // MIB
+    #: Folder of the cache; empty means a folder of its own below /dev/shm (or the data folder without one).
+    cache: str = ""
+    #: Wait this long for more events before each flush: saves flash, costs latency.
+    commit_window_ms: int = 0
+    #: Free space kept on the drive; below it requests are refused.
+    reserve_mb: int = RESERVE_BYTES // MIB
+
+    @property
+    def journal_folder(self) -> Path:
+        """The event log's first home."""
+        return self.data / "journal"
+
+    @property
+    def index_folder(self) -> Path:
+        """The event log's second home, LMDB."""
+        return self.data / "index"
+
+    @property
+    def blob_folder(self) -> Path:
+        """Large values."""
+        return self.data / "blobs"
+
+    @property
+    def socket_path(self) -> Path:
+        """The runtime's unix socket."""
+        return self.data / "run" / "runtime.sock"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held alone by the one runtime of this data folder."""
+        return self.data / "run" / "runtime.lock"
+
+    @property
+    def workers_lock_path(self) -> Path:
+        """Held shared by every worker: a new runtime dispatches only once it holds it alone."""
+        return self.data / "run" / "workers.lock"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where Arrow blocks go."""
+        if self.cache:
+            return Path(self.cache)
+        memory = Path("/dev/shm")  # noqa: S108 - tmpfs by design; the folder in it is made with mode 0700
+        if not os.access(memory, os.W_OK):
+            return self.data / "cache"
+        mark = hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:16]
+        return memory / f"noetl-edge-{os.getuid()}-{mark}"
+
+
+def default_data_folder() -> Path:
+    """`$EDGE_DATA`, else a folder in the user's own data."""
+    given = os.environ.get("EDGE_DATA")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "noetl-edge"
+
+
+def load_settings(data: Path | None = None, **given: Any) -> Settings:
+    """Defaults, then `edge.toml` in the data folder, then what is given. Raises Misconfigured."""
+    folder = (data or default_data_folder()).expanduser().absolute()
+    settings = Settings(folder, _box_name(socket.gethostname()))
+    path = folder / FILE_NAME
+    try:
+        read = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} cannot be read: {error}.", mend="Mend the file or remove it.") from error
+    return _checked(_apply(_apply(settings, read, str(path)), given, "the command line"))
+
+
+def _apply(settings: Settings, given: dict[str, Any], where: str) -> Settings:
+    kinds = {f.name: type(getattr(settings, f.name)) for f in fields(settings) if f.name != "data"}
+    for name, value in given.items():
+        if name not in kinds:
+            raise Misconfigured(
+                f"{where}: there is no setting {name!r}.", mend=f"There are: {', '.join(sorted(kinds))}."
+            )
+        if type(value) is not kinds[name]:
+            raise Misconfigured(f"{where}: {name} must be {kinds[name].__name__}, not {value!r}.")
+    return replace(settings, **given)
+
+
+def _checked(settings: Settings) -> Settings:
+    if not _BOX_NAME.fullmatch(settings.box):
+        raise Misconfigured(
+            f"The box name {settings.box!r} cannot be a topic level.", mend="Use letters, digits, - and _."
+        )
+    bounds = {
+        "workers": (1, 64),
+        "cache_mb": (1, 65_536),
+        "commit_window_ms": (0, 10_000),
+        "reserve_mb": (1, 2**20),
+    }
+    for name, (low, high) in bounds.items():
+        if not low <= getattr(settings, name) <= high:
+            raise Misconfigured(f"{name} is {getattr(settings, name)}; it may be {low} to {high}.")
+    return settings
+
+
+def _box_name(host: str) -> str:
+    made = re.sub(r"[^A-Za-z0-9_-]", "-", host.split(".", maxsplit=1)[0])[:63].lstrip("-_")
+    return made or "box"

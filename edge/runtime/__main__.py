@@ -1,0 +1,80 @@
+"""Entry of the runtime process: `python -m edge.runtime --data FOLDER`.
+
+Forks the zygote first, before LMDB, threads or an event loop exist, then becomes the daemon. Imports are late
+on purpose: what is imported before the fork is shared by all processes, what comes after is not in the zygote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+from edge.core.errors import EdgeError, Unavailable
+from edge.core.settings import Settings, load_settings
+from edge.runtime.locks import hold_workers_lock, lock_alone
+
+
+def main() -> int:
+    """Run the daemon; its exit code: 0 stopped, 1 failed, 2 cannot start as configured."""
+    arguments = argparse.ArgumentParser(prog="edge.runtime", description="The runtime daemon of one box.")
+    arguments.add_argument("--data", type=Path, help="data folder (default: $EDGE_DATA)")
+    arguments.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    given = arguments.parse_args()
+    logging.basicConfig(
+        level=given.log_level.upper(), format="runtime: %(levelname)s %(message)s", stream=sys.stderr
+    )
+    try:
+        settings = load_settings(given.data)
+        return _run(settings)
+    except EdgeError as error:
+        logging.getLogger("edge.runtime").critical("%s", error)
+        return 2 if isinstance(error, Unavailable) else 1
+
+
+def _run(settings: Settings) -> int:
+    lock_fd = lock_alone(settings)
+    workers_fd = hold_workers_lock(settings)
+    zygote, zygote_pid = _fork_zygote(settings, workers_fd, lock_fd)
+
+    import asyncio
+
+    import uvloop
+
+    from edge.runtime.daemon import Daemon
+
+    # A thread that needs the interpreter lock after a flush must not wait 5 ms for it.
+    sys.setswitchinterval(0.0005)
+    gc.freeze()
+
+    async def serve() -> int:
+        return await Daemon(settings, zygote, zygote_pid).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve())
+
+
+def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[socket.socket, int]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    runtime_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ours.close()
+            os.close(lock_fd)
+            from edge.worker.zygote import serve
+
+            serve(theirs, settings.cache_folder, runtime_pid)
+        finally:
+            os._exit(1)
+    theirs.close()
+    os.close(workers_fd)
+    return ours, pid
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""From a submission to a request event, or to a refusal that says why.
+
+Called by the engine for every request, whoever brought it. Looks at the payload only as far as the content type
+asks: JSON and CBOR are decoded (strictly), an Arrow stream is passed on unopened for a worker to validate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edge.core.codec import decode_cbor_payload, decode_json_payload
+from edge.core.errors import PayloadInvalid, RequestRefused
+from edge.core.events import ExecutionRequested
+from edge.core.limits import (
+    INLINE_BYTES_MAX,
+    MIB,
+    PAYLOAD_BYTES_MAX,
+    REFUSALS_BURST,
+    REFUSALS_PER_S,
+    RESERVE_BYTES,
+)
+from playbooks.blueprint import Blueprint
+
+JSON: Final = "application/json"
+CBOR: Final = "application/cbor"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+CONTENT_TYPES: Final = (JSON, CBOR, ARROW)
+#: JSON and CBOR are held decoded in the runtime; tables are not.
+VALUE_PAYLOAD_BYTES_MAX: Final = 1 * MIB
+_FREE_SPACE_CHECK_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request as it reaches the runtime; fields as in `ExecutionRequested`."""
+
+    playbook: str
+    principal: str
+    request_id: str | None
+    form: str
+    response_topic: str | None
+    correlation: bytes | None
+    content_type: str | None
+    receipt: bool
+    deadline_ms: int | None
+    traceparent: str | None
+    payload: bytes
+
+
+def request_event(submission: Submission, blueprint: Blueprint) -> tuple[ExecutionRequested, bytes | None]:
+    """The event of a submission, and its payload where that belongs into a blob."""
+    payload = submission.payload
+    large = len(payload) > INLINE_BYTES_MAX
+    event = ExecutionRequested(
+        digest=blueprint.digest,
+        principal=submission.principal,
+        request_id=submission.request_id,
+        form=submission.form,
+        response_topic=submission.response_topic,
+        correlation=submission.correlation,
+        content_type=submission.content_type,
+        payload=None if large or not payload else payload,
+        payload_digest=hashlib.sha256(payload).digest() if large else None,
+        receipt=submission.receipt,
+        deadline_ms=submission.deadline_ms,
+        traceparent=submission.traceparent,
+    )
+    return event, payload if large else None
+
+
+def read_input(content_type: str | None, payload: bytes) -> dict[str, Any] | None:
+    """The request's input as a map; None for an Arrow stream. Raises PayloadInvalid, RequestRefused."""
+    kind = (content_type or JSON).split(";")[0].strip().lower()
+    if kind not in CONTENT_TYPES:
+        raise RequestRefused(
+            f"The content type {kind!r} is not known.",
+            mend=f"Send {', '.join(CONTENT_TYPES[:-1])} or {CONTENT_TYPES[-1]}.",
+            code="content_type_unknown",
+        )
+    size_bytes_max = PAYLOAD_BYTES_MAX if kind == ARROW else VALUE_PAYLOAD_BYTES_MAX
+    if len(payload) > size_bytes_max:
+        raise RequestRefused(
+            f"The payload has {len(payload)} bytes; {kind} may have {size_bytes_max}.",
+            mend="Send less at once, or a table as an Arrow stream."
+            if kind != ARROW
+            else "Send fewer rows at once.",
+            code="payload_too_large",
+        )
+    if kind == ARROW:
+        return None
+    if not payload:
+        return {}
+    value = decode_cbor_payload(payload) if kind == CBOR else decode_json_payload(payload)
+    if not isinstance(value, dict):
+        raise PayloadInvalid(
+            f"The input is {type(value).__name__}, not a map.", mend='Send an object such as {"name": 1}.'
+        )
+    return value
+
+
+def merged_workload(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The playbook's workload with the request's input over it: maps merge deeply, all else replaces."""
+    merged = dict(defaults)
+    for key, value in given.items():
+        before = merged.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged[key] = merged_workload(before, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+class FreeSpace:
+    """Whether the drive still has its reserve; asked at most once a second."""
+
+    def __init__(self, folder: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
+        self._folder, self._reserve_bytes = folder, reserve_bytes
+        self._checked_s = 0.0
+        self._free_bytes = 2**63
+
+    def require(self) -> None:
+        """Raises RequestRefused with `storage_full` below the reserve."""
+        now_s = time.monotonic()
+        if now_s - self._checked_s >= _FREE_SPACE_CHECK_S:
+            self._checked_s = now_s
+            stat = os.statvfs(self._folder)
+            self._free_bytes = stat.f_bavail * stat.f_frsize
+        if self._free_bytes < self._reserve_bytes:
+            raise RequestRefused(
+                f"The drive has {self._free_bytes // MIB} MB left, below its reserve of "
+                f"{self._reserve_bytes // MIB} MB.",
+                mend="Free space on the box; what was accepted is safe.",
+                code="storage_full",
+                retry_after_ms=60_000,
+            )
+
+
+class RefusalBudget:
+    """Which refusals are recorded one by one, and which only counted: a flood must not wear the drive."""
+
+    def __init__(self, per_s: float = REFUSALS_PER_S, burst: int = REFUSALS_BURST) -> None:
+        self._per_s, self._burst = per_s, burst
+        self._tokens = float(burst)
+        self._at_s = 0.0
+        #: Refusals by code since the last `take_counted`, that got no event of their own.
+        self._counted: dict[str, int] = {}
+
+    def spend(self, code: str, now_s: float) -> bool:
+        """True where this refusal may have its own event; otherwise it is counted."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if self._tokens >= 1:
+            self._tokens -= 1
+            return True
+        self._counted[code] = self._counted.get(code, 0) + 1
+        return False
+
+    def take_counted(self) -> dict[str, int]:
+        """What was only counted so far, and start over."""
+        counted, self._counted = self._counted, {}
+        return counted

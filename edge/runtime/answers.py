@@ -1,0 +1,141 @@
+"""Answers: what a finished execution says to its caller, and which answers are still owed.
+
+Owned by the engine. An answer is owed from the moment its `finished` event is durable until the broker has
+acknowledged it; after a restart all owed ones are sent again. What was delivered is noted by a watermark event,
+seldom, so that it costs nothing per answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from edge.core.codec import decode, encode
+from edge.core.errors import LogDamaged
+from edge.core.events import ResponsesDelivered
+from edge.core.state import COMPLETED, Execution
+from edge.runtime.admit import ARROW, CBOR, JSON
+from edge.store.blobs import BlobStore
+
+#: More exceptions than this under a watermark, and it is set below the oldest of them instead.
+_EXCEPTIONS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One result on its way out; the fields of the request it answers come back with it."""
+
+    execution: int
+    execution_id: str
+    form: str
+    principal: str
+    request_id: str | None
+    response_topic: str | None
+    correlation: bytes | None
+    status: str
+    content_type: str
+    payload: bytes
+
+
+def build_answer(state: Execution, execution_id: str, blobs: BlobStore) -> Answer:
+    """The answer of a finished execution, from its folded state alone. Raises LogDamaged."""
+    request = state.request
+    asked = (request.content_type or JSON).split(";")[0].strip().lower()
+    kind, data = _output(state, blobs)
+    if kind == "table":
+        content_type, payload = ARROW, data
+    else:
+        document: dict[str, Any] = {"execution_id": execution_id, "status": state.status}
+        if state.status == COMPLETED:
+            document["result"] = decode(data) if data else None
+        else:
+            document["error"] = state.problem
+        content_type = CBOR if asked == CBOR else JSON
+        payload = encode(document) if asked == CBOR else _json(document)
+    return Answer(
+        state.seq,
+        execution_id,
+        request.form,
+        request.principal,
+        request.request_id,
+        request.response_topic,
+        request.correlation,
+        state.status,
+        content_type,
+        payload,
+    )
+
+
+def _output(state: Execution, blobs: BlobStore) -> tuple[str, bytes]:
+    finished = state.finished
+    if finished is None:
+        raise LogDamaged(f"Execution {state.seq} has no end to answer with.")
+    if finished.result is not None:
+        return finished.result_kind, finished.result
+    if finished.result_digest is not None:
+        return finished.result_kind, blobs.get(finished.result_digest)
+    if finished.result_step is None:
+        return "value", b""
+    outcome = state.steps[finished.result_step].outcome
+    if outcome is None:
+        raise LogDamaged(f"Execution {state.seq} answers with a step that has no output.")
+    if outcome.value is not None:
+        return "value", outcome.value
+    if outcome.table is None:
+        raise LogDamaged(f"Execution {state.seq} does not hold its answer.")
+    return "table", outcome.table_bytes or blobs.get(outcome.table.digest)
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, default=_plain).encode()
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    raise TypeError(f"{type(value).__name__} is not a value")
+
+
+class Owed:
+    """Executions whose answer the broker has not acknowledged yet, and the watermark under them."""
+
+    def __init__(self, through: int) -> None:
+        self._finished: dict[int, int] = {}
+        self._highest = through
+        self._noted = through
+        self._changed = False
+
+    def add(self, execution: int, finished_seq: int) -> None:
+        """An execution ended; its answer is owed."""
+        self._finished[execution] = finished_seq
+        self._highest = max(self._highest, finished_seq)
+        self._changed = True
+
+    def settle(self, execution: int) -> None:
+        """The broker has this answer."""
+        if self._finished.pop(execution, None) is not None:
+            self._changed = True
+
+    def __iter__(self) -> Any:
+        return iter(list(self._finished))
+
+    def __len__(self) -> int:
+        return len(self._finished)
+
+    def watermark(self) -> ResponsesDelivered | None:
+        """The event that notes where things stand, or None where nothing changed since the last."""
+        if not self._changed:
+            return None
+        self._changed = False
+        through = self._highest
+        if len(self._finished) > _EXCEPTIONS_MAX:
+            through = min(self._finished.values()) - 1
+            owed: list[int] = []
+        else:
+            owed = sorted(self._finished)
+        if through == self._noted and not owed:
+            return None
+        self._noted = through
+        return ResponsesDelivered(through, owed or None)

@@ -1,0 +1,181 @@
+"""The runtime process: opens the homes of the log, recovers, resumes, serves until told to stop.
+
+Started by `edge.runtime.__main__` after the zygote was forked. It is the single writer: nobody else opens
+LMDB or writes the journal while it runs.
+
+Order at start: journal (its sound end made durable), LMDB (caught up from the journal), catalog, cache,
+`boot.started`, then resume what was open, then listen. Any error of the drive ends the process with code 1: it must
+not acknowledge anything more, and the next start sees what is really there (design §4, Errors).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from edge.core.clock import SystemClock, boot_id
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.events import BootStarted, BootStopped
+from edge.core.limits import MIB
+from edge.core.settings import Settings
+from edge.runtime.admit import FreeSpace
+from edge.runtime.api import Api
+from edge.runtime.commit import CommitGate
+from edge.runtime.engine import Engine
+from edge.runtime.operations import Operations
+from edge.runtime.workers import WorkerPool
+from edge.store.blobs import BlobStore
+from edge.store.blocks import Blocks
+from edge.store.eventlog import EventLog, IndexedGroup
+from edge.store.journal import Journal, read_groups
+
+logger = logging.getLogger(__name__)
+
+#: How often delivered answers and counted refusals are noted, where there are any.
+_NOTE_S: Final = 5.0
+_READERS_S: Final = 60.0
+_CATCH_UP_GROUPS: Final = 2_000
+
+
+def catch_up(journal: Journal, eventlog: EventLog) -> int:
+    """Put into LMDB what only the journal has, checking the chain on the way; how many events. LogDamaged."""
+    seq, link = eventlog.last()
+    known = eventlog.log_id()
+    if known is not None and known != journal.log_id:
+        raise LogDamaged(
+            "Journal and index belong to different logs.", mend="Restore the folder that was exchanged."
+        )
+    if seq > journal.last_seq:
+        raise LogDamaged(
+            f"The journal ends at event {journal.last_seq}, the index already at {seq}: the journal lost its end.",
+            mend="Run `edge log verify` to see what is whole.",
+        )
+    start = seq
+    batch: list[IndexedGroup] = []
+    for header, group, data in read_groups(journal.folder, seq):
+        if group.first_seq != seq + 1:
+            raise LogDamaged(f"Event {seq + 1} is missing: the journal goes on at {group.first_seq}.")
+        link = group.check(link, header.epoch_key)
+        seq = group.last_seq
+        batch.append(IndexedGroup(group.first_seq, seq, link, header.epoch_key, data, tuple(group.events())))
+        if len(batch) >= _CATCH_UP_GROUPS:
+            eventlog.commit(batch, journal.log_id)
+            batch = []
+    if batch:
+        eventlog.commit(batch, journal.log_id)
+    return seq - start
+
+
+@dataclass(slots=True)
+class _Homes:
+    journal: Journal
+    eventlog: EventLog
+    blobs: BlobStore
+
+
+class Daemon:
+    """One runtime, from open to close."""
+
+    def __init__(self, settings: Settings, zygote: socket.socket, zygote_pid: int) -> None:
+        self._settings, self._zygote, self._zygote_pid = settings, zygote, zygote_pid
+        self._stop: asyncio.Event = asyncio.Event()
+        self._exit_code = 0
+
+    def _open(self) -> _Homes:
+        journal = Journal(self._settings.journal_folder)
+        eventlog = EventLog(self._settings.index_folder)
+        caught_up = catch_up(journal, eventlog)
+        logger.info("log %s: %d events, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up)
+        return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
+
+    async def run(self) -> int:
+        """Serve until stopped; the process's exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        settings = self._settings
+        homes = self._open()
+        blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
+        gate = CommitGate(
+            homes.journal,
+            homes.eventlog,
+            homes.blobs,
+            SystemClock(),
+            boot_id(),
+            on_failure=self._failed,
+            has_claims=lambda: pool.busy,
+            commit_window_ms=settings.commit_window_ms,
+        )
+        free_space = FreeSpace(settings.data, settings.reserve_mb * MIB)
+        engine = Engine(gate, homes.eventlog, homes.blobs, blocks, homes.journal.log_id, free_space)
+        pool = WorkerPool(
+            self._zygote,
+            settings.workers,
+            engine.executor,
+            cache_folder=blocks.folder,
+            on_zygote_gone=self._zygote_gone,
+        )
+        engine.executor.pool = pool
+        engine.load_catalog()
+        gate.append(BootStarted(version("noetl-edge"), settings.box, _ended_cleanly(homes)))
+        resumed = engine.resume()
+        if resumed:
+            logger.info("%d executions are resumed", resumed)
+        pool.warm()
+        status = {
+            "box": settings.box,
+            "log_id": homes.journal.log_id.hex(),
+            "version": version("noetl-edge"),
+            "pid": os.getpid(),
+            "zygote_pid": self._zygote_pid,
+        }
+        operations = Operations(engine, homes.eventlog, blocks, status, pool.pids).table()
+        api = Api(engine, settings.box, homes.journal.log_id, operations)
+        await api.listen(settings.socket_path)
+        logger.info("serving box %s from %s", settings.box, settings.data)
+        chores = [
+            loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
+            loop.create_task(_every(_READERS_S, homes.eventlog.reclaim_readers)),
+        ]
+        await self._stop.wait()
+        for chore in chores:
+            chore.cancel()
+        api.close()
+        await pool.close()
+        if self._exit_code == 0:
+            engine.note_watermark()
+            gate.append(BootStopped())
+        await gate.close()
+        homes.eventlog.close()
+        homes.journal.close()
+        blocks.close()
+        return self._exit_code
+
+    def _failed(self, error: StorageFailed) -> None:
+        logger.critical("%s The runtime stops acknowledging and exits.", error)
+        # Nothing may be flushed, answered or tidied after this: leave as a killed process would.
+        os._exit(1)
+
+    def _zygote_gone(self) -> None:
+        logger.critical("The zygote ended; the runtime exits to be started whole again.")
+        self._exit_code = 1
+        self._stop.set()
+
+
+def _ended_cleanly(homes: _Homes) -> bool:
+    last = homes.journal.last_seq
+    return last == 0 or isinstance(homes.eventlog.event(last).body, BootStopped)
+
+
+async def _every(period_s: float, *chores: Callable[[], object]) -> None:
+    while True:
+        await asyncio.sleep(period_s)
+        for chore in chores:
+            chore()

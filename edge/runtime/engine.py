@@ -1,0 +1,328 @@
+"""The engine: requests in, answers out, everything in between in the log.
+
+Owned by the daemon, spoken to by the socket (`edge.runtime.api`). It holds the catalog, accepts or refuses
+submissions, resumes what a restart interrupted, and hands finished executions to whoever is owed the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.core.codec import Value
+from edge.core.errors import EdgeError, LogDamaged, RequestRefused, StorageFailed
+from edge.core.events import (
+    CatalogRegistered,
+    Event,
+    ExecutionFinished,
+    ExecutionRequested,
+    ExecutionResumed,
+    RequestRefusedNoted,
+)
+from edge.core.limits import EXECUTIONS_OPEN_MAX
+from edge.core.state import Execution, evolve, fold
+from edge.core.values import TableRef
+from edge.runtime.admit import (
+    FreeSpace,
+    RefusalBudget,
+    Submission,
+    merged_workload,
+    read_input,
+    request_event,
+)
+from edge.runtime.answers import Answer, Owed, build_answer
+from edge.runtime.commit import CommitGate
+from edge.runtime.executor import Executor
+from edge.runtime.live import REQUEST_TABLE, Live
+from edge.store.blobs import BlobStore
+from edge.store.blocks import Blocks, request_key
+from edge.store.eventlog import EventLog, payload_mark
+from playbooks.blueprint import Blueprint
+
+logger = logging.getLogger(__name__)
+
+_COUNTED_REFUSALS_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What `accepted` says: the request is event `seq` of the log, the chain after it is `link`."""
+
+    execution_id: str
+    seq: int
+    link: bytes | None
+    duplicate: bool
+    finished: Answer | None = None
+
+
+Accepted = Callable[[Receipt], None]
+
+
+class Engine:
+    """All executions of one box."""
+
+    def __init__(
+        self,
+        gate: CommitGate,
+        eventlog: EventLog,
+        blobs: BlobStore,
+        blocks: Blocks,
+        log_id: bytes,
+        free_space: FreeSpace,
+    ) -> None:
+        self._gate, self._eventlog, self._blobs, self._blocks = gate, eventlog, blobs, blocks
+        self._log_id = log_id.hex()
+        self._free_space = free_space
+        self._refusals = RefusalBudget()
+        self._catalog: dict[str, Blueprint] = {}
+        self._by_digest: dict[bytes, Blueprint] = {}
+        self.executor = Executor(gate, blocks, blobs, on_finished=self._finished)
+        self.owed = Owed(eventlog.delivered()[0])
+        #: Called with each answer once its end is durable.
+        self.on_answer: Callable[[Answer], None] = lambda answer: None
+        #: Called when the catalog changed.
+        self.on_catalog: Callable[[], None] = lambda: None
+
+    def execution_id(self, seq: int) -> str:
+        """The name an execution has outside: log id and sequence number of its request."""
+        return f"{self._log_id}-{seq}"
+
+    def execution_seq(self, execution_id: str) -> int:
+        """The sequence number in an execution's name. Raises RequestRefused where it is none of this log."""
+        log_id, _, number = execution_id.rpartition("-")
+        if (log_id and log_id != self._log_id) or not number.isdigit():
+            raise RequestRefused(
+                f"{execution_id!r} is no execution of this log.",
+                mend=f"Ids look like {self._log_id}-42; `edge log show` lists them.",
+                code="execution_unknown",
+            )
+        return int(number)
+
+    # ---- catalog -----------------------------------------------------------------------------------
+
+    def load_catalog(self) -> None:
+        """Take up every blueprint the log holds; the latest of a path is the one requests get."""
+        for seq in self._eventlog.catalog():
+            body = self._eventlog.event(seq).body
+            if not isinstance(body, CatalogRegistered):
+                raise LogDamaged(f"The catalog names event {seq}, which registers nothing.")
+            self._take_up(Blueprint.decode(body.blueprint))
+
+    def _take_up(self, blueprint: Blueprint) -> None:
+        self._catalog[blueprint.path] = blueprint
+        self._by_digest[blueprint.digest] = blueprint
+
+    def register(self, data: bytes, registered: Callable[[str, bool], None]) -> None:
+        """Put a blueprint into the catalog; `registered(path, is_new)` once it is durable.
+
+        Raises RequestRefused where the bytes are no blueprint.
+        """
+        try:
+            blueprint = Blueprint.decode(data)
+        except (ValueError, EdgeError) as error:
+            raise RequestRefused(
+                f"This is not a blueprint: {error}", mend="Register playbooks with `edge playbook register`."
+            ) from error
+        known = self._catalog.get(blueprint.path)
+        if known is not None and known.digest == blueprint.digest:
+            registered(blueprint.path, False)
+            return
+        event = self._gate.append(CatalogRegistered(blueprint.path, blueprint.digest, data))
+        self._take_up(blueprint)
+
+        def durable(_: bytes) -> None:
+            self.on_catalog()
+            registered(blueprint.path, True)
+
+        self._gate.after(event.seq, durable)
+
+    def playbooks(self) -> list[Blueprint]:
+        """The catalog, by path."""
+        return [self._catalog[path] for path in sorted(self._catalog)]
+
+    # ---- requests ----------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission, accepted: Accepted) -> None:
+        """Accept a request: `accepted(receipt)` once it is durable. Raises RequestRefused.
+
+        The same request id of the same principal gives the execution it gave before, with its recorded answer if
+        it has one.
+        """
+        try:
+            self._accept(submission, accepted)
+        except RequestRefused as error:
+            self._note_refusal(submission, error)
+            raise
+
+    def _accept(self, submission: Submission, accepted: Accepted) -> None:
+        blueprint = self._catalog.get(submission.playbook)
+        if blueprint is None:
+            raise RequestRefused(
+                f"There is no playbook {submission.playbook!r} on this box.",
+                mend="`edge playbook list` shows what there is; `edge playbook register FILE` adds one.",
+                code="playbook_unknown",
+            )
+        body, blob = request_event(submission, blueprint)
+        if submission.request_id is not None:
+            known = self._gate.find_request(submission.principal, submission.request_id)
+            if known is not None:
+                self._accept_again(known, body, accepted)
+                return
+        if len(self.executor.open) >= EXECUTIONS_OPEN_MAX:
+            raise RequestRefused(
+                f"{EXECUTIONS_OPEN_MAX} executions are open already.",
+                mend="Send it again later.",
+                code="queue_full",
+                retry_after_ms=1_000,
+            )
+        self._free_space.require()
+        given = read_input(submission.content_type, submission.payload)
+        live = self._live(blueprint, Execution(self._gate.next_seq, body), given, submission.payload)
+        if blob is not None:
+            self._gate.store_blob(blob)
+        event = self._gate.append(body)
+        self._gate.after(event.seq, lambda link: accepted(Receipt(live.execution_id, event.seq, link, False)))
+        self.executor.open[event.seq] = live
+        self.executor.advance(live)
+
+    def _accept_again(self, known: tuple[int, bytes], body: ExecutionRequested, accepted: Accepted) -> None:
+        seq, mark = known
+        if mark != payload_mark(body):
+            raise RequestRefused(
+                f"Request id {body.request_id!r} was used before, with another playbook or payload.",
+                mend="Use a new id for a new request; the same id only to send the same request again.",
+                code="request_id_reused",
+            )
+        execution_id = self.execution_id(seq)
+        if seq > self._gate.durable_seq:
+            self._gate.after(seq, lambda link: accepted(Receipt(execution_id, seq, link, True)))
+            return
+        state = self.state_of(seq)
+        done = state.finished is not None and state.finished_seq <= self._gate.durable_seq
+        answer = build_answer(state, execution_id, self._blobs) if done else None
+        accepted(Receipt(execution_id, seq, None, True, answer))
+
+    def _note_refusal(self, submission: Submission, error: RequestRefused) -> None:
+        if self._refusals.spend(error.problem_code, time.monotonic()):
+            self._gate.append(
+                RequestRefusedNoted(
+                    error.problem_code, submission.principal, submission.playbook[:200], submission.request_id
+                )
+            )
+
+    def note_gateway_refusal(self, code: str, principal: str, playbook: str, request_id: str | None) -> None:
+        """The gateway refused a request by itself; it is recorded under the same budget."""
+        if self._refusals.spend(code, time.monotonic()):
+            self._gate.append(RequestRefusedNoted(code, principal, playbook[:200], request_id))
+
+    def note_counted(self) -> None:
+        """Record what was refused in a flood, by number. Called now and then."""
+        for code, count in self._refusals.take_counted().items():
+            self._gate.append(RequestRefusedNoted(code, count=count))
+
+    def _live(
+        self, blueprint: Blueprint, state: Execution, given: dict[str, Any] | None, payload: bytes
+    ) -> Live:
+        seq = state.seq
+        if given is None:
+            try:
+                ref = self._blocks.put(blueprint.digest, seq, request_key(seq), payload)
+            except StorageFailed as error:
+                raise RequestRefused(
+                    error.message,
+                    mend="Send it again when less is under way.",
+                    code="cache_full",
+                    retry_after_ms=1_000,
+                ) from error
+            workload: dict[str, Any] = {**blueprint.workload, REQUEST_TABLE: ref}
+        else:
+            workload = merged_workload(blueprint.workload, given)
+        return Live(self.execution_id(seq), blueprint, state, workload)
+
+    # ---- after a restart -----------------------------------------------------------------------------
+
+    def resume(self) -> int:
+        """Take up every execution the log leaves open, and every answer still owed; how many were open.
+
+        Each gets an `execution.resumed` first, durable before anything is dispatched again, so that a block
+        that brings the box down is counted.
+        """
+        through, but = self._eventlog.delivered()
+        finished = [
+            event
+            for _, group, _ in self._eventlog.groups(through)
+            for event in group.events()
+            if event.seq > through and isinstance(event.body, ExecutionFinished)
+        ]
+        for execution in sorted(but):
+            self.owed.add(execution, self.state_of(execution).finished_seq)
+        for event in finished:
+            assert event.execution is not None, event
+            self.owed.add(event.execution, event.seq)
+        resumed = self._eventlog.open_executions()
+        for seq in resumed:
+            self._resume(fold(self._eventlog.events_of(seq)))
+        return len(resumed)
+
+    def _resume(self, state: Execution) -> None:
+        blueprint = self._by_digest.get(state.request.digest)
+        if blueprint is None:
+            raise LogDamaged(f"Execution {state.seq} runs a blueprint that the log does not hold.")
+        event = self._gate.append(ExecutionResumed(), execution=state.seq)
+        state = evolve(state, event)
+        request = state.request
+        payload = request.payload or b""
+        if request.payload_digest is not None:
+            payload = self._blobs.get(request.payload_digest)
+        given = read_input(request.content_type, payload)
+        live = self._live(blueprint, state, given, payload)
+        self.executor.open[state.seq] = live
+        self._gate.after(event.seq, lambda _: self.executor.advance(live))
+
+    # ---- answers -----------------------------------------------------------------------------------
+
+    def _finished(self, live: Live) -> None:
+        self.owed.add(live.state.seq, live.state.finished_seq)
+        self.on_answer(build_answer(live.state, live.execution_id, self._blobs))
+
+    def answer(self, execution: int) -> Answer:
+        """The recorded answer of a finished execution, from the log."""
+        return build_answer(self.state_of(execution), self.execution_id(execution), self._blobs)
+
+    def delivered(self, execution: int) -> None:
+        """The broker has the answer."""
+        self.owed.settle(execution)
+
+    def note_watermark(self) -> None:
+        """Record what was delivered since the last note, if anything."""
+        body = self.owed.watermark()
+        if body is not None:
+            self._gate.append(body)
+
+    # ---- looking up ----------------------------------------------------------------------------------
+
+    def events_of(self, execution: int) -> list[Event]:
+        """Every event of one execution, oldest first. Raises RequestRefused where there is none."""
+        events = self._gate.events_of(execution)
+        if not events:
+            raise RequestRefused(
+                f"There is no execution {self.execution_id(execution)} in the log.",
+                mend="`edge log show` lists what there is.",
+                code="execution_unknown",
+            )
+        return events
+
+    def state_of(self, execution: int) -> Execution:
+        """The folded state of one execution, running or not."""
+        live = self.executor.open.get(execution)
+        return live.state if live is not None else fold(self.events_of(execution))
+
+    def output_of(self, execution: int, step: str) -> Value | TableRef | None:
+        """A running or finished step's output where it is at hand; None where it would have to be made again."""
+        live = self.executor.open.get(execution)
+        if live is not None and step in live.results:
+            return live.value(step)
+        return None

@@ -1,0 +1,376 @@
+"""Carries executions forward: ask `decide`, dispatch, record what came back, decide again.
+
+Owned by the engine, called on the runtime's loop only. All events of running executions are appended here.
+Inside the box nobody waits for a flush; only the intent of a `write` step and the answer stand at the gate
+(design §4, output commit).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from edge.core.errors import CacheMiss, EvaluationFailed, LogDamaged, StorageFailed
+from edge.core.events import (
+    AttemptLost,
+    Body,
+    ExecutionFinished,
+    StepDone,
+    StepFailed,
+    StepStarted,
+)
+from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
+from edge.core.scheduler import FailStep, Finish, Run, decide, route
+from edge.core.state import evolve
+from edge.core.values import TableRef
+from edge.runtime.commit import CommitGate
+from edge.runtime.live import REQUEST_TABLE, Live
+from edge.runtime.workers import Work
+from edge.store.blobs import BlobStore
+from edge.store.blocks import Blocks
+from edge.tools.registry import runs_author_code
+from edge.worker.claims import FAILED, MISS, TABLE, Claim, Outcome
+from playbooks.blueprint import Step
+
+#: How often an execution may find its blocks gone before it fails: a budget too small must not spin.
+MISSES_MAX: Final = 8
+
+
+class Pool(Protocol):
+    """Where claims go (`edge.runtime.workers.WorkerPool`)."""
+
+    def submit(self, work: Work) -> None:
+        """Queue a claim."""
+
+
+class Executor:
+    """The scheduler's hands."""
+
+    def __init__(
+        self, gate: CommitGate, blocks: Blocks, blobs: BlobStore, *, on_finished: Callable[[Live], None]
+    ) -> None:
+        self._gate, self._blocks, self._blobs = gate, blocks, blobs
+        self._on_finished = on_finished
+        self.pool: Pool | None = None
+        self.open: dict[int, Live] = {}
+        self._claims: dict[int, Live] = {}
+        self._claim_number = 0
+
+    # ---- what to do next -------------------------------------------------------------------------
+
+    def advance(self, live: Live) -> None:
+        """Carry one execution on until something is under way or it has ended."""
+        while True:
+            command = decide(live.blueprint, live.state)
+            if command is None:
+                return
+            if isinstance(command, FailStep):
+                self._append(
+                    live,
+                    StepFailed(command.problem),
+                    command.step,
+                    visit=command.visit,
+                    attempt=command.attempt,
+                )
+                continue
+            live.goal = command
+            self._pursue(live)
+            return
+
+    def _append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
+        event = self._gate.append(body, execution=live.state.seq, step=step, **envelope)
+        live.state = evolve(live.state, event)
+        return event.seq
+
+    def _pursue(self, live: Live) -> None:
+        """Work on the goal, or first on what it lacks."""
+        goal = live.goal
+        assert goal is not None, "nothing was decided"
+        assert live.claim is None, "a claim is under way"
+        try:
+            lacking = self._lacking(live, goal)
+        except (LogDamaged, StorageFailed) as error:
+            self._finish(live, Finish("failed", problem=error.problem()))
+            return
+        if lacking is not None:
+            index, visit = lacking
+            live.rebuilding = live.blueprint.steps[index].name
+            self._submit(live, (index,), visit, 1)
+        elif isinstance(goal, Finish):
+            self._finish(live, goal)
+        elif live.blueprint.steps[goal.steps[0]].effect == "write" and live.intent_seq == 0:
+            self._record_intent(live, goal)
+        else:
+            self._submit(live, goal.steps, goal.visit, goal.attempt)
+
+    def _record_intent(self, live: Live, run: Run) -> None:
+        """The effect waits until its intent is durable."""
+        step = live.blueprint.steps[run.steps[0]].name
+        live.intent_seq = self._append(live, StepStarted(), step, visit=run.visit, attempt=run.attempt)
+        self._gate.after(live.intent_seq, lambda _: self._pursue(live))
+
+    # ---- outputs that must be there ----------------------------------------------------------------
+
+    def _lacking(self, live: Live, goal: Run | Finish) -> tuple[int, int] | None:
+        """The first step `(index, visit)` that must be run again for the goal; None where all is there.
+
+        What the log holds is put back on the way. Raises LogDamaged, StorageFailed.
+        """
+        if isinstance(goal, Finish):
+            names = [goal.result_step] if goal.result_step is not None else []
+            steps: tuple[int, ...] = ()
+        else:
+            names, steps = live.needs(goal.steps), goal.steps
+        for name in names:
+            found = self._absent(live, name)
+            if found is not None:
+                return found
+        if live.reads_workload(steps):
+            self._restore_request_table(live)
+        return None
+
+    def _absent(self, live: Live, name: str) -> tuple[int, int] | None:
+        if name in live.results:
+            return None
+        state = live.state.steps[name]
+        outcome = state.outcome
+        assert outcome is not None, f"step {name} has no output"
+        if outcome.value is not None:
+            live.keep(name, outcome.value)
+            return None
+        if (
+            outcome.table is not None
+            and live.blueprint.steps[live.blueprint.step_index[name]].effect != "pure"
+        ):
+            data = outcome.table_bytes or self._blobs.get(outcome.table.digest)
+            self._blocks.restore(live.blueprint.digest, live.state.seq, outcome.table, data)
+            live.keep(name, outcome.table)
+            return None
+        index = live.blueprint.step_index[name]
+        for needed in live.needs((index,)):
+            if needed != name and (found := self._absent(live, needed)) is not None:
+                return found
+        if live.blueprint.steps[index].reads_workload:
+            self._restore_request_table(live)
+        return index, state.visit
+
+    def _restore_request_table(self, live: Live) -> None:
+        ref = live.workload.get(REQUEST_TABLE)
+        if type(ref) is not TableRef or self._is_there(live, ref):
+            return
+        request = live.state.request
+        data = request.payload
+        if data is None:
+            assert request.payload_digest is not None, "a table came without bytes"
+            data = self._blobs.get(request.payload_digest)
+        live.adopt_request_table(self._blocks.put(live.blueprint.digest, live.state.seq, ref.key, data))
+
+    def _is_there(self, live: Live, ref: TableRef) -> bool:
+        return (self._blocks.root / self._blocks.folder_name(live.blueprint.digest) / ref.key).exists()
+
+    def _forget_absent(self, live: Live) -> None:
+        """A worker missed a block: forget those that are gone, or all tables where none seems to be."""
+        tables = {name: ref for name, ref in live.results.items() if type(ref) is TableRef}
+        gone = [name for name, ref in tables.items() if not self._is_there(live, ref)]
+        request_table = live.workload.get(REQUEST_TABLE)
+        if not gone and type(request_table) is TableRef and self._is_there(live, request_table):
+            gone = list(tables)
+        for name in gone:
+            del live.results[name]
+        self._blocks.missed += 1
+
+    # ---- claims ------------------------------------------------------------------------------------
+
+    def _submit(self, live: Live, steps: tuple[int, ...], visit: int, attempt: int) -> None:
+        self._claim_number += 1
+        blueprint = live.blueprint
+        claim = Claim(
+            number=self._claim_number,
+            digest=blueprint.digest,
+            blueprint=None,
+            execution=live.state.seq,
+            execution_id=live.execution_id,
+            steps=steps,
+            visit=visit,
+            attempt=attempt,
+            workload=live.workload_bytes if live.reads_workload(steps) else None,
+            ctx=live.state.ctx,
+            results={name: live.results[name] for name in live.needs(steps)},
+        )
+        live.claim = claim
+        self._claims[claim.number] = live
+        taken = [blueprint.steps[index] for index in steps]
+        assert self.pool is not None
+        self.pool.submit(
+            Work(
+                claim=claim,
+                blueprint=blueprint.data,
+                timeout_s=sum(step.timeout_ms for step in taken) / 1000,
+                author_code=any(runs_author_code(step.kind) for step in taken),
+                folder=self._blocks.folder_name(blueprint.digest),
+                memory_mb=max(step.memory_mb for step in taken),
+            )
+        )
+
+    def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
+        """A worker answered (`edge.runtime.workers.Claims`)."""
+        live = self._release(claim)
+        rebuilding, live.rebuilding = live.rebuilding, None
+        for place, outcome in enumerate(outcomes):
+            if outcome.adopted is not None:
+                live.adopt_request_table(outcome.adopted)
+            if outcome.kind == MISS:
+                self._missed(live, anew=place > 0)
+                return
+            if rebuilding is not None:
+                self._rebuilt(live, rebuilding, outcome)
+                return
+            visit, attempt = (claim.visit, claim.attempt) if place == 0 else (0, 1)
+            if not self._record(live, claim.steps[place], visit, attempt, outcome):
+                return
+        live.intent_seq = 0
+        self.advance(live)
+
+    def lost(self, claim: Claim, code: str, reason: str) -> None:
+        """A worker died over a claim (`edge.runtime.workers.Claims`)."""
+        live = self._release(claim)
+        if live.rebuilding is not None:
+            live.rebuilding = None
+            self._missed(live, anew=False)
+            return
+        step = live.blueprint.steps[claim.steps[0]].name
+        live.intent_seq = 0
+        self._append(live, AttemptLost(reason, code), step, visit=claim.visit, attempt=claim.attempt)
+        self.advance(live)
+
+    def _release(self, claim: Claim) -> Live:
+        live = self._claims.pop(claim.number)
+        live.claim = None
+        return live
+
+    def _missed(self, live: Live, *, anew: bool) -> None:
+        live.misses += 1
+        if live.misses > MISSES_MAX:
+            problem = {
+                "code": "cache_lost",
+                "message": f"What this execution needs vanished from the cache {live.misses} times.",
+                "mend": "Give the cache a larger budget, or find out who empties its folder.",
+            }
+            self._finish(live, Finish("failed", problem=problem))
+            return
+        self._forget_absent(live)
+        if anew:
+            self.advance(live)
+        else:
+            self._pursue(live)
+
+    def _rebuilt(self, live: Live, name: str, outcome: Outcome) -> None:
+        """A pure step ran again: its output must be the one recorded."""
+        recorded = live.state.steps[name].outcome
+        assert recorded is not None
+        if outcome.kind == TABLE and recorded.table is not None and outcome.table is not None:
+            same = outcome.table.digest == recorded.table.digest
+        else:
+            same = outcome.value is not None and hashlib.sha256(outcome.value).digest() == recorded.digest
+        if not same:
+            problem = {
+                "code": "not_reproducible",
+                "message": f"Step {name} is pure but gave another output when it was run again.",
+                "mend": "Declare it spec.effect: read, or remove what makes it vary.",
+                "step": name,
+            }
+            self._finish(live, Finish("failed", problem=problem))
+            return
+        self._keep(live, name, outcome)
+        self._pursue(live)
+
+    def _keep(self, live: Live, name: str, outcome: Outcome) -> None:
+        if outcome.table is not None:
+            self._blocks.note(
+                live.blueprint.digest, live.state.seq, outcome.table.key, outcome.table.size_bytes
+            )
+            live.keep(name, outcome.table)
+        else:
+            assert outcome.value is not None
+            live.keep(name, outcome.value)
+
+    # ---- recording ---------------------------------------------------------------------------------
+
+    def _record(self, live: Live, index: int, visit: int, attempt: int, outcome: Outcome) -> bool:
+        """Append one step's outcome and the decision after it. False where the execution ended by it."""
+        step = live.blueprint.steps[index]
+        if outcome.kind == FAILED:
+            problem = outcome.problem or {}
+            body: Body = StepFailed(problem, outcome.duration_us)
+            self._append(live, body, step.name, visit=visit, attempt=attempt)
+            return True
+        self._keep(live, step.name, outcome)
+        problem_after = None
+        arc: int | None = None
+        patches: dict[str, Any] | None = None
+        if not step.set and step.arcs and step.arcs[0].when is None:
+            arc = 0
+        elif step.set or step.arcs:
+            try:
+                arc, patches = route(step, live.routing_scope(index), live.state.ctx)
+            except EvaluationFailed as error:
+                problem_after = {**error.problem(), "step": step.name}
+        done = self._step_done(live, step, outcome, arc, patches)
+        self._append(live, done, step.name, visit=visit, attempt=attempt)
+        if problem_after is None:
+            return True
+        live.intent_seq = 0
+        self._finish(live, Finish("failed", problem=problem_after))
+        return False
+
+    def _step_done(
+        self, live: Live, step: Step, outcome: Outcome, arc: int | None, patches: dict[str, Any] | None
+    ) -> StepDone:
+        """The outcome as the log keeps it (design §4, Where a value lives)."""
+        pure = step.effect == "pure"
+        table_bytes = None
+        if outcome.table is not None and not pure:
+            table_bytes = self._blocks.read(live.blueprint.digest, outcome.table)
+            if len(table_bytes) > INLINE_BYTES_MAX:
+                self._gate.store_blob(table_bytes)
+                table_bytes = None
+        value = outcome.value
+        digest = None
+        if value is not None and pure and len(value) > INLINE_PURE_BYTES_MAX:
+            digest = hashlib.sha256(value).digest()
+            value = None
+        return StepDone(value, outcome.table, digest, table_bytes, arc, patches, outcome.duration_us)
+
+    def _finish(self, live: Live, goal: Finish) -> None:
+        """Append the end. The answer leaves once it is durable."""
+        try:
+            body = self._finished_body(live, goal)
+        except CacheMiss:
+            self._missed(live, anew=False)
+            return
+        seq = self._append(live, body)
+        del self.open[live.state.seq]
+        self._blocks.drop(live.state.seq)
+        self._gate.after(seq, lambda _: self._on_finished(live))
+
+    def _finished_body(self, live: Live, goal: Finish) -> ExecutionFinished:
+        name = goal.result_step
+        if name is None:
+            return ExecutionFinished(goal.status, problem=goal.problem)
+        outcome = live.state.steps[name].outcome
+        assert outcome is not None
+        pure = live.blueprint.steps[live.blueprint.step_index[name]].effect == "pure"
+        if outcome.value is not None or (outcome.table is not None and not pure):
+            return ExecutionFinished(goal.status, name)
+        # The answer leaves the box, so it is truth, even where the step behind it could be run again.
+        output = live.results[name]
+        if type(output) is TableRef:
+            data, kind = self._blocks.read(live.blueprint.digest, output), "table"
+        else:
+            assert isinstance(output, bytes)
+            data, kind = output, "value"
+        if len(data) <= INLINE_BYTES_MAX:
+            return ExecutionFinished(goal.status, name, data, result_kind=kind)
+        self._gate.store_blob(data)
+        return ExecutionFinished(goal.status, name, None, hashlib.sha256(data).digest(), kind)

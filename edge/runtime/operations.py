@@ -1,0 +1,139 @@
+"""What the command line may ask a running runtime: register, list, show, log, cache, status.
+
+Wired by the daemon into `edge.runtime.api`. Every operation takes a map and replies with plain values; looking
+never changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from edge.core.errors import RequestRefused
+from edge.core.events import Event
+from edge.core.state import Execution
+from edge.core.values import TableRef
+from edge.runtime.api import Operation, Reply
+from edge.runtime.engine import Engine
+from edge.store.blocks import Blocks
+from edge.store.eventlog import EventLog
+
+_GROUPS_MAX: Final = 256
+
+
+class Operations:
+    """The operations over one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        eventlog: EventLog,
+        blocks: Blocks,
+        status: dict[str, Any],
+        worker_pids: Callable[[], list[int]],
+    ) -> None:
+        self._engine, self._eventlog, self._blocks = engine, eventlog, blocks
+        self._status, self._worker_pids = status, worker_pids
+
+    def table(self) -> dict[str, Operation]:
+        """Operation names and what they run."""
+        return {
+            "register": self.register,
+            "playbooks": self.playbooks,
+            "execution": self.execution,
+            "indexed": self.indexed,
+            "cache": self.cache,
+            "status": self.status,
+        }
+
+    def register(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{blueprint: bytes}` → `{path, new}` once durable."""
+        self._engine.register(
+            _argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
+        )
+
+    def playbooks(self, _: dict[str, Any], reply: Reply) -> None:
+        """→ `[{path, name, digest, steps}]`."""
+        reply(
+            [
+                {
+                    "path": blueprint.path,
+                    "name": blueprint.name,
+                    "digest": blueprint.digest,
+                    "steps": [step.name for step in blueprint.steps],
+                }
+                for blueprint in self._engine.playbooks()
+            ]
+        )
+
+    def execution(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{id}` → its summary and its events' sequence numbers."""
+        seq = self._engine.execution_seq(_argument(arguments, "id", str))
+        events = self._engine.events_of(seq)
+        reply(describe(self._engine.execution_id(seq), self._engine.state_of(seq), events))
+
+    def indexed(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{after}` → `{last, groups: [[first seq, epoch key, bytes]]}` of what LMDB holds, for verifying."""
+        after = _argument(arguments, "after", int)
+        groups = [
+            [group.first_seq, key, data] for key, group, data in self._eventlog.groups(after, _GROUPS_MAX)
+        ]
+        reply({"last": self._eventlog.last()[0], "groups": groups})
+
+    def cache(self, _: dict[str, Any], reply: Reply) -> None:
+        """→ what `edge cache stat` shows."""
+        stat = self._blocks.stat()
+        reply({name: getattr(stat, name) for name in stat.__slots__})
+
+    def status(self, _: dict[str, Any], reply: Reply) -> None:
+        """→ box, versions, processes, open executions, owed answers."""
+        now = {"worker_pids": self._worker_pids()}
+        reply(
+            {**self._status, **now, "open": len(self._engine.executor.open), "owed": len(self._engine.owed)}
+        )
+
+
+def _argument(arguments: dict[str, Any], name: str, kind: type) -> Any:
+    value = arguments.get(name)
+    if type(value) is not kind:
+        raise RequestRefused(
+            f"The argument {name!r} must be {kind.__name__}.", mend="Update the command line."
+        )
+    return value
+
+
+def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[str, Any]:
+    """One execution for people and programs: status, request, steps in the order they settled, events."""
+    request = state.request
+    return {
+        "execution_id": execution_id,
+        "status": state.status,
+        "principal": request.principal,
+        "request_id": request.request_id,
+        "digest": request.digest,
+        "problem": state.problem,
+        "steps": {
+            name: {
+                "status": step.status,
+                "visit": step.visit,
+                "attempts": step.attempts,
+                "arc": step.outcome.arc if step.outcome else None,
+                "duration_us": step.outcome.duration_us if step.outcome else None,
+                "output": _output(step.outcome) if step.outcome else None,
+                "problem": step.problem,
+            }
+            for name, step in state.steps.items()
+        },
+        "result_step": state.finished.result_step if state.finished else None,
+        "events": [event.seq for event in events],
+    }
+
+
+def _output(outcome: Any) -> dict[str, Any]:
+    if outcome.table is not None:
+        table: TableRef = outcome.table
+        columns = list(table.columns or ())
+        return {"kind": "table", "rows": table.rows, "columns": columns, "size_bytes": table.size_bytes}
+    if outcome.value is not None:
+        return {"kind": "value", "value": outcome.value}
+    return {"kind": "digest", "digest": outcome.digest}

@@ -1,0 +1,333 @@
+"""Worker processes as the runtime sees them: asked for, bound, fed, timed, killed, replaced.
+
+Owned by the runtime's loop. A slot holds one process at a time. A process that has run a playbook's own code
+is bound to that playbook (and its memory limit) until it ends: landlock and seccomp cannot be loosened and
+Python's globals leak (design §4, Statelessness). Built-in kinds share processes, and only they are queued
+behind one another in a process, because they end soon.
+
+It decides nothing about executions: it hands outcomes and losses to its `Claims` callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+from edge.core.codec import encode
+from edge.core.frames import FrameBuffer, pack
+from edge.worker.claims import Claim, Outcome, read_reply
+from edge.worker.zygote import recv_message
+
+logger = logging.getLogger(__name__)
+
+#: Built-in claims sent ahead to a process that still works on an earlier one: hides the way to and fro.
+PIPELINE_CLAIMS_MAX: Final = 4
+_SWEEP_S: Final = 0.02
+_SHARED_MEMORY_MB: Final = 256
+
+
+@dataclass(slots=True)
+class Work:
+    """A claim under way. `author_code` binds the process; `folder` is the playbook's cache folder name."""
+
+    claim: Claim
+    blueprint: bytes
+    timeout_s: float
+    author_code: bool
+    folder: str
+    memory_mb: int
+    started_s: float = 0.0
+
+
+class Claims(Protocol):
+    """Who is told how a claim ended; exactly one of these is called for each."""
+
+    def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
+        """The worker answered."""
+
+    def lost(self, claim: Claim, code: str, reason: str) -> None:
+        """The worker died or was killed while it worked on the claim."""
+
+
+@dataclass(slots=True, eq=False)
+class _Process(asyncio.Protocol):
+    """One worker process, from the fork request to the report of its end."""
+
+    slot: int
+    binding: tuple[str, int] | None
+    pool: WorkerPool
+    pid: int = 0
+    pidfd: int = -1
+    transport: asyncio.WriteTransport | None = None
+    under_way: deque[Work] = field(default_factory=deque)
+    seen: set[bytes] = field(default_factory=set)
+    buffer: FrameBuffer = field(default_factory=FrameBuffer)
+    reason: tuple[str, str] | None = None
+    closed: bool = False
+    status: int | None = None
+    retiring: bool = False
+    served: bool = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclasses
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self.buffer.feed(data):
+                self.pool.replied(self, *read_reply(message))
+        except ValueError as error:
+            logger.error("worker %d talks nonsense: %s", self.pid, error)
+            self.kill(("worker_lost", "its worker broke the protocol"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self.pool.ended(self)
+
+    def kill(self, reason: tuple[str, str]) -> None:
+        """End the process now; what it works on is lost for this reason."""
+        self.reason = self.reason or reason
+        if self.pidfd >= 0 and self.status is None:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def takes(self, work: Work) -> bool:
+        """True where this process may run the claim now."""
+        if self.transport is None or self.retiring or self.reason is not None:
+            return False
+        if work.author_code:
+            return self.binding == (work.folder, work.memory_mb) and not self.under_way
+        if self.binding is not None and self.binding[0] != work.folder:
+            return False
+        return len(self.under_way) < PIPELINE_CLAIMS_MAX and not any(w.author_code for w in self.under_way)
+
+
+class WorkerPool:
+    """All slots, the queue in front of them, and the zygote behind them."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        slots: int,
+        claims: Claims,
+        *,
+        cache_folder: Callable[[bytes], Path],
+        on_zygote_gone: Callable[[], None],
+    ) -> None:
+        self._control, self._claims = control, claims
+        self._cache_folder, self._on_zygote_gone = cache_folder, on_zygote_gone
+        self._loop = asyncio.get_running_loop()
+        self._slots: list[_Process | None] = [None] * slots
+        self._by_pid: dict[int, _Process] = {}
+        self._waiting: deque[Work] = deque()
+        self._closing = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        control.setblocking(False)
+        self._loop.add_reader(control.fileno(), self._hear_zygote)
+
+    @property
+    def busy(self) -> bool:
+        """True while a claim is under way or waits for a worker."""
+        return bool(self._waiting) or any(process and process.under_way for process in self._slots)
+
+    def pids(self) -> list[int]:
+        """Process ids of the live workers."""
+        return [process.pid for process in self._slots if process is not None and process.pid]
+
+    def warm(self) -> None:
+        """Fork shared workers into empty slots, so that the first request does not wait for one."""
+        for slot, process in enumerate(self._slots):
+            if process is None:
+                self._fork(slot, None)
+
+    def submit(self, work: Work) -> None:
+        """Queue a claim; it is sent as soon as a process may take it."""
+        self._waiting.append(work)
+        self._pump()
+
+    # ---- choosing a process ------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        while self._waiting and not self._closing:
+            work = self._waiting[0]
+            process = self._choose(work)
+            if process is None:
+                self._make_way(work)
+                return
+            self._waiting.popleft()
+            self._send(process, work)
+
+    def _choose(self, work: Work) -> _Process | None:
+        fit = [process for process in self._slots if process is not None and process.takes(work)]
+        return min(fit, key=lambda process: len(process.under_way), default=None)
+
+    def _make_way(self, work: Work) -> None:
+        """Nobody may take it now: fork into an empty slot, or end an idle process of another binding."""
+        binding = (work.folder, work.memory_mb) if work.author_code else None
+        if any(p is not None and p.transport is None and p.binding == binding for p in self._slots):
+            return
+        for slot, process in enumerate(self._slots):
+            if process is None:
+                self._fork(slot, work)
+                return
+        for process in self._slots:
+            if process is not None and process.transport and not process.under_way and not process.retiring:
+                process.retiring = True
+                process.transport.close()
+                return
+
+    def _send(self, process: _Process, work: Work) -> None:
+        claim = work.claim
+        blueprint = None if claim.digest in process.seen else work.blueprint
+        process.seen.add(claim.digest)
+        message = claim.message()
+        message[2] = blueprint
+        if not process.under_way:
+            self._start_clock(work)
+        process.under_way.append(work)
+        assert process.transport is not None
+        process.transport.write(pack(message))
+
+    # ---- a process's life ----------------------------------------------------------------------------
+
+    def _fork(self, slot: int, work: Work | None) -> None:
+        bound = work is not None and work.author_code
+        binding = (work.folder, work.memory_mb) if work is not None and bound else None
+        if work is not None:
+            self._cache_folder(work.claim.digest)
+        process = _Process(slot, binding, self)
+        self._slots[slot] = process
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        memory_mb = work.memory_mb if work is not None and bound else _SHARED_MEMORY_MB
+        message = encode([slot, binding[0] if binding else None, memory_mb])
+        socket.send_fds(self._control, [message], [theirs.fileno()])
+        theirs.close()
+        task = self._loop.create_task(self._connect(process, ours))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, process: _Process, ours: socket.socket) -> None:
+        await self._loop.create_connection(lambda: process, sock=ours)
+        self._pump()
+
+    def _hear_zygote(self) -> None:
+        while True:
+            try:
+                message: list[Any] = recv_message(self._control)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = []
+            if not message:
+                self._loop.remove_reader(self._control.fileno())
+                if not self._closing:
+                    self._on_zygote_gone()
+                return
+            if message[0] == "forked":
+                self._forked(message[1], message[2])
+            elif message[0] == "exited":
+                self._exited(message[1], message[2])
+
+    def _forked(self, slot: int, pid: int) -> None:
+        process = self._slots[slot]
+        assert process is not None, "a fork was reported for an empty slot"
+        process.pid = pid
+        self._by_pid[pid] = process
+        try:
+            process.pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return  # it ended already; its exit is the next message
+        if process.reason is not None:
+            process.kill(process.reason)
+
+    def _exited(self, pid: int, status: int) -> None:
+        process = self._by_pid.pop(pid)
+        process.status = status
+        if process.pidfd >= 0:
+            os.close(process.pidfd)
+            process.pidfd = -1
+        self.ended(process)
+
+    def ended(self, process: _Process) -> None:
+        """Both its socket and its process are gone: settle what it had, free its slot."""
+        if not process.closed or process.status is None:
+            return
+        self._slots[process.slot] = None
+        code, reason = process.reason or ("worker_lost", _describe(process.status))
+        had = list(process.under_way)
+        process.under_way.clear()
+        if not had and not process.served and not process.retiring and self._waiting and not self._closing:
+            # It could not even start; without this the same claim would fork for ever.
+            had = [self._waiting.popleft()]
+        if process.retiring and process.reason is None:
+            self._waiting.extendleft(reversed(had))
+        elif had:
+            logger.warning("worker %d ended (%s) on %s", process.pid, reason, had[0].claim.execution_id)
+            # Claims behind the first were never begun: they go back in front, and no attempt is counted.
+            self._waiting.extendleft(reversed(had[1:]))
+            self._claims.lost(had[0].claim, code, reason)
+        if not self._closing:
+            self._pump()
+
+    def replied(self, process: _Process, number: int, outcomes: list[Outcome]) -> None:
+        """A worker answered its oldest claim. Raises ValueError where it answered another."""
+        if not process.under_way or process.under_way[0].claim.number != number:
+            raise ValueError("it answered a claim that it does not hold")
+        work = process.under_way.popleft()
+        process.served = True
+        if process.under_way:
+            self._start_clock(process.under_way[0])
+        self._mind_miss(process, (outcomes[-1].problem or {}).get("code"))
+        self._claims.settled(work.claim, outcomes)
+        if self._waiting:
+            self._pump()
+
+    def _mind_miss(self, process: _Process, code: str | None) -> None:
+        if code == "blueprint_unknown":
+            process.seen.clear()
+        elif code == "cache_folder_gone" and not process.under_way:
+            # Landlock rules hold on to the deleted folder: a new process must be locked in on the new one.
+            process.retiring = True
+            assert process.transport is not None
+            process.transport.close()
+
+    # ---- time limits ---------------------------------------------------------------------------------
+
+    def _start_clock(self, work: Work) -> None:
+        work.started_s = self._loop.time()
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now_s = self._loop.time()
+        working = [process for process in self._slots if process is not None and process.under_way]
+        for process in working:
+            work = process.under_way[0]
+            if now_s - work.started_s > work.timeout_s:
+                process.kill(("timeout", f"it ran longer than {work.timeout_s:g} s"))
+        if working:
+            self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+
+    async def close(self) -> None:
+        """End all workers; what they worked on stays unsettled and is resumed by the next runtime."""
+        self._closing = True
+        self._loop.remove_reader(self._control.fileno())
+        for process in self._slots:
+            if process is not None:
+                process.kill(("worker_lost", "the runtime is stopping"))
+        self._control.close()
+
+
+def _describe(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"its worker was ended by signal {os.WTERMSIG(status)} ({signal.Signals(os.WTERMSIG(status)).name})"
+    return f"its worker exited with code {os.WEXITSTATUS(status)}"

@@ -1,0 +1,65 @@
+"""Large values that are truth: requests and `read`/`write` outcomes over 64 KiB, by content address.
+
+The runtime writes one before the event that names it, flushed with its folder, so an event never names what a
+power cut can take (design §4). Readers check the digest. Nothing here is ever changed; removal belongs to
+retention, below an upstream receipt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.store.segment_file import flush_folder
+
+
+class BlobStore:
+    """Files named by the SHA-256 of their bytes, in 256 folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def path(self, digest: bytes) -> Path:
+        """Where a blob is or would be."""
+        name = digest.hex()
+        return self._folder / name[:2] / name
+
+    def put(self, data: bytes) -> bytes:
+        """Store bytes, durable when this returns; their digest. Raises StorageFailed."""
+        digest = hashlib.sha256(data).digest()
+        path = self.path(digest)
+        if path.exists():
+            flush_folder(path.parent)
+            return digest
+        part = path.with_suffix(".part")
+        try:
+            if not path.parent.exists():
+                path.parent.mkdir(mode=0o750)
+                flush_folder(self._folder)
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            part.rename(path)
+            flush_folder(path.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StorageFailed(f"A blob could not be written: {error.strerror}.") from error
+        return digest
+
+    def get(self, digest: bytes) -> bytes:
+        """The bytes of a blob. Raises LogDamaged where they are missing or not what was stored."""
+        try:
+            data = self.path(digest).read_bytes()
+        except OSError as error:
+            raise LogDamaged(f"Blob {digest.hex()[:16]} cannot be read: {error.strerror}.") from error
+        if hashlib.sha256(data).digest() != digest:
+            raise LogDamaged(f"Blob {digest.hex()[:16]} does not hold what was stored.")
+        return data

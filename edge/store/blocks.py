@@ -1,0 +1,138 @@
+"""The cache as the runtime sees it: folders, files, a budget. No Arrow in here.
+
+Blocks are written and mapped by workers through `edge.store.cache`; the runtime knows their names and sizes from the
+outcomes, keeps them under the budget, and drops an execution's blocks when it ends. The cache is never
+the record: any block may vanish at any moment and is made again (`edge.runtime.rebuild`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge.core.errors import CacheMiss, StorageFailed
+from edge.core.limits import CACHE_BUDGET_BYTES
+from edge.core.values import TableRef
+
+_FOLDER_DIGITS: Final = 32
+
+
+def block_key(execution: int, step: str, visit: int) -> str:
+    """File name of a step's output: execution and step, and the visit where a step is run again."""
+    return f"{execution:x}-{step}-{visit}.arrow"
+
+
+def request_key(execution: int) -> str:
+    """File name of the table that came with a request. No step can be named so: names have no dot."""
+    return f"{execution:x}-.request.arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStat:
+    """What `edge cache stat` shows."""
+
+    folder: str
+    budget_bytes: int
+    used_bytes: int
+    blocks: int
+    evicted: int
+    missed: int
+
+
+class Blocks:
+    """Accounting of all blocks in one cache folder."""
+
+    def __init__(self, root: Path, budget_bytes: int = CACHE_BUDGET_BYTES) -> None:
+        """Takes over the folder and empties it: what an earlier runtime left is rebuilt where needed."""
+        self.root = root
+        self.budget_bytes = budget_bytes
+        self.used_bytes = self.evicted = self.missed = 0
+        self._blocks: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._of_execution: dict[int, list[tuple[str, str]]] = {}
+        try:
+            if root.exists():
+                shutil.rmtree(root)
+            root.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            raise StorageFailed(f"The cache folder {root} cannot be made: {error.strerror}.") from error
+
+    def folder_name(self, digest: bytes) -> str:
+        """Name of a playbook's folder below the root."""
+        return digest.hex()[:_FOLDER_DIGITS]
+
+    def folder(self, digest: bytes) -> Path:
+        """A playbook's folder, made if it is missing."""
+        path = self.root / self.folder_name(digest)
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+        except FileNotFoundError:
+            path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        return path
+
+    def put(self, digest: bytes, execution: int, key: str, data: bytes) -> TableRef:
+        """Write a table's bytes as they came from outside; a reference that workers must validate."""
+        path = self.folder(digest) / key
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise StorageFailed(f"The cache has no room: {error.strerror}.") from error
+        self.note(digest, execution, key, len(data))
+        return TableRef(key, hashlib.sha256(data).digest(), len(data), None, None)
+
+    def restore(self, digest: bytes, execution: int, ref: TableRef, data: bytes) -> None:
+        """Write a block again whose bytes the log holds."""
+        if hashlib.sha256(data).digest() != ref.digest:
+            raise CacheMiss(f"The recorded bytes of {ref.key} are not those of its digest.")
+        self.put(digest, execution, ref.key, data)
+
+    def read(self, digest: bytes, ref: TableRef) -> bytes:
+        """A block's bytes, checked. Raises CacheMiss."""
+        try:
+            data = (self.root / self.folder_name(digest) / ref.key).read_bytes()
+        except OSError as error:
+            raise CacheMiss(f"Block {ref.key} is not in the cache: {error.strerror}.") from error
+        if hashlib.sha256(data).digest() != ref.digest:
+            raise CacheMiss(f"Block {ref.key} does not hold what was written.")
+        return data
+
+    def note(self, digest: bytes, execution: int, key: str, size_bytes: int) -> None:
+        """A block was written; older ones are evicted where the budget asks for it."""
+        name = (self.folder_name(digest), key)
+        self.used_bytes += size_bytes - self._blocks.pop(name, 0)
+        self._blocks[name] = size_bytes
+        names = self._of_execution.setdefault(execution, [])
+        if name not in names:
+            names.append(name)
+        while self.used_bytes > self.budget_bytes and len(self._blocks) > 1:
+            oldest = next(iter(self._blocks))
+            self._remove(oldest)
+            self.evicted += 1
+
+    def drop(self, execution: int) -> None:
+        """The execution ended: its blocks go."""
+        for name in self._of_execution.pop(execution, ()):
+            self._remove(name)
+
+    def _remove(self, name: tuple[str, str]) -> None:
+        size_bytes = self._blocks.pop(name, None)
+        if size_bytes is None:
+            return
+        self.used_bytes -= size_bytes
+        with contextlib.suppress(FileNotFoundError):  # somebody emptied the folder; nothing is lost by it
+            os.unlink(self.root / name[0] / name[1])
+
+    def stat(self) -> CacheStat:
+        """Figures for the command line."""
+        return CacheStat(
+            str(self.root), self.budget_bytes, self.used_bytes, len(self._blocks), self.evicted, self.missed
+        )
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.root, ignore_errors=True)

@@ -1,0 +1,222 @@
+"""The event log's second home: LMDB, for looking up by sequence, by execution and by request id.
+
+The only module that imports lmdb, and the runtime is the only process that opens it while it runs. One thread
+(the index thread) writes; reads come from the runtime's loop through short read transactions. Default sync
+mode, never WRITEMAP, NOSYNC or MAPASYNC: those lose or corrupt in 94 % of simulated power cuts (research/
+reliability_security §4). Never opened before a fork: py-lmdb refuses an inherited environment.
+
+It never holds an event that the journal has not flushed, and it is behind the journal by up to
+INDEX_EVENTS_PER_COMMIT events: each commit costs the drive some 29 KB whatever is in it.
+
+Tables (keys big-endian, so that they sort by time):
+  groups      first sequence number          → epoch key ‖ the group's bytes, as in the journal
+  executions  request seq ‖ event seq        → nothing
+  requests    digest of (principal, id)      → request seq ‖ digest of the payload
+  open        request seq of what is running → nothing
+  catalog     blueprint digest               → seq of the event that holds it
+  meta        "last" → seq ‖ link, "delivered" → watermark, "log" → log id
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, OpenedGroup, open_group
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.events import (
+    CatalogRegistered,
+    Event,
+    ExecutionFinished,
+    ExecutionRequested,
+    ResponsesDelivered,
+)
+from edge.core.limits import INDEX_MAP_BYTES
+
+_TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"meta")
+_REQUEST_KEY_BYTES: Final = 16
+_PAYLOAD_DIGEST_BYTES: Final = 16
+
+
+def request_key(principal: str, request_id: str) -> bytes:
+    """Key of one request id of one principal: 16 bytes, time-independent."""
+    text = f"{principal}\x00{request_id}".encode()
+    return hashlib.blake2b(text, digest_size=_REQUEST_KEY_BYTES).digest()
+
+
+def payload_mark(request: ExecutionRequested) -> bytes:
+    """What two requests with the same id must share: playbook and payload, as 16 bytes."""
+    payload = request.payload_digest or hashlib.sha256(request.payload or b"").digest()
+    return hashlib.blake2b(request.digest + payload, digest_size=_PAYLOAD_DIGEST_BYTES).digest()
+
+
+def _key(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(8, "big") for number in numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedGroup:
+    """A durable group on its way into LMDB: its bytes, its epoch key, its decoded events."""
+
+    first_seq: int
+    last_seq: int
+    last_link: bytes
+    epoch_key: bytes
+    data: bytes
+    events: tuple[Event, ...]
+
+
+class EventLog:
+    """The open LMDB environment."""
+
+    def __init__(self, folder: Path, *, readonly: bool = False) -> None:
+        """Open or start the store. Raises StorageFailed, LogDamaged."""
+        if not readonly:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        try:
+            self._env = lmdb.open(
+                str(folder),
+                map_size=INDEX_MAP_BYTES,
+                max_dbs=len(_TABLES),
+                max_readers=16,
+                readonly=readonly,
+                create=not readonly,
+                mode=0o640,
+                metasync=True,
+                sync=True,
+                writemap=False,
+            )
+            self._env.reader_check()
+            self._db: dict[str, Any] = {
+                name.decode(): self._env.open_db(name, create=not readonly) for name in _TABLES
+            }
+        except lmdb.Error as error:
+            raise StorageFailed(f"The event log's index in {folder} cannot be opened: {error}.") from error
+
+    def last(self) -> tuple[int, bytes]:
+        """Sequence number and link of the last event in here; (0, GENESIS) when empty."""
+        with self._env.begin() as txn:
+            value = txn.get(b"last", db=self._db["meta"])
+        return (int.from_bytes(value[:8], "big"), value[8:]) if value else (0, GENESIS)
+
+    def log_id(self) -> bytes | None:
+        """The id of the log that this index belongs to, None when empty."""
+        with self._env.begin() as txn:
+            value = txn.get(b"log", db=self._db["meta"])
+            return bytes(value) if value else None
+
+    def delivered(self) -> tuple[int, frozenset[int]]:
+        """The watermark of answers the broker has: `(through, executions below it still owed)`."""
+        with self._env.begin() as txn:
+            value = txn.get(b"delivered", db=self._db["meta"]) or b""
+        numbers = [int.from_bytes(value[i : i + 8], "big") for i in range(0, len(value), 8)]
+        return (numbers[0], frozenset(numbers[1:])) if numbers else (0, frozenset())
+
+    def commit(self, groups: Iterable[IndexedGroup], log_id: bytes) -> None:
+        """Put durable groups in, in one transaction; index thread only. Raises StorageFailed."""
+        try:
+            with self._env.begin(write=True) as txn:
+                txn.put(b"log", log_id, db=self._db["meta"])
+                for group in groups:
+                    self._put_group(txn, group)
+                    last = _key(group.last_seq) + group.last_link
+                    txn.put(b"last", last, db=self._db["meta"])
+        except lmdb.Error as error:
+            raise StorageFailed(f"The event log's index could not be written: {error}.") from error
+
+    def _put_group(self, txn: Any, group: IndexedGroup) -> None:
+        txn.put(_key(group.first_seq), group.epoch_key + group.data, db=self._db["groups"], append=True)
+        for event in group.events:
+            body = event.body
+            if event.execution is not None:
+                txn.put(_key(event.execution, event.seq), b"", db=self._db["executions"])
+            if isinstance(body, ExecutionRequested):
+                txn.put(_key(event.seq), b"", db=self._db["open"])
+                if body.request_id is not None:
+                    key = request_key(body.principal, body.request_id)
+                    txn.put(key, _key(event.seq) + payload_mark(body), db=self._db["requests"])
+            elif isinstance(body, ExecutionFinished):
+                assert event.execution is not None
+                txn.delete(_key(event.execution), db=self._db["open"])
+            elif isinstance(body, CatalogRegistered):
+                txn.put(body.digest, _key(event.seq), db=self._db["catalog"])
+            elif isinstance(body, ResponsesDelivered):
+                txn.put(b"delivered", _key(body.through, *(body.but or ())), db=self._db["meta"])
+
+    def find_request(self, key: bytes) -> tuple[int, bytes] | None:
+        """Execution and payload mark recorded under a request key."""
+        with self._env.begin() as txn:
+            value = txn.get(key, db=self._db["requests"])
+        return (int.from_bytes(value[:8], "big"), bytes(value[8:])) if value else None
+
+    def open_executions(self) -> list[int]:
+        """Executions without an end, oldest first."""
+        with self._env.begin() as txn, txn.cursor(db=self._db["open"]) as cursor:
+            return [int.from_bytes(key, "big") for key in cursor.iternext(keys=True, values=False)]
+
+    def catalog(self) -> list[int]:
+        """Sequence numbers of all `catalog.registered` events, oldest first."""
+        with self._env.begin() as txn, txn.cursor(db=self._db["catalog"]) as cursor:
+            return sorted(int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True))
+
+    def events_of(self, execution: int) -> list[Event]:
+        """All events of one execution that are in here, oldest first. Raises LogDamaged."""
+        prefix = _key(execution)
+        found: list[Event] = []
+        with self._env.begin() as txn, txn.cursor(db=self._db["executions"]) as cursor:
+            more = cursor.set_range(prefix)
+            while more and cursor.key()[:8] == prefix:
+                found.append(self._event(txn, int.from_bytes(cursor.key()[8:], "big")))
+                more = cursor.next()
+        return found
+
+    def event(self, seq: int) -> Event:
+        """One event by its number. Raises LogDamaged where it is not in here."""
+        with self._env.begin() as txn:
+            return self._event(txn, seq)
+
+    def _event(self, txn: Any, seq: int) -> Event:
+        group = self._group_holding(txn, seq)
+        if group is None:
+            raise LogDamaged(f"Event {seq} is not in the index.")
+        return group.events()[seq - group.first_seq]
+
+    def _group_holding(self, txn: Any, seq: int) -> OpenedGroup | None:
+        with txn.cursor(db=self._db["groups"]) as cursor:
+            if not (cursor.set_key(_key(seq)) or self._before(cursor, seq)):
+                return None
+            first = int.from_bytes(cursor.key(), "big")
+            group = open_group(first, bytes(cursor.value()[EPOCH_KEY_BYTES:]))
+            return group if group.last_seq >= seq else None
+
+    @staticmethod
+    def _before(cursor: Any, seq: int) -> bool:
+        return bool(cursor.prev() if cursor.set_range(_key(seq)) else cursor.last())
+
+    def groups(
+        self, after_seq: int = 0, count_max: int = 2**62
+    ) -> Iterator[tuple[bytes, OpenedGroup, bytes]]:
+        """Groups that end above `after_seq`: `(epoch key, group, its bytes)`, oldest first."""
+        with self._env.begin() as txn, txn.cursor(db=self._db["groups"]) as cursor:
+            more = self._before(cursor, after_seq + 1) or cursor.first()
+            while more and count_max > 0:
+                value = bytes(cursor.value())
+                data = value[EPOCH_KEY_BYTES:]
+                group = open_group(int.from_bytes(cursor.key(), "big"), data)
+                if group.last_seq > after_seq:
+                    count_max -= 1
+                    yield value[:EPOCH_KEY_BYTES], group, data
+                more = cursor.next()
+
+    def reclaim_readers(self) -> int:
+        """Free reader slots of dead processes; a stuck one keeps every page since alive."""
+        return int(self._env.reader_check())
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()

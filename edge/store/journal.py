@@ -1,0 +1,184 @@
+"""The journal: the first home of the event log. Append-only, one fdatasync for each group.
+
+Owned by the runtime's journal thread (`write`); opened once at start. Opening finds the sound end, makes it
+durable before anyone acts on it (what a killed process left may be in the page cache only), and clears a
+torn tail: that group was never acknowledged. Damage before the end is never skipped: it is refused by
+name, for `edge log verify` to show.
+
+After a write or flush that failed the journal is closed for good: the kernel may call lost pages clean, so
+the process must end, and the next one starts from what really is on the drive (design §4, Errors).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Group, OpenedGroup, open_group
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.limits import SEGMENT_BYTES
+from edge.store import segment_file
+from edge.store.segment_file import FRAME_OVERHEAD_BYTES, SegmentHeader, SegmentReader
+
+_SPARE = "next.spare"
+
+
+class Journal:
+    """The open journal. `last_seq` and `last_link` say where the chain ends."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Open or start a journal. Raises LogDamaged, StorageFailed."""
+        self._folder = folder
+        self._segment_bytes = segment_bytes
+        self._failed = False
+        self._spare_thread: threading.Thread | None = None
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self.last_seq = 0
+        self.last_link = GENESIS
+        self._fd, self._offset = -1, 0
+        self._header: SegmentHeader | None = None
+        paths = segment_file.segment_paths(folder)
+        if paths:
+            self._open_last(paths[-1])
+        else:
+            self._start_segment(secrets.token_bytes(8))
+
+    @property
+    def folder(self) -> Path:
+        """Where the segments are."""
+        return self._folder
+
+    @property
+    def log_id(self) -> bytes:
+        """The id of this log, 8 bytes, made at random when it was started."""
+        return self.header.log_id
+
+    @property
+    def header(self) -> SegmentHeader:
+        """Header of the segment being written."""
+        assert self._header is not None
+        return self._header
+
+    def _open_last(self, path: Path) -> None:
+        reader = SegmentReader(path)
+        link, seq = reader.header.previous, reader.header.first_seq - 1
+        for frame in reader.frames():
+            group = open_group(frame.first_seq, frame.data)
+            if frame.first_seq != seq + 1:
+                raise LogDamaged(f"{path.name}: event {seq + 1} is missing before event {frame.first_seq}.")
+            link = group.check(link, reader.header.epoch_key)
+            seq = group.last_seq
+        beyond = reader.sound_frame_after()
+        if beyond is not None:
+            raise LogDamaged(
+                f"{path.name} is damaged from byte {reader.end} to {beyond.offset}: "
+                f"events {seq + 1} to {beyond.first_seq - 1} cannot be read.",
+                mend="Run `edge log verify` to see what is whole.",
+            )
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            if not reader.tail_is_clean():
+                self._clear(reader.end, os.fstat(self._fd).st_size)
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise StorageFailed(f"{path.name} could not be opened for writing: {error.strerror}.") from error
+        self._header, self._offset = reader.header, reader.end
+        self.last_seq, self.last_link = seq, link
+
+    def _clear(self, start: int, end: int) -> None:
+        os.pwrite(self._fd, bytes(end - start), start)
+
+    def _start_segment(self, log_id: bytes) -> None:
+        header = SegmentHeader(
+            log_id, self.last_seq + 1, self.last_link, secrets.token_bytes(EPOCH_KEY_BYTES)
+        )
+        spare = self._folder / _SPARE
+        self._wait_for_spare()
+        if not spare.exists() or spare.stat().st_size != self._segment_bytes:
+            segment_file.prepare(spare, self._segment_bytes)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._offset = segment_file.create(spare, self._folder, header)
+        self._header = header
+
+    def has_room_for(self, size_bytes: int) -> bool:
+        """True where a group of that many bytes still fits the open segment."""
+        return self._offset + FRAME_OVERHEAD_BYTES + size_bytes <= self._segment_bytes
+
+    def roll(self) -> None:
+        """Close the full segment and go on in a new one. Raises StorageFailed."""
+        self._start_segment(self.header.log_id)
+
+    def write(self, group: Group) -> None:
+        """Append one group and flush it: durable when this returns. Called on the journal thread only.
+
+        Raises StorageFailed; after that the journal takes nothing more.
+        """
+        if self._failed:
+            raise StorageFailed(
+                "The journal failed before and takes nothing more until the runtime restarts."
+            )
+        assert group.first_seq == self.last_seq + 1, (group.first_seq, self.last_seq)
+        frame = segment_file.group_frame(self.header, group.first_seq, len(group.links), group.data)
+        assert self._offset + len(frame) <= self._segment_bytes
+        try:
+            written = os.pwrite(self._fd, frame, self._offset)
+            if written != len(frame):
+                raise OSError(28, f"only {written} of {len(frame)} bytes were written")
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._failed = True
+            raise StorageFailed(f"The journal could not be flushed: {error.strerror}.") from error
+        self._offset += len(frame)
+        self.last_seq, self.last_link = group.last_seq, group.links[-1]
+        if self._offset > self._segment_bytes // 2 and self._spare_thread is None:
+            self._prepare_spare()
+
+    def _prepare_spare(self) -> None:
+        """Fill the next file ahead, beside the writing, so that a change of segment costs one rename."""
+        spare = self._folder / _SPARE
+        if spare.exists():
+            return
+
+        def prepare() -> None:
+            made = self._folder / f"{_SPARE}.part"
+            try:
+                segment_file.prepare(made, self._segment_bytes)
+                made.rename(spare)
+            except (StorageFailed, OSError):
+                return  # rolling over tries again and reports it
+
+        self._spare_thread = threading.Thread(target=prepare, name="journal-spare", daemon=True)
+        self._spare_thread.start()
+
+    def _wait_for_spare(self) -> None:
+        if self._spare_thread is not None:
+            self._spare_thread.join()
+            self._spare_thread = None
+
+    def close(self) -> None:
+        """Close the file. What was written is durable already."""
+        self._wait_for_spare()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeader, OpenedGroup, bytes]]:
+    """Every sound group that ends above `after_seq`, oldest first, with its segment's header and its bytes.
+
+    Reads files only, so it may run beside a live runtime: it then ends at the last group that was whole.
+    The chain is not checked here. Raises LogDamaged where a segment's header cannot be read.
+    """
+    paths = segment_file.segment_paths(folder)
+    firsts = [int(path.stem) for path in paths]
+    for index, path in enumerate(paths):
+        if index + 1 < len(paths) and firsts[index + 1] <= after_seq + 1:
+            continue
+        reader = SegmentReader(path)
+        for frame in reader.frames():
+            if frame.first_seq + frame.count - 1 > after_seq:
+                yield reader.header, open_group(frame.first_seq, frame.data), frame.data

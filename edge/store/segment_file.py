@@ -1,0 +1,193 @@
+"""One journal file: its header, its frames, its zero-filled room. Bytes only; knows nothing of events.
+
+Called by `edge.store.journal` for writing and by verification for reading. A frame is
+`magic(4) length(4) crc(4) first_seq(8) count(2)` little-endian, then `length` bytes. The checksum is seeded
+with the log id and the segment's first sequence number, so that a frame left over from a recycled file's
+earlier life can never pass for one of this life.
+
+Why zero-filled ahead: overwriting costs one flush and 4.4 KB to the drive for a 200 B event, growing
+the file two flushes and 17 KB (measured on ext4, research/feasibility §2).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge.core.chain import EPOCH_KEY_BYTES
+from edge.core.codec import decode, encode
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.events import FORMAT_VERSION
+from edge.core.limits import KIB, SEGMENT_BYTES
+
+_FRAME: Final = struct.Struct("<4sIIQH")
+FRAME_OVERHEAD_BYTES: Final = _FRAME.size
+_HEADER_MAGIC: Final = b"NEh1"
+_GROUP_MAGIC: Final = b"NEg1"
+SUFFIX: Final = ".journal"
+_ZEROS: Final = bytes(256 * KIB)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """First frame of a segment: what is needed to read the rest alone.
+
+    `previous` is the chain's link before `first_seq`; `epoch_key` salts the bodies in this segment.
+    """
+
+    log_id: bytes
+    first_seq: int
+    previous: bytes
+    epoch_key: bytes
+
+    def encode(self) -> bytes:
+        """CBOR array, led by the format version."""
+        return encode([FORMAT_VERSION, self.log_id, self.first_seq, self.previous, self.epoch_key])
+
+    @classmethod
+    def decode(cls, data: bytes) -> SegmentHeader:
+        """The header from its bytes. Raises ValueError where they are not of a known version."""
+        parts = decode(data)
+        if not isinstance(parts, list) or len(parts) != 5 or parts[0] != FORMAT_VERSION:
+            raise ValueError("the segment has a format that this release does not know")
+        made = cls(*parts[1:])
+        if len(made.epoch_key) != EPOCH_KEY_BYTES:
+            raise ValueError("the segment's epoch key is cut short")
+        return made
+
+    @property
+    def seed(self) -> int:
+        """Start value of every checksum in this segment."""
+        return zlib.crc32(self.first_seq.to_bytes(8, "little"), zlib.crc32(self.log_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One group as it stands in the file; `end` is the offset just after it."""
+
+    first_seq: int
+    count: int
+    data: bytes
+    offset: int
+    end: int
+
+
+def segment_name(first_seq: int) -> str:
+    """The file's name; names sort as their sequence numbers do."""
+    return f"{first_seq:020d}{SUFFIX}"
+
+
+def segment_paths(folder: Path) -> list[Path]:
+    """All segments of a journal, oldest first."""
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+
+
+def group_frame(header: SegmentHeader, first_seq: int, count: int, data: bytes) -> bytes:
+    """A group as the bytes to write."""
+    crc = zlib.crc32(data, zlib.crc32(struct.pack("<QH", first_seq, count), header.seed))
+    return _FRAME.pack(_GROUP_MAGIC, len(data), crc, first_seq, count) + data
+
+
+def prepare(path: Path, size_bytes: int = SEGMENT_BYTES) -> None:
+    """Write a file of zeros and flush it. Raises StorageFailed; leaves nothing half made."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            left = size_bytes
+            while left:
+                left -= os.write(fd, _ZEROS[: min(left, len(_ZEROS))])
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise StorageFailed(
+            f"No room could be made for the journal in {path.parent}: {error.strerror}."
+        ) from error
+
+
+def create(spare: Path, folder: Path, header: SegmentHeader) -> tuple[int, int]:
+    """Turn a prepared file into a segment: `(file descriptor, offset of the first group)`."""
+    data = header.encode()
+    frame = _FRAME.pack(_HEADER_MAGIC, len(data), zlib.crc32(data), header.first_seq, 0) + data
+    try:
+        fd = os.open(spare, os.O_RDWR | os.O_CLOEXEC)
+        os.pwrite(fd, frame, 0)
+        os.fdatasync(fd)
+        os.rename(spare, folder / segment_name(header.first_seq))
+        flush_folder(folder)
+    except OSError as error:
+        raise StorageFailed(
+            f"The journal in {folder} could not start a segment: {error.strerror}."
+        ) from error
+    return fd, len(frame)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make the folder's own entries durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class SegmentReader:
+    """Reads one segment from front to back."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises LogDamaged where the header cannot be read."""
+        self.path = path
+        self._bytes = path.read_bytes()
+        try:
+            magic, length, crc, first_seq, _ = _FRAME.unpack_from(self._bytes)
+            data = self._bytes[_FRAME.size : _FRAME.size + length]
+            if magic != _HEADER_MAGIC or zlib.crc32(data) != crc:
+                raise ValueError("its checksum is wrong")
+            self.header = SegmentHeader.decode(data)
+            if self.header.first_seq != first_seq or segment_name(first_seq) != path.name:
+                raise ValueError("it belongs to another file")
+        except (ValueError, struct.error) as error:
+            raise LogDamaged(f"The header of {path.name} cannot be read: {error}.") from error
+        self.start = _FRAME.size + length
+        #: Offset where the last sound frame ended, once `frames` has been exhausted.
+        self.end = self.start
+
+    def frames(self) -> Iterator[Frame]:
+        """Sound frames in order, up to the first place that holds none."""
+        offset = self.start
+        while (frame := self._frame_at(offset)) is not None:
+            yield frame
+            offset = frame.end
+            self.end = offset
+
+    def _frame_at(self, offset: int) -> Frame | None:
+        if offset + _FRAME.size > len(self._bytes):
+            return None
+        magic, length, crc, first_seq, count = _FRAME.unpack_from(self._bytes, offset)
+        end = offset + _FRAME.size + length
+        if magic != _GROUP_MAGIC or end > len(self._bytes):
+            return None
+        data = self._bytes[offset + _FRAME.size : end]
+        if zlib.crc32(data, zlib.crc32(struct.pack("<QH", first_seq, count), self.header.seed)) != crc:
+            return None
+        return Frame(first_seq, count, data, offset, end)
+
+    def tail_is_clean(self) -> bool:
+        """True where only zeros follow the last sound frame."""
+        return not any(self._bytes[self.end :].lstrip(b"\x00"))
+
+    def sound_frame_after(self) -> Frame | None:
+        """A sound frame beyond the first unsound place: then that place is damage, not a torn tail."""
+        offset = self._bytes.find(_GROUP_MAGIC, self.end + 1)
+        while offset >= 0:
+            frame = self._frame_at(offset)
+            if frame is not None:
+                return frame
+            offset = self._bytes.find(_GROUP_MAGIC, offset + 1)
+        return None

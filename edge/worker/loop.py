@@ -1,0 +1,92 @@
+"""A worker's whole life: claim → hydrate → run one tool → write output → report → release. One at a time.
+
+Runs in a process forked from the zygote and already locked in. It keeps nothing of a claim, starts no step of
+its own (the claim names all it may run), opens neither log nor LMDB, and ends when the runtime goes.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import time
+from typing import Any, Final
+
+from edge.core.errors import CacheMiss, EdgeError
+from edge.core.frames import FrameBuffer, pack
+from edge.tools.registry import tool
+from edge.worker.claims import FAILED, MISS, Claim, Outcome, reply
+from edge.worker.hydrate import Bench, Shelf
+
+_RECEIVE_BYTES: Final = 256 * 1024
+_FOLDER_DIGITS: Final = 32
+
+
+def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
+    """Serve claims until the runtime closes the socket.
+
+    `root_fd` is the cache root, or, where `bound`, the folder of the one playbook this process may touch.
+    """
+    shelf = Shelf(root_fd)
+    buffer = FrameBuffer()
+    while data := runtime.recv(_RECEIVE_BYTES):
+        for message in buffer.feed(data):
+            claim = Claim.from_message(message)
+            outcomes = _serve(claim, shelf, "." if bound else claim.digest.hex()[:_FOLDER_DIGITS])
+            runtime.sendall(pack(reply(claim.number, outcomes)))
+            if bound:
+                gc.collect(0)
+
+
+def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
+    """All outcomes of one claim: up to and including the first that is not a success."""
+    outcomes: list[Outcome] = []
+    try:
+        blueprint = shelf.blueprint(claim)
+        if blueprint is None:
+            raise CacheMiss("The worker has not seen this blueprint.", code="blueprint_unknown")
+        bench = Bench(claim, blueprint, shelf.blocks(folder_name, claim.digest))
+    except CacheMiss as error:
+        return [Outcome(MISS, problem=error.problem())]
+    for place, index in enumerate(claim.steps):
+        visit = claim.visit if place == 0 else 0
+        outcome = _run_step(bench, index, visit)
+        outcomes.append(outcome)
+        if outcome.kind in (FAILED, MISS):
+            break
+    return outcomes
+
+
+def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
+    """The named boundary "tool run": whatever a tool raises becomes an outcome here."""
+    started_ns = time.perf_counter_ns()
+    bench.adopted = None
+    try:
+        step, inputs = bench.begin(index, visit)
+        output = tool(step.kind).run(step.config, inputs, bench)
+        made = bench.settle(visit, output)
+    except CacheMiss as error:
+        return Outcome(MISS, problem=error.problem())
+    except EdgeError as error:
+        made = Outcome(FAILED, problem=error.problem())
+    except MemoryError:
+        made = Outcome(FAILED, problem=_memory_problem(bench.step))
+    except Exception as error:  # noqa: BLE001 - the named boundary "tool run"
+        made = Outcome(FAILED, problem=_unexpected_problem(bench.step, error))
+    duration_us = (time.perf_counter_ns() - started_ns) // 1000
+    return Outcome(made.kind, made.value, made.table, made.problem, duration_us, bench.adopted)
+
+
+def _memory_problem(step: str) -> dict[str, Any]:
+    return {
+        "code": "memory_exceeded",
+        "message": f"Step {step} needed more memory than it may have.",
+        "mend": "Raise spec.memory_mb, or work on less at a time.",
+    }
+
+
+def _unexpected_problem(step: str, error: Exception) -> dict[str, Any]:
+    return {
+        "code": "tool_failed",
+        "message": f"Step {step} ended with {type(error).__name__}: {str(error)[:300]}.",
+        "mend": "If this is not the playbook's fault, report it with `edge show`.",
+    }

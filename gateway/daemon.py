@@ -1,0 +1,216 @@
+"""The gateway process: hears requests, admits or refuses, passes on, answers, acknowledges in order.
+
+Started by `gateway.__main__`. It owns the broker session and nothing else: it cannot import pyarrow or lmdb, opens
+neither log nor cache nor keychain, and never looks into a payload. A message is acknowledged to the broker when its
+request event is durable (or its refusal was sent), in arrival order, so what a crash cuts off is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.core.errors import Misconfigured, Unavailable
+from edge.core.limits import RECEIVE_MAX
+from edge.core.settings import Settings
+from gateway import topics
+from gateway.admission import Admitted, Refused, ReplyTo, admit
+from gateway.mqtt import BrokerAddress, Message, Will, open_session
+from gateway.mqtt import Settings as SessionSettings
+from gateway.probe import require_access_list
+from gateway.responses import Responses, result_from
+from gateway.runtime_link import RuntimeLink
+
+logger = logging.getLogger(__name__)
+
+_SESSION_EXPIRY_S: Final = 7 * 24 * 3600
+_RETRY_S: Final = 0.2
+_RETRY_S_MAX: Final = 5.0
+_ONLINE: Final = json.dumps({"online": True}).encode()
+_OFFLINE: Final = json.dumps({"online": False}).encode()
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A message that is not acknowledged yet. `token` is None where it was refused here."""
+
+    message: Message
+    token: int | None
+    settled: bool = False
+
+
+class Gateway:
+    """One box's gatekeeper."""
+
+    def __init__(self, settings: Settings, implementation: str = "paho") -> None:
+        self._box, self._implementation = settings.box, implementation
+        self._address = BrokerAddress.parse(settings.broker)
+        self._table: dict[str, Any] | None = None
+        self._table_known: asyncio.Event = asyncio.Event()
+        self._stop: asyncio.Event = asyncio.Event()
+        self._lost: asyncio.Event = asyncio.Event()
+        self._held: deque[_Held] = deque()
+        #: Submissions the runtime has not answered, by token.
+        self._submitted: dict[int, tuple[Admitted, _Held]] = {}
+        self._token = 0
+        self._session = open_session(
+            implementation,
+            address=self._address,
+            settings=SessionSettings(
+                client_id=f"edge-gateway-{settings.box}",
+                clean_start=False,
+                session_expiry_s=_SESSION_EXPIRY_S,
+                receive_maximum=RECEIVE_MAX,
+                will=Will(topics.status_topic(settings.box), _OFFLINE, qos=1, retain=True),
+            ),
+            on_message=self._received,
+            on_lost=self._broker_lost,
+        )
+        self._link = RuntimeLink(
+            settings.socket_path,
+            on_message=self._heard_runtime,
+            on_up=self._runtime_up,
+            on_down=lambda: None,
+        )
+        self._responses = Responses(self._session, on_delivered=self._delivered)
+
+    # ---- life ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises Misconfigured where the broker cannot be used as configured."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        link = loop.create_task(self._link.keep())
+        broker = loop.create_task(self._keep_broker())
+        stop = loop.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({link, broker, stop}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stop}:
+                task.result()
+        finally:
+            for task in (link, broker, stop):
+                task.cancel()
+            if not self._lost.is_set() and self._table is not None:
+                self._session.publish(topics.status_topic(self._box), _OFFLINE, qos=0, retain=True)
+            await self._session.close()
+            self._link.close()
+
+    async def _keep_broker(self) -> None:
+        await self._table_known.wait()
+        retry_s = _RETRY_S
+        probed = False
+        while True:
+            self._lost.clear()
+            try:
+                if not probed:
+                    await require_access_list(self._implementation, self._box, self._address)
+                    probed = True
+                await self._session.connect()
+                await self._session.subscribe(topics.request_filters(self._box))
+                await self._session.publish(topics.status_topic(self._box), _ONLINE, retain=True)
+            except Unavailable as error:
+                logger.warning("%s Trying again in %.1f s.", error, retry_s)
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
+                continue
+            logger.info("serving box %s at %s", self._box, self._address)
+            retry_s = _RETRY_S
+            self._responses.again()
+            await self._lost.wait()
+
+    def _broker_lost(self, reason: str) -> None:
+        # What was not acknowledged comes again on the next connection; acknowledging it now would be void.
+        self._held.clear()
+        self._lost.set()
+        logger.warning("the broker is away: %s", reason)
+
+    # ---- from the broker -----------------------------------------------------------------------------
+
+    def _received(self, message: Message) -> None:
+        decided = admit(self._box, message, self._table or {})
+        if isinstance(decided, Refused):
+            held = _Held(message, None)
+            self._held.append(held)
+            self._refuse(decided)
+            self._settle(held)
+            return
+        self._token += 1
+        held = _Held(message, self._token)
+        self._held.append(held)
+        self._submitted[self._token] = (decided, held)
+        self._link.send(decided.submission(self._token))
+
+    def _refuse(self, refused: Refused) -> None:
+        to = refused.reply_to
+        if refused.playbook == topics.PROBE_PLAYBOOK:
+            return
+        principal = to.principal if to is not None else ""
+        request_id = to.request_id if to is not None else None
+        self._link.send(["refusal", refused.error.problem_code, principal, refused.playbook, request_id])
+        if to is None:
+            logger.warning("a request without a usable topic was refused: %s", refused.error.message)
+        else:
+            self._responses.refusal(to, refused.error.problem())
+
+    def _settle(self, held: _Held) -> None:
+        """Acknowledge in arrival order, as far as everything before is settled too (MQTT 5 §4.6)."""
+        held.settled = True
+        while self._held and self._held[0].settled:
+            self._session.acknowledge(self._held.popleft().message)
+
+    # ---- from the runtime ------------------------------------------------------------------------------
+
+    def _runtime_up(self) -> None:
+        for token, (admitted, _) in self._submitted.items():
+            self._link.send(admitted.submission(token))
+
+    def _heard_runtime(self, message: list[Any]) -> None:
+        kind = message[0]
+        if kind == "accepted":
+            self._accepted(*message[1:])
+        elif kind == "answer":
+            self._responses.result(result_from(self._box, message[1:]))
+        elif kind == "refused":
+            self._refused(message[1], message[2])
+        elif kind == "admission":
+            self._table = message[1]
+            self._table_known.set()
+        elif kind != "welcome":
+            raise ValueError(f"a message of unknown kind {kind!r}")
+
+    def _accepted(self, token: int, execution_id: str, seq: int, link: bytes | None, duplicate: bool) -> None:
+        known = self._submitted.pop(token, None)
+        if known is None:
+            return
+        admitted, held = known
+        if admitted.receipt:
+            self._responses.receipt(admitted.reply_to, execution_id, seq, link, duplicate=duplicate)
+        self._settle(held)
+
+    def _refused(self, token: int, problem: dict[str, Any]) -> None:
+        known = self._submitted.pop(token, None)
+        if known is None:
+            return
+        admitted, held = known
+        to: ReplyTo = admitted.reply_to
+        self._responses.refusal(to, problem)
+        self._settle(held)
+
+    def _delivered(self, execution: int) -> None:
+        self._link.send(["delivered", execution])
+
+
+async def serve(settings: Settings, implementation: str = "paho") -> None:
+    """Run a gateway. Raises Misconfigured."""
+    if not settings.broker:
+        raise Misconfigured(
+            "No broker is configured.",
+            mend='Set broker = "mqtt://127.0.0.1:1883" in edge.toml, or use `edge up`.',
+        )
+    await Gateway(settings, implementation).run()

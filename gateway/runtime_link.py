@@ -1,0 +1,97 @@
+"""The gateway's connection to the runtime: submits, hears receipts and answers, comes back after every loss.
+
+Owned by the gateway daemon. It knows frames, not meanings; it never opens anything of the runtime's but the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, cast
+
+from edge.core.frames import FrameBuffer, pack
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S: Final = 0.1
+_RETRY_S_MAX: Final = 2.0
+
+Heard = Callable[[list[Any]], None]
+
+
+class RuntimeLink(asyncio.Protocol):
+    """A connection that is opened again whenever it is lost."""
+
+    def __init__(
+        self, path: Path, *, on_message: Heard, on_up: Callable[[], None], on_down: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._on_message, self._on_up, self._on_down = on_message, on_up, on_down
+        self._transport: asyncio.WriteTransport | None = None
+        self._buffer = FrameBuffer()
+        self._lost: asyncio.Event = asyncio.Event()
+        self._closing = False
+
+    @property
+    def up(self) -> bool:
+        """True while the runtime is there."""
+        return self._transport is not None
+
+    async def keep(self) -> None:
+        """Connect, stay connected, connect again; returns after `close`."""
+        loop = asyncio.get_running_loop()
+        retry_s = _RETRY_S
+        while not self._closing:
+            self._lost.clear()
+            try:
+                await loop.create_unix_connection(lambda: self, str(self._path))
+            except OSError:
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
+                continue
+            retry_s = _RETRY_S
+            await self._lost.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Part of asyncio.Protocol."""
+        self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclasses
+        self._buffer = FrameBuffer()
+        self.send(["hello", "gateway"])
+        self._on_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Part of asyncio.Protocol."""
+        self._transport = None
+        self._lost.set()
+        if not self._closing:
+            logger.warning("the runtime is away; requests are held until it is back")
+        self._on_down()
+
+    def data_received(self, data: bytes) -> None:
+        """Part of asyncio.Protocol."""
+        try:
+            for message in self._buffer.feed(data):
+                self._on_message(message)
+        except (ValueError, TypeError, IndexError) as error:
+            logger.error("the runtime talks nonsense and is hung up on: %s", error)
+            self.hang_up()
+
+    def send(self, message: list[Any]) -> bool:
+        """Send one message; False where the runtime is away."""
+        if self._transport is None:
+            return False
+        self._transport.write(pack(message))
+        return True
+
+    def hang_up(self) -> None:
+        """Drop the connection; it is made again."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Drop the connection for good."""
+        self._closing = True
+        self.hang_up()
+        self._lost.set()
