@@ -13,6 +13,9 @@ from gateway.mqtt.framing import Framer, Malformed
 from gateway.mqtt.publish_wire import pack_properties, unpack_publish
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+TOPICS = TEXT.map(lambda text: text.replace("#", "").replace("+", "")).filter(
+    bool
+)  # the codec refuses others
 PUBLISHES = st.builds(
     lambda topic, payload, qos, retain, content, response, correlation, users, expiry, ids: (
         mqtt5.PublishPacket(
@@ -29,12 +32,12 @@ PUBLISHES = st.builds(
             subscription_ids=ids,
         )
     ),
-    TEXT.map(lambda text: text.replace("#", "").replace("+", "")).filter(bool),
+    TOPICS,
     st.binary(max_size=300),
     st.integers(0, 1),
     st.booleans(),
     st.none() | TEXT,
-    st.none() | TEXT,
+    st.none() | TOPICS,
     st.none() | st.binary(max_size=20),
     st.lists(st.tuples(TEXT, TEXT), max_size=3),
     st.none() | st.integers(0, 0xFFFF_FFFF),
