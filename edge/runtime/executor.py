@@ -178,13 +178,14 @@ class Executor:
             gone = list(tables)
         for name in gone:
             del live.results[name]
-        self._blocks.missed += 1
+        self._blocks.note_miss()
 
     # ---- claims ------------------------------------------------------------------------------------
 
     def _submit(self, live: Live, steps: tuple[int, ...], visit: int, attempt: int) -> None:
         self._claim_number += 1
         blueprint = live.blueprint
+        self._blocks.folder(blueprint.digest)
         claim = Claim(
             number=self._claim_number,
             digest=blueprint.digest,

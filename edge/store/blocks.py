@@ -54,6 +54,7 @@ class Blocks:
         self.budget_bytes = budget_bytes
         self.used_bytes = self.evicted = self.missed = 0
         self._blocks: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._made: set[bytes] = set()
         self._of_execution: dict[int, list[tuple[str, str]]] = {}
         try:
             if root.exists():
@@ -67,19 +68,32 @@ class Blocks:
         return digest.hex()[:_FOLDER_DIGITS]
 
     def folder(self, digest: bytes) -> Path:
-        """A playbook's folder, made if it is missing."""
+        """A playbook's folder, made if it was not yet, or if a miss said that it may be gone."""
         path = self.root / self.folder_name(digest)
+        if digest in self._made:
+            return path
+        self._made.add(digest)
         try:
             path.mkdir(mode=0o700, exist_ok=True)
         except FileNotFoundError:
             path.mkdir(parents=True, mode=0o700, exist_ok=True)
         return path
 
+    def note_miss(self) -> None:
+        """Something was not there: count it, and trust no folder to exist."""
+        self.missed += 1
+        self._made.clear()
+
     def put(self, digest: bytes, execution: int, key: str, data: bytes) -> TableRef:
         """Write a table's bytes as they came from outside; a reference that workers must validate."""
         path = self.folder(digest) / key
         try:
-            path.write_bytes(data)
+            try:
+                path.write_bytes(data)
+            except FileNotFoundError:
+                self._made.clear()
+                self.folder(digest)
+                path.write_bytes(data)
         except OSError as error:
             raise StorageFailed(f"The cache has no room: {error.strerror}.") from error
         self.note(digest, execution, key, len(data))
