@@ -32,6 +32,13 @@ from edge.tools.contract import ToolContext
 
 #: Names that are never columns: the scopes of the playbook.
 _SCOPES: Final = frozenset({"workload", "ctx", "args", "input", "input_data", "execution_id"})
+_TYPES: Final = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.string(),
+    bytes: pa.binary(),
+}
 
 
 class Columns:
@@ -192,8 +199,11 @@ def describe(table: pa.Table) -> str:
 
 def scalar(value: Any) -> pa.Scalar:
     """A plain value as Arrow's. Raises ToolFailed for what no row can be compared with."""
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return pa.scalar(value)
+    kind = type(value)
+    if value is None or kind in _TYPES:
+        # Whole numbers above 63 bits are left to Arrow's own choice of type.
+        typed = kind is not int or -(2**63) <= value < 2**63
+        return pa.scalar(value, _TYPES.get(kind)) if typed else pa.scalar(value)
     raise ToolFailed(
         f"A {type(value).__name__} stands where a column expression wants one value.",
         code="column_type",

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from edge.core.errors import ToolFailed
 from edge.tools.arrow_columns import Columns, describe
-from edge.tools.arrow_kernels import as_float
+from edge.tools.arrow_kernels import ONE, ZERO, as_float
 
 #: What playbooks call an aggregate, and what Arrow does; `median` is ours, Arrow's is an approximation.
 FUNCTIONS: Final = {
@@ -32,6 +32,9 @@ FUNCTIONS: Final = {
     "variance": "variance",
     "median": "median",
 }
+_TWO: Final = pa.scalar(2, pa.int64())
+_ZERO_FLOAT: Final = pa.scalar(0.0, pa.float64())
+_TRUE: Final = pa.array([True], pa.bool_())
 _SAMPLE: Final = pc.VarianceOptions(ddof=1)
 
 
@@ -64,20 +67,21 @@ def group_rows(table: pa.Table, by: Sequence[str]) -> tuple[pa.Array, pa.Array]:
     """`(the group of every row, the first row of every group)`, groups numbered as they first appear."""
     count = table.num_rows
     if not by:
-        return pa.repeat(pa.scalar(0, pa.int64()), count), pa.arange(0, min(count, 1))
+        return pa.repeat(ZERO, count), pa.arange(0, min(count, 1))
     check_names(table, by)
-    keys = pa.table(
-        [sortable(table.column(name)) for name in by] + [pa.arange(0, count)],
-        names=[*(f"k{at}" for at in range(len(by))), "row"],
-    )
-    order = sorted_rows(keys, [(name, "ascending") for name in keys.column_names])
-    starts = run_starts([joined(keys.column(at).take(order)) for at in range(len(by))], count)
-    # Rows of a group stand in their own order, so the first of a run is the group's first row.
-    firsts = order.filter(starts)
-    runs = pc.subtract(pc.cumulative_sum(pc.cast(starts, pa.int64())), 1)
-    by_appearance = pc.cast(pc.sort_indices(firsts), pa.int64())
-    ids = pc.inverse_permutation(by_appearance).take(runs).take(pc.inverse_permutation(order))
-    return ids, firsts.take(by_appearance)
+    ids = pa.repeat(ZERO, count)
+    for name in by:
+        # Hashing numbers what it meets in the order it meets it; null is one more value.
+        one = joined(sortable(table.column(name)))
+        if pa.types.is_floating(one.type):
+            one = pc.add(one, _ZERO_FLOAT)  # 0.0 and -0.0 are one group
+        one = pc.dictionary_encode(one, null_encoding="encode")
+        both = pc.add(
+            pc.multiply(ids, pa.scalar(len(one.dictionary), pa.int64())), pc.cast(one.indices, pa.int64())
+        )
+        ids = pc.cast(pc.dictionary_encode(both).indices, pa.int64())
+    groups = (pc.max(ids).as_py() + 1) if count else 0
+    return ids, pc.cast(pc.index_in(pa.arange(0, groups), value_set=ids), pa.int64())
 
 
 def sorted_rows(keys: pa.Table, sort_keys: list[tuple[str, str]]) -> pa.Array:
@@ -85,19 +89,12 @@ def sorted_rows(keys: pa.Table, sort_keys: list[tuple[str, str]]) -> pa.Array:
     return pc.cast(pc.sort_indices(keys, sort_keys=sort_keys), pa.int64())
 
 
-def run_starts(sorted_keys: Sequence[pa.Array], count: int) -> pa.Array:
-    """True where a row differs from the one before it in some key; nulls equal nulls, NaN equals NaN."""
-    if count == 0:
+def run_starts(ids: pa.Array) -> pa.Array:
+    """True where a row's group is another than the row's before it."""
+    if len(ids) == 0:
         return pa.array([], pa.bool_())
-    starts = pa.repeat(pa.scalar(False), count - 1)
-    for key in sorted_keys:
-        here, before = key.slice(1), key.slice(0, count - 1)
-        same = pc.coalesce(pc.equal(here, before), pc.and_(pc.is_null(here), pc.is_null(before)))
-        if pa.types.is_floating(key.type):
-            nans = pc.coalesce(pc.and_(pc.is_nan(here), pc.is_nan(before)), False)
-            same = pc.or_(same, nans)
-        starts = pc.or_(starts, pc.invert(same))
-    return pa.concat_arrays([pa.array([True]), starts])
+    changes = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+    return pa.concat_arrays([_TRUE, changes])
 
 
 def medians_of(ids: pa.Array, values: pa.ChunkedArray, groups: int) -> pa.Array:
@@ -107,12 +104,18 @@ def medians_of(ids: pa.Array, values: pa.ChunkedArray, groups: int) -> pa.Array:
     count = pairs.num_rows
     pairs = pairs.take(sorted_rows(pairs, [("g", "ascending"), ("v", "ascending")]))
     in_order, sorted_values = joined(pairs.column("g")), joined(pairs.column("v"))
-    starts = pc.cast(pc.indices_nonzero(run_starts([in_order], count)), pa.int64())
-    ends = pa.concat_arrays([starts.slice(1), pa.array([count], pa.int64())]) if len(starts) else starts
+    starts = pc.cast(pc.indices_nonzero(run_starts(in_order)), pa.int64())
+    ends = (
+        pa.concat_arrays([starts.slice(1), pa.repeat(pa.scalar(count, pa.int64()), 1)])
+        if len(starts)
+        else starts
+    )
     sizes = pc.subtract(ends, starts)
-    lower = pc.add(starts, pc.divide(pc.subtract(sizes, 1), 2))
-    upper = pc.add(starts, pc.divide(sizes, 2))
-    middles = pc.divide(pc.add(sorted_values.take(lower), sorted_values.take(upper)), 2.0)
+    lower = pc.add(starts, pc.divide(pc.subtract(sizes, ONE), _TWO))
+    upper = pc.add(starts, pc.divide(sizes, _TWO))
+    middles = pc.divide(
+        pc.add(sorted_values.take(lower), sorted_values.take(upper)), pa.scalar(2.0, pa.float64())
+    )
     places = pc.index_in(pa.arange(0, groups), value_set=in_order.take(starts))
     return middles.take(places)
 

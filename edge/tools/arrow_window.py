@@ -26,7 +26,7 @@ from edge.tools.arrow_groups import (
     sortable,
     sorted_rows,
 )
-from edge.tools.arrow_kernels import as_float
+from edge.tools.arrow_kernels import ONE, ZERO, as_float
 
 #: Values looked at by one window op: about a second on a Raspberry Pi.
 WORK_MAX: Final = 20_000_000
@@ -87,7 +87,7 @@ class _Trailing:
         count = len(ids)
         self._width = width
         row = pa.arange(0, count)
-        starts = pc.if_else(run_starts([ids], count), row, 0)
+        starts = pc.if_else(run_starts(ids), row, ZERO)
         #: How many rows of the same group stand before each row.
         self._before = pc.subtract(row, pc.cumulative_max(starts)) if count else row
 
@@ -117,11 +117,11 @@ class _Trailing:
     def _back(self, values: pa.Array, back: int) -> pa.Array:
         """Each row's value `back` rows earlier in its group, or null."""
         shifted = pa.concat_arrays([pa.nulls(back, values.type), values.slice(0, len(values) - back)])
-        inside = pc.greater_equal(self._before, back)
+        inside = pc.greater_equal(self._before, pa.scalar(back, pa.int64()))
         return pc.if_else(inside, shifted, pa.scalar(None, values.type))
 
     def _count(self, values: pa.Array) -> pa.Array:
-        found = pa.repeat(pa.scalar(0, pa.int64()), len(values))
+        found = pa.repeat(ZERO, len(values))
         for back in range(self._width):
             found = pc.add(found, pc.cast(pc.is_valid(self._back(values, back)), pa.int64()))
         return found
@@ -136,7 +136,7 @@ class _Trailing:
         for back in range(self._width):
             off = pc.subtract(self._back(values, back), mean)
             squares = _added(squares, pc.multiply(off, off))
-        freedom = pc.if_else(pc.greater(count, 1), pc.subtract(count, 1), pa.scalar(None, pa.int64()))
+        freedom = pc.if_else(pc.greater(count, ONE), pc.subtract(count, ONE), pa.scalar(None, pa.int64()))
         variance = pc.divide(squares, pc.cast(freedom, pa.float64()))
         return pc.sqrt(variance) if root else variance
 

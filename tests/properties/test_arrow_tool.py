@@ -182,7 +182,7 @@ def steady(node: Any) -> bool:
 
 def names_column(node: Any) -> bool:
     if node[0] == "name":
-        return True
+        return node[1] != "args"
     return any(names_column(part) for part in children(node))
 
 
