@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Final, NoReturn
 
 from edge.core.errors import EvaluationFailed
@@ -19,6 +20,8 @@ from edge.core.values import TableRef
 FAST_ELEMENTS_PER_STEP_LOG2: Final = 4
 #: Texts are compared, searched and copied at memory speed.
 TEXT_CHARACTERS_PER_STEP_LOG2: Final = 9
+
+_COMPARES_PER_STEP_LOG2: Final = 13
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
@@ -51,6 +54,16 @@ class Budget:
         """Charge looking through a text. Raises EvaluationFailed."""
         self.walk(characters >> TEXT_CHARACTERS_PER_STEP_LOG2)
 
+    def search(self, needle: int, characters: int) -> None:
+        """Charge looking for a text of `needle` characters in one of `characters`. Raises EvaluationFailed.
+
+        CPython looks for short texts by a method that can compare every character with every other
+        (measured: 1.0 ms for 99 in 30,000, 0.5 ms for 1,250 in 2,500), for others in linear time.
+        """
+        self.read_text(characters)
+        if characters < 2_500 or (needle < 100 and characters < 30_000):
+            self.walk(needle * characters >> _COMPARES_PER_STEP_LOG2)
+
     def make_text(self, characters: int) -> None:
         """Charge a text about to be made. Raises EvaluationFailed."""
         self.size_bytes -= characters
@@ -72,9 +85,9 @@ class Undefined:
 
     __slots__ = ("kind", "near", "path")
 
-    def __init__(self, path: str, kind: str, near: Iterable[object]) -> None:
+    def __init__(self, path: str, kind: str = "", near: Iterable[object] = ()) -> None:
         self.path = path
-        #: What `near` lists: "names", "keys" or "".
+        #: What `near` lists: "names", "keys" or "". It is looked through only when a message needs it.
         self.kind = kind
         self.near = near
 
@@ -84,13 +97,17 @@ def failed(message: str, mend: str = "") -> EvaluationFailed:
     return EvaluationFailed(message, mend=mend)
 
 
+#: How many names are looked through for a message.
+_NEAR_MAX: Final = 200
+
+
 def fail_undefined(value: Undefined) -> NoReturn:
     """Raise EvaluationFailed for a use of what is not there, naming what is."""
     message = f"`{_short(value.path)}` is not defined."
     if value.kind:
-        names = sorted(str(name) for name in value.near)
+        names = sorted({str(name) for name in islice(value.near, _NEAR_MAX)})
         last = value.path.rpartition(".")[2]
-        close = get_close_matches(last, names[:200], n=1)
+        close = get_close_matches(last, names, n=1)
         listed = ", ".join(_short(name) for name in names[:12]) + (", …" if len(names) > 12 else "")
         message += f" There are the {value.kind} {listed}." if names else f" There are no {value.kind}."
         if close:

@@ -85,23 +85,23 @@ def _hole(source: Source, node: Marked) -> Hole | None:
 def _row(source: Source, scalar: Scalar, hole: Hole) -> NodeList:
     """A row expression. Raises Refused with an offset into the scalar's text."""
     try:
-        # The plain expression first, so that its own problems keep their places.
-        node = compile_expression(hole.inner, lambda name, offset: ["name", name])
-        _check(node)
+        places: dict[int, int] = {}
+        node = compile_expression(hole.inner, lambda name, offset: ["name", name], places=places)
+        _check(node, places)
     except Refused as refused:
         raise Refused(hole.offset + refused.offset, refused.message, refused.mend) from refused
     return node
 
 
-def _check(node: NodeList) -> None:
+def _check(node: NodeList, places: dict[int, int]) -> None:
     """Refuse what cannot be worked out over whole columns."""
-    op = node[0]
+    op, at = node[0], places.get(id(node), 0)
     if op in ("const", "name"):
         return
     inner: list[NodeList]
     if op == "attr":
         if node[1][0] != "name" or node[1][1] not in ("args", "input", "input_data"):
-            raise Refused(0, f"`.{node[2]}` cannot be used on a column.", "Name an input with `args.x`.")
+            raise Refused(at, f"`.{node[2]}` cannot be used on a column.", "Name an input with `args.x`.")
         return
     if op == "bin" and node[1] in _ROW_OPERATORS:
         inner = node[2:]
@@ -111,26 +111,26 @@ def _check(node: NodeList) -> None:
         inner = [node[1], *[part for _, part in node[2]]]
         symbols = {symbol for symbol, _ in node[2]}
         if not symbols <= set(_COMPARISONS):
-            raise Refused(0, "`in` cannot be used on columns.", "Compare with == and `or`.")
+            raise Refused(at, "`in` cannot be used on columns.", "Compare with == and `or`.")
     elif op == "test" and node[1] == "none":
         inner = [node[2]]
     elif op == "filter":
-        _check_filter(node)
+        _check_filter(node, at)
         inner = [node[2]]
     else:
         mend = "Allowed: names, numbers, + - * / %, comparisons, and, or, not, `is none`, if-else, "
         what = f"`{node[1]}`" if op in ("bin", "test", "call") else f"{op!r}"
-        raise Refused(0, f"A column expression cannot hold {what}.", mend + ", ".join(ROW_FILTERS) + ".")
+        raise Refused(at, f"A column expression cannot hold {what}.", mend + ", ".join(ROW_FILTERS) + ".")
     for part in inner:
-        _check(part)
+        _check(part, places)
 
 
-def _check_filter(node: NodeList) -> None:
+def _check_filter(node: NodeList, at: int) -> None:
     name, args, named = node[1], node[3], node[4]
     if name not in ROW_FILTERS:
         mend = "An aggregate stands outermost, in aggregate and window only." if name in AGGREGATES else ""
-        raise Refused(0, f"The filter {name!r} cannot be used on a column.", mend or allowed(ROW_FILTERS))
+        raise Refused(at, f"The filter {name!r} cannot be used on a column.", mend or allowed(ROW_FILTERS))
     if named or (args and name != "round"):
-        raise Refused(0, f"The filter {name!r} takes no arguments on a column.")
+        raise Refused(at, f"The filter {name!r} takes no arguments on a column.")
     if len(args) > 1 or (args and (args[0][0] != "const" or type(args[0][1]) is not int)):
-        raise Refused(0, "`round` takes one whole number on a column.")
+        raise Refused(at, "`round` takes one whole number on a column.")

@@ -22,7 +22,9 @@ from playbooks.predicates import TESTS
 from playbooks.problems import allowed, suggest
 
 _ENVIRONMENT: Final = Environment(autoescape=False)  # noqa: S701 (nothing is rendered with it)
-_OPEN: Final = "{{"
+#: The spaces keep a sign beside the brackets from being read as white-space control.
+_OPEN: Final = "{{ "
+_CLOSE: Final = " }}"
 #: Levels of lists in one tree of nodes. A blueprint adds nine levels; the codec reads 64.
 NODE_DEPTH_MAX: Final = 48
 
@@ -39,14 +41,17 @@ class Refused(Exception):
         self.offset, self.message, self.mend = offset, message, mend
 
 
-def compile_expression(inner: str, resolve: Resolve, depth: int = 0) -> NodeList:
+def compile_expression(
+    inner: str, resolve: Resolve, depth: int = 0, places: dict[int, int] | None = None
+) -> NodeList:
     """The node of the text between `{{` and `}}`. Raises Refused with an offset into that text.
 
-    `depth` is how deep the node will stand in its tree.
+    `depth` is how deep the node will stand in its tree. `places`, where given, is filled with the offset of
+    every node made, by `id`.
     """
     tree = _parse(inner)
     try:
-        return _Converter(resolve).convert(tree, depth)
+        return _Converter(resolve, {} if places is None else places).convert(tree, depth)
     except RecursionError as error:
         raise Refused(0, "The expression is nested too deeply.", "Split it over steps.") from error
 
@@ -76,13 +81,14 @@ def _parse(inner: str) -> jinja.Node:
 
 def _sentence(error: TemplateSyntaxError) -> str:
     said = str(error.message or "unexpected text").rstrip(".")
+    said = said.replace("unexpected 'end of print statement'", "it ends too early")
     return said.replace("end of print statement", "its end")
 
 
 def _tokens(inner: str) -> Iterator[tuple[int, str, str]]:
     """Jinja2's tokens with offsets in place of lines; refuses too many, and brackets too deep."""
     at, count, depth = -len(_OPEN), 0, 0
-    lexed = _ENVIRONMENT.lexer.tokeniter(f"{_OPEN}{inner}}}}}", None)
+    lexed = _ENVIRONMENT.lexer.tokeniter(f"{_OPEN}{inner}{_CLOSE}", None)
     while True:
         try:
             token = next(lexed, None)
@@ -103,7 +109,7 @@ def _tokens(inner: str) -> Iterator[tuple[int, str, str]]:
                 raise Refused(max(at, 0), f"Brackets are nested deeper than {EXPRESSION_DEPTH_MAX}.")
         elif kind == "operator" and value in ")]}":
             depth -= 1
-        yield max(at, 0), kind, value
+        yield min(max(at, 0), len(inner)), kind, value
         at += len(value)
 
 
@@ -144,8 +150,8 @@ _FUNCTIONS_ELSEWHERE: Final = {
 class _Converter:
     """One walk over one parsed expression."""
 
-    def __init__(self, resolve: Resolve) -> None:
-        self._resolve = resolve
+    def __init__(self, resolve: Resolve, places: dict[int, int]) -> None:
+        self._resolve, self._places = resolve, places
 
     def convert(self, node: jinja.Node, depth: int) -> NodeList:
         """Our node for Jinja2's. Raises Refused."""
@@ -157,6 +163,7 @@ class _Converter:
         if made is None:
             kind = type(node).__name__
             raise Refused(node.lineno, f"Expressions cannot hold this ({kind}).", "See playbooks/DESIGN.md.")
+        self._places[id(made)] = node.lineno
         return made
 
     def _simple(self, node: jinja.Node, depth: int) -> NodeList | None:

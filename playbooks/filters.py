@@ -145,7 +145,7 @@ def replace_text(budget: Budget, value: Any, old: Any, new: Any, count: Any = No
     text = expect_text(value, "`replace`")
     old, new = expect_text(old, "`replace`"), expect_text(new, "`replace`")
     times_max = -1 if count is None else expect_int(count, "`replace`")
-    budget.read_text(len(text))
+    budget.search(2 * len(old), len(text))  # counted, then replaced
     found = text.count(old)
     if times_max >= 0:
         found = min(found, times_max)
@@ -161,7 +161,7 @@ def split_text(budget: Budget, value: Any, sep: Any = None, maxsplit: Any = -1) 
         raise failed(
             "`split` wants a separator of at least one character.", "Use `| list` for the characters."
         )
-    budget.read_text(len(text))
+    budget.search(2 * len(separator or ""), len(text))  # counted, then split
     parts_max = text.count(separator) + 1 if separator is not None else len(text) // 2 + 1
     times_max = expect_int(maxsplit, "`split`")
     if times_max >= 0:
@@ -219,8 +219,9 @@ def _tojson(budget: Budget, value: Any, indent: Any = None) -> str:
         raise failed("`tojson` indents by 0 to 8.")
     try:
         return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False)
-    except (TypeError, ValueError):
-        raise failed("`tojson` met bytes or a table, which JSON cannot hold.", "Leave that key out.")
+    except (TypeError, ValueError) as error:
+        message = "`tojson` met bytes or a table, which JSON cannot hold."
+        raise failed(message, "Leave that key out.") from error
 
 
 def _items(budget: Budget, value: Any) -> list[list[Any]]:

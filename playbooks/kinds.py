@@ -38,47 +38,47 @@ class Kind:
 
 #: Published kinds that come with a later issue.
 LATER_KINDS: Final = frozenset(
-    [
-        "http",
-        "mqtt",
+    {
+        "agent",
+        "artifact",
         "device",
-        "sql",
-        "shell",
-        "script",
-        "wait",
+        "duckdb",
+        "http",
+        "iterator",
+        "mcp",
+        "model",
+        "mqtt",
         "playbook",
         "playbooks",
-        "workbook",
-        "duckdb",
-        "iterator",
-        "task_sequence",
-        "rhai",
-        "model",
-        "secrets",
-        "artifact",
-        "result_fetch",
         "provider",
+        "result_fetch",
+        "rhai",
+        "script",
+        "secrets",
+        "shell",
+        "sql",
         "subscription",
-        "mcp",
-        "agent",
+        "task_sequence",
+        "wait",
         "wasm",
-    ]
+        "workbook",
+    }
 )
 #: Published kinds that stay in a data centre.
 CENTRE_KINDS: Final = frozenset(
-    [
+    {
+        "clickhouse",
+        "container",
+        "ducklake",
+        "gateway",
+        "gcs",
+        "mysql",
+        "nats",
         "postgres",
         "snowflake",
         "snowflake_transfer",
-        "container",
         "transfer",
-        "gcs",
-        "gateway",
-        "nats",
-        "ducklake",
-        "clickhouse",
-        "mysql",
-    ]
+    }
 )
 
 

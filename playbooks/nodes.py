@@ -28,7 +28,7 @@ but EvaluationFailed; raises ValueError for what is not a node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from edge.core.values import TableRef
@@ -47,13 +47,17 @@ RESERVED_NAMES: Final = ("workload", "ctx", "execution_id", "args", "input", "in
 
 
 class Prepared:
-    """A node ready to run: `node` is its data, `run(scope, budget)` evaluates it."""
+    """A node ready to run: `node` is its data, `run(scope, budget)` evaluates it.
 
-    __slots__ = ("node", "run")
+    `names` counts the names in it: a value can at most be so many times what the scope holds.
+    """
+
+    __slots__ = ("names", "node", "run")
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.run = prepare(node)
+        self.names = count_names(node)
 
     def __repr__(self) -> str:
         return f"Prepared({self.node!r})"
@@ -62,6 +66,17 @@ class Prepared:
         return isinstance(other, Prepared) and self.node == other.node
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def count_names(node: Any) -> int:
+    """How many names stand in a node."""
+    if isinstance(node, dict):
+        return sum(map(count_names, node.values()))
+    if type(node) not in (list, tuple) or not node or node[0] == "const":
+        return 0
+    if node[0] == "name" or node[0] == "step":
+        return 1
+    return sum(map(count_names, node[1:]))
 
 
 def prepare(node: Node) -> Run:
@@ -109,10 +124,16 @@ def _name(node: Node) -> Run:
         workload = scope.get("workload")
         if workload and name in workload:
             return workload[name]
-        near = {*scope, *(ctx or ()), *(workload or ())} - set(RESERVED_NAMES[3:])
-        return Undefined(name, "names", near)
+        return Undefined(name, "names", _names(scope))
 
     return run
+
+
+def _names(scope: Scope) -> Iterator[str]:
+    """The bare names there are; looked through only when a message needs it."""
+    yield from (name for name in scope if name not in RESERVED_NAMES[3:])
+    yield from scope.get("ctx") or ()
+    yield from scope.get("workload") or ()
 
 
 def _step(node: Node) -> Run:
@@ -121,7 +142,7 @@ def _step(node: Node) -> Run:
     def run(scope: Scope, budget: Budget) -> Any:
         if name in scope:
             return scope[name]
-        return Undefined(f"{name} (a step that has not run)", "", ())
+        return Undefined(f"{name} (a step that has not run)")
 
     return run
 
@@ -139,7 +160,7 @@ def _attr(node: Node) -> Run:
         if type(value) is dict:
             if key in value:
                 return value[key]
-            return Undefined(path, "keys", tuple(value))
+            return Undefined(path, "keys", value)
         return _attr_of_other(value, key, path)
 
     return run
@@ -163,7 +184,7 @@ def _attr_of_other(value: Any, key: str, path: str) -> Any:
             )
         return list(found) if isinstance(found, tuple) else found
     if value is None:
-        return Undefined(f"{path} (there is none before .{key})", "", ())
+        return Undefined(f"{path} (there is none before .{key})")
     raise failed(f"`{path}`: {kind_name(value)} has no keys.", "Only a map has keys.")
 
 
@@ -175,14 +196,14 @@ def _item(node: Node) -> Run:
         kind = type(value)
         if kind is dict:
             if type(key) is str:
-                return value[key] if key in value else Undefined(path, "keys", tuple(value))
+                return value[key] if key in value else Undefined(path, "keys", value)
             raise failed(f"`{path}`: the keys of a map are texts, not {kind_name(key)}.")
         if kind in (list, tuple, str):
             if type(key) is not int:
                 raise failed(f"`{path}`: an element is asked for by a whole number, not {kind_name(key)}.")
             if -len(value) <= key < len(value):
                 return value[key]
-            return Undefined(f"{path} (there are {len(value)} elements)", "", ())
+            return Undefined(f"{path} (there are {len(value)} elements)")
         if type(key) is str:
             return _attr_of_other(value, key, path)
         if kind is Undefined:

@@ -121,8 +121,8 @@ def power(left: Any, right: Any, budget: Budget) -> Any:
             right = 2 + right % 2  # the base is -1, 0 or 1: only the sign can differ
         try:
             return _checked(left**right)
-        except OverflowError:
-            raise failed("A power is too large.", "Keep it within 64 bits.")
+        except OverflowError as error:
+            raise failed("A power is too large.", "Keep it within 64 bits.") from error
     return _mismatch("**", left, right)
 
 
@@ -210,7 +210,7 @@ def contains(needle: Any, stack: Any, budget: Budget) -> bool:
     if kind is str:
         if type(needle) is not str:
             return bool(_mismatch("in", needle, stack))
-        budget.read_text(len(stack))
+        budget.search(len(needle), len(stack))
         return needle in stack
     if kind is dict:
         return type(needle) is str and needle in stack

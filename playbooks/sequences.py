@@ -29,8 +29,7 @@ def attribute_of(item: Any, path: Any) -> Any:
         elif type(item) in (list, tuple) and (type(key) is int or key.isdecimal()) and int(key) < len(item):
             item = item[int(key)]
         else:
-            near = tuple(item) if type(item) is dict else ()
-            return Undefined(str(path), "keys" if type(item) is dict else "", near)
+            return Undefined(str(path), "keys", item) if type(item) is dict else Undefined(str(path))
     return item
 
 
@@ -44,12 +43,12 @@ def _elements(budget: Budget, value: Any, what: str) -> list[Any]:
 
 def _first(budget: Budget, value: Any) -> Any:
     items = value if type(value) is str else expect_list(value, "`first`")
-    return items[0] if items else Undefined("the first element of an empty list", "", ())
+    return items[0] if items else Undefined("the first element of an empty list")
 
 
 def _last(budget: Budget, value: Any) -> Any:
     items = value if type(value) is str else expect_list(value, "`last`")
-    return items[-1] if items else Undefined("the last element of an empty list", "", ())
+    return items[-1] if items else Undefined("the last element of an empty list")
 
 
 def _sort_key(item: Any, case_sensitive: bool) -> Any:
@@ -87,13 +86,13 @@ def _keyed(
 
 def _min(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> Any:
     keyed = _keyed(budget, value, "`min`", attribute, case_sensitive)
-    return min(keyed)[2] if keyed else Undefined("the smallest element of an empty list", "", ())
+    return min(keyed)[2] if keyed else Undefined("the smallest element of an empty list")
 
 
 def _max(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> Any:
     keyed = _keyed(budget, value, "`max`", attribute, case_sensitive)
     if not keyed:
-        return Undefined("the largest element of an empty list", "", ())
+        return Undefined("the largest element of an empty list")
     return max(keyed, key=lambda entry: (entry[0], -entry[1]))[2]
 
 
