@@ -130,6 +130,8 @@ class Connection:
         if self.session is None and len(self._opening) < OPENING_BYTES:
             self._opening += data[:OPENING_BYTES]
         try:
+            if self._opening[0] != 0x10:  # MQTT 5 §3.1: CONNECT comes first; a browser need not be waited for
+                raise Malformed(0x81, "the first packet is not CONNECT")
             for packet in self._framer.feed(data):
                 self._take(packet)
                 if self.closed:
