@@ -20,7 +20,10 @@ MISSING = ", ".join(
     ["mosquitto"] * (BINARY is None) + [name for name, path in CLIENTS.items() if path is None]
 )
 
-CONFIG = """\
+# Started by root, mosquitto becomes the user of its package, who cannot read pytest's folders.
+CONFIG = (
+    ("user root\n" if os.geteuid() == 0 else "")
+    + """\
 listener {port} 127.0.0.1
 allow_anonymous true
 set_tcp_nodelay true
@@ -31,6 +34,7 @@ max_keepalive 600
 log_dest file {log}
 log_type all
 """
+)
 
 
 def free_port() -> int:
