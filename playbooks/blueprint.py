@@ -91,6 +91,7 @@ class Blueprint:
             raise ValueError(f"a blueprint has at most {BLUEPRINT_BYTES_MAX} bytes, this has {len(data)}")
         body = decode(data)
         _expect(isinstance(body, dict) and body.get("version") == VERSION, "not a blueprint of this version")
+        _expect(_canonical(body) == data, "its bytes are not canonical")
         path, name = _field(body, "path", str), _field(body, "name", str)
         _expect(0 < len(path.encode()) <= PLAYBOOK_PATH_BYTES_MAX, "path")
         raw_steps = _field(body, "steps", list)
@@ -112,6 +113,13 @@ class Blueprint:
 def encode_blueprint(body: Mapping[str, Any]) -> bytes:
     """Canonical bytes of a blueprint's body, as `compile` builds it."""
     return encode_canonical({"version": VERSION, **body})
+
+
+def _canonical(body: Any) -> bytes:
+    try:
+        return encode_canonical(body)
+    except TypeError as error:
+        raise ValueError(f"not a blueprint: {error}") from error
 
 
 def _expect(holds: bool, what: str) -> None:

@@ -163,7 +163,7 @@ class _Converter:
         if made is None:
             kind = type(node).__name__
             raise Refused(node.lineno, f"Expressions cannot hold this ({kind}).", "See playbooks/DESIGN.md.")
-        self._places[id(made)] = node.lineno
+        self._places[id(made)] = _start(node)
         return made
 
     def _simple(self, node: jinja.Node, depth: int) -> NodeList | None:
@@ -287,6 +287,13 @@ class _Converter:
         if not 1 <= len(args) <= 3:
             raise Refused(node.lineno, "range() takes one to three numbers.")
         return ["range", args]
+
+
+def _start(node: jinja.Node) -> int:
+    """Where a node begins: the parser notes for an operator where its right side ends."""
+    while isinstance(node, (jinja.BinExpr, jinja.Compare)):
+        node = node.left if isinstance(node, jinja.BinExpr) else node.expr
+    return node.lineno
 
 
 def _const(node: jinja.Const) -> NodeList:

@@ -21,7 +21,7 @@ from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source, allowed, suggest
-from playbooks.templates import compile_condition, compile_tree
+from playbooks.templates import compile_condition, compile_tree, has_template
 
 STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -203,6 +203,8 @@ def _inputs(
                 source.refuse(
                     key.start, f"{key.value!r} is a name of the language.", "Call the input something else."
                 )
+            if has_template(key.value):
+                source.refuse(key.start, "A key cannot be a template.", "Write the key out.")
             if not key.value or len(key.value) > 100:
                 source.refuse(key.start, "An input's name has 1 to 100 characters.")
             merged[key.value] = compile_tree(source, value, resolve)
