@@ -265,6 +265,18 @@ def _check_schema(schema: pa.Schema) -> None:
         raise PayloadInvalid(
             "Two columns of the table share a name, or one has none.", mend="Name every column differently."
         )
+    for kind in schema.types:
+        _check_names_inside(kind)
+
+
+def _check_names_inside(kind: pa.DataType) -> None:
+    """Read every name inside a type: one that is not UTF-8 would raise at whoever looks at it later."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    for at in range(kind.num_fields):
+        inner = kind.field(at)
+        assert isinstance(inner.name, str)
+        _check_names_inside(inner.type)
 
 
 def _refuse_compressed(block: pa.Buffer) -> None:

@@ -44,8 +44,9 @@ def _compile(text: str, form: str, input_names: tuple[str, ...]) -> CodeType:
             tree = _body_as_function(tree, input_names)
         return compile(tree, BLOCK_FILE, "exec", dont_inherit=True)
     except SyntaxError as error:
+        where = f" (line {error.lineno} of the block)" if error.lineno else ""
         raise ToolFailed(
-            f"The python block is not valid Python: {error.msg} (line {error.lineno} of the block).",
+            f"The python block is not valid Python: {error.msg}{where}.",
             code="python_invalid",
             mend="Correct the block's code.",
         ) from error

@@ -31,8 +31,6 @@ _MENDS: Final = {
     "complex": "Return its `.real` and `.imag`.",
     "generator": "Return `list(...)` of it.",
     "DataFrame": "Return `pyarrow.Table.from_pandas(...)` of it.",
-    "Array": "Return `.to_pylist()` of it, or a table.",
-    "ChunkedArray": "Return `.to_pylist()` of it, or a table.",
 }
 
 
@@ -112,6 +110,8 @@ def _unknown(value: Any, path: str) -> ToolFailed:
         return _refuse(f"{_short(path)} is a table inside another value.", "Return the table alone.")
     if hasattr(value, "dtype"):
         mend = "Return `.item()` of it." if not getattr(value, "shape", ()) else "Return `.tolist()` of it."
+    elif isinstance(value, (pa.Array, pa.ChunkedArray)):
+        mend = "Return `.to_pylist()` of it, or a table."
     elif isinstance(value, pa.Scalar):
         mend = "Return `.as_py()` of it."
     else:

@@ -214,6 +214,10 @@ HOSTILE: dict[str, bytes] = {
     "more rows than bytes": stream_from_table(pa.table({"x": pa.nulls(10**7)})),
     "one name twice": stream_from_table(pa.table([[1], [2]], names=["x", "x"])),
     "a column without a name": stream_from_table(pa.table([[1]], names=[""])),
+    "a column's name not UTF-8": stream_from_table(pa.table({"qqq": [1]})).replace(b"qqq", b"\xe1\xe1\xe1"),
+    "an inner name not UTF-8": stream_from_table(pa.table({"s": [{"qqq": 1}]})).replace(
+        b"qqq", b"\xe1\xe1\xe1"
+    ),
     "too many columns": stream_from_table(pa.table({f"c{at}": [1] for at in range(1_025)})),
 }
 
