@@ -6,7 +6,13 @@ names come from outside, and an invalid one sent on would end our own connection
 
 from __future__ import annotations
 
+import re
+
 from edge.core.limits import TOPIC_BYTES_MAX
+
+_NONCHARACTERS = "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+#: MQTT 5 §1.5.4 forbids NUL and lets a receiver end the connection for the others; mosquitto does.
+_UNSAFE = re.compile(f"[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef{_NONCHARACTERS}]")
 
 
 def topic_problem(topic: str) -> str:
@@ -32,10 +38,12 @@ def filter_problem(pattern: str) -> str:
 
 def text_problem(text: str) -> str:
     """Why `text` cannot be an MQTT string, or an empty string where it can (MQTT 5 §1.5.4)."""
-    if "\0" in text:
-        return "it holds a NUL character"
     if text.isascii():
+        if not text.isprintable():
+            return "it holds a control character"
         return "" if len(text) <= TOPIC_BYTES_MAX else "it is longer than 65,535 bytes"
+    if _UNSAFE.search(text):
+        return "it holds a control character or a code point that is no character"
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

@@ -381,6 +381,11 @@ async def test_retained(implementation: str, port: int) -> None:
         ("x" * 70_000, {}, 0x90),
         ("ok", {"response_topic": "answers/#"}, 0x90),
         ("ok", {"response_topic": "+"}, 0x90),
+        ("a\x01b", {}, 0x90),  # mosquitto ends the connection for these too
+        ("ä\x85", {}, 0x90),
+        ("a\uffff", {}, 0x90),
+        ("ok", {"response_topic": "a\nb"}, 0x90),
+        ("ok", {"user_properties": [("k", "a\x7f")]}, 0x83),
         ("ok", {"user_properties": [("k", "\ud800")]}, 0x83),
         ("ok", {"user_properties": [("k", "a\0b")]}, 0x83),
         ("ok", {"content_type": "x" * 70_000}, 0x83),

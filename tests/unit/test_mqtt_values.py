@@ -107,6 +107,10 @@ def test_texts() -> None:
     assert text_problem("ä" * 32_767) == ""
     assert text_problem("ä" * 32_768)
     assert text_problem("\ud800")
+    for unsafe in ("\0", "\x1f", "\x7f", "ä\x9f", "\ufdd0", "\uffff", "\U0010fffe"):
+        assert text_problem(f"a{unsafe}b"), ascii(unsafe)
+    for safe in ("", " ", "\ufeff", "\ufffd", "☃", "\U0001f600"):
+        assert text_problem(f"a{safe}b") == "", ascii(safe)
     assert topic_problem("a/b") == ""
 
 
