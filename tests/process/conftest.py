@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.process.box import Box
+
 
 def _load_mosquitto() -> ModuleType:
     # tests/ is no package (importmode importlib), so the neighbour is loaded by its path.
@@ -52,3 +54,36 @@ def mosquitto(tmp_path: Path) -> Iterator[broker.Mosquitto]:  # type: ignore[nam
         yield process
     finally:
         process.kill()
+
+
+@pytest.fixture
+def box(tmp_path: Path, mosquitto: broker.Mosquitto) -> Iterator[Box]:  # type: ignore[name-defined]
+    """A whole box behind a private mosquitto, serving."""
+    made = Box(tmp_path, mosquitto.port)
+    made.up()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.fixture
+def quiet_box(tmp_path: Path) -> Iterator[Box]:
+    """A runtime alone, no broker and no gateway."""
+    made = Box(tmp_path, 1)
+    made.start("runtime")
+    made.status()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show what the box's processes said when a test on one fails."""
+    report = yield
+    made = getattr(item, "funcargs", {}).get("box") or getattr(item, "funcargs", {}).get("quiet_box")
+    if made is not None and call.when == "call" and call.excinfo is not None:
+        report.sections.append(("box", made.words()[-4000:]))
+    return report
