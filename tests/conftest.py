@@ -1,0 +1,40 @@
+"""One rule for all tests: under CI=true a test of real processes that is skipped has failed.
+
+CI promises that those tests ran; a skip there would hide a missing broker or a kernel without landlock. Owned by
+scripts/test; must never start a process or hold a fixture (those live beside the tests that use them).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_MUST_RUN = ("process", "faults")
+_HERE = Path(__file__).parent
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, path: Path) -> None:
+    if os.environ.get("CI") != "true" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    if path.is_relative_to(_HERE) and path.relative_to(_HERE).parts[0] in _MUST_RUN:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} may not be skipped under CI=true. {reason}"
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    """Turn the skip of one test into a failure."""
+    report = yield
+    _refuse_skip(report, item.path)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> object:
+    """Turn the skip of a whole module into a failure."""
+    report = yield
+    _refuse_skip(report, collector.path)
+    return report
