@@ -69,7 +69,8 @@ def _parse(inner: str) -> jinja.Node:
         if parser.stream.current.test("variable_end"):
             raise Refused(0, "The expression is empty.", "Write a value between {{ and }}.")
         tree = parser.parse_tuple(with_condexpr=True)
-        if not parser.stream.current.test("variable_end"):
+        ended = parser.stream.current.test("variable_end") and parser.stream.look().test("eof")
+        if not ended:
             at = parser.stream.current.lineno
             raise Refused(at, "The expression should end here.", "Look for a missing operator or comma.")
     except TemplateSyntaxError as error:
@@ -90,26 +91,27 @@ def _tokens(inner: str) -> Iterator[tuple[int, str, str]]:
     at, count, depth = -len(_OPEN), 0, 0
     lexed = _ENVIRONMENT.lexer.tokeniter(f"{_OPEN}{inner}{_CLOSE}", None)
     while True:
+        here = min(max(at, 0), len(inner))
         try:
             token = next(lexed, None)
         except TemplateSyntaxError as error:
             said = _sentence(error).partition(" at ")[0]
-            raise Refused(max(at, 0), f"This is no expression: {said}.") from error
+            raise Refused(here, f"This is no expression: {said}.") from error
         if token is None:
             return
         _, kind, value = token
         if kind != "whitespace":
             count += 1
-            if count > EXPRESSION_TOKENS_MAX:
-                mend = "Split it over steps."
-                raise Refused(max(at, 0), f"An expression has at most {EXPRESSION_TOKENS_MAX} tokens.", mend)
+        if count > EXPRESSION_TOKENS_MAX + 2:  # the brackets around it are not the author's
+            mend = "Split it over steps."
+            raise Refused(here, f"An expression has at most {EXPRESSION_TOKENS_MAX} tokens.", mend)
         if kind == "operator" and value in "([{":
             depth += 1
             if depth > EXPRESSION_DEPTH_MAX:
-                raise Refused(max(at, 0), f"Brackets are nested deeper than {EXPRESSION_DEPTH_MAX}.")
+                raise Refused(here, f"Brackets are nested deeper than {EXPRESSION_DEPTH_MAX}.")
         elif kind == "operator" and value in ")]}":
             depth -= 1
-        yield min(max(at, 0), len(inner)), kind, value
+        yield here, kind, value
         at += len(value)
 
 

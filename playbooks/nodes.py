@@ -88,7 +88,7 @@ def prepare(node: Node) -> Run:
         raise ValueError(f"not an expression node: {node!r:.80}")
     try:
         return build(node)
-    except (IndexError, TypeError, KeyError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"not an expression node: {node!r:.80}") from error
 
 

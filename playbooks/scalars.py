@@ -30,7 +30,8 @@ def _block(text: str, scalar: Scalar) -> list[int]:
     """A literal or folded block: lines without their indentation, some line ends turned into spaces."""
     header = _HEADER.match(text, scalar.start)
     at = header.end() if header else scalar.start
-    indent = _indentation(text, at, scalar.end)
+    # The block may begin deeper than its indentation; what YAML left of the first line tells by how much.
+    indent = max(_first_indent(text[at : scalar.end]) - _first_indent(scalar.value), 0)
     found = []
     at = _past_indent(text, at, scalar.end, indent)
     for character in scalar.value:
@@ -41,9 +42,9 @@ def _block(text: str, scalar: Scalar) -> list[int]:
     return [*found, min(at, scalar.end)]
 
 
-def _indentation(text: str, at: int, end: int) -> int:
-    """The indentation of the first line that is not empty."""
-    for line in text[at:end].split("\n"):
+def _first_indent(lines: str) -> int:
+    """The leading spaces of the first line that is not empty."""
+    for line in lines.split("\n"):
         if line.strip(" "):
             return len(line) - len(line.lstrip(" "))
     return 0

@@ -356,7 +356,7 @@ def test_what_is_no_node(node: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "offset", "said"),
     [
-        ("a +", 3, "unexpected"),
+        ("a +", 3, "ends too early"),
         ("", 0, "empty"),
         ("a b", 2, "should end here"),
         ("a | nope", 4, "no filter 'nope'"),

@@ -364,7 +364,7 @@ def test_blueprints_that_are_none() -> None:
         ),
     ]  # fmt: skip
     for data in spoiled:
-        with pytest.raises(ValueError, match="not a|bytes|number of"):
+        with pytest.raises(ValueError, match=r"not a|bytes|number of"):
             Blueprint.decode(data)
 
 
