@@ -99,7 +99,7 @@ class _Process(asyncio.Protocol):
 
     def takes(self, work: Work) -> bool:
         """True where this process may run the claim now."""
-        if self.transport is None or self.retiring or self.reason is not None:
+        if self.transport is None or self.closed or self.retiring or self.reason is not None:
             return False
         if work.author_code:
             return self.binding == (work.folder, work.memory_mb) and not self.under_way
