@@ -40,6 +40,11 @@ def code_form(source: Source, scalar: Scalar) -> str | None:
     except (ValueError, RecursionError, MemoryError) as error:
         source.refuse(scalar.start, f"This cannot be read as Python: {error}.", "Write it simpler.")
         return None
+    waits = next((n for n in tree.body if isinstance(n, ast.AsyncFunctionDef) and n.name == "main"), None)
+    if waits is not None:
+        at = _place(source, scalar, waits.lineno, waits.col_offset + 1)
+        source.refuse(at, "`main` cannot be `async`: a block waits for nothing.", "Write `def main(...)`.")
+        return None
     form = _form(tree)
     if form is None:
         source.refuse(scalar.start, "The python code gives no result.", _FORMS)
@@ -56,7 +61,7 @@ def first_line(source: Source, scalar: Scalar) -> int:
 
 def _form(tree: ast.Module) -> str | None:
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name == "main":
+        if isinstance(node, ast.FunctionDef) and node.name == "main":
             return "main"
     own = list(_own_nodes(tree))
     if any(isinstance(node, ast.Return) for node in own):

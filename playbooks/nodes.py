@@ -31,11 +31,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from edge.core.values import TableRef
 from playbooks.budget import Budget, Undefined, expect_int, fail_undefined, failed, kind_name, present
 from playbooks.filters import FILTERS
 from playbooks.methods import METHODS
 from playbooks.operators import BINARY, COMPARE, negate, plus, text_of, truth_of
+from playbooks.paths import of_no_map, path_of
 from playbooks.predicates import TESTS
 
 Node = Sequence[Any]
@@ -92,19 +92,6 @@ def prepare(node: Node) -> Run:
         raise ValueError(f"not an expression node: {node!r:.80}") from error
 
 
-def path_of(node: Node) -> str:
-    """The node as an author would write it, as far as it is a path; for messages."""
-    op = node[0]
-    if op in ("name", "step"):
-        return str(node[1])
-    if op == "attr":
-        return f"{path_of(node[1])}.{node[2]}"
-    if op == "item":
-        inner = repr(node[2][1]) if node[2][0] == "const" else "…"
-        return f"{path_of(node[1])}[{inner}]"
-    return "(…)"
-
-
 def _const(node: Node) -> Run:
     value = node[1]
     if value is not None and type(value) not in (bool, int, float, str):
@@ -147,9 +134,6 @@ def _step(node: Node) -> Run:
     return run
 
 
-_TABLE_ATTRIBUTES: Final = ("rows", "columns", "size_bytes")
-
-
 def _attr(node: Node) -> Run:
     inner, key, path = prepare(node[1]), node[2], path_of(node)
     if type(key) is not str:
@@ -161,31 +145,9 @@ def _attr(node: Node) -> Run:
             if key in value:
                 return value[key]
             return Undefined(path, "keys", value)
-        return _attr_of_other(value, key, path)
+        return of_no_map(value, key, path)
 
     return run
-
-
-def _attr_of_other(value: Any, key: str, path: str) -> Any:
-    if type(value) is Undefined:
-        return value
-    if type(value) is TableRef:
-        if key not in _TABLE_ATTRIBUTES:
-            raise failed(
-                f"`{path}`: this is a table; only its rows, columns and size_bytes can be asked for.",
-                "Use an arrow step to work on it.",
-            )
-        if key == "size_bytes":
-            return value.size_bytes
-        found = value.rows if key == "rows" else value.columns
-        if found is None:
-            raise failed(
-                f"`{path}` is not known until a step has opened this table.", "Ask after its first step."
-            )
-        return list(found) if isinstance(found, tuple) else found
-    if value is None:
-        return Undefined(f"{path} (there is none before .{key})")
-    raise failed(f"`{path}`: {kind_name(value)} has no keys.", "Only a map has keys.")
 
 
 def _item(node: Node) -> Run:
@@ -205,7 +167,7 @@ def _item(node: Node) -> Run:
                 return value[key]
             return Undefined(f"{path} (there are {len(value)} elements)")
         if type(key) is str:
-            return _attr_of_other(value, key, path)
+            return of_no_map(value, key, path)
         if kind is Undefined:
             return value
         raise failed(f"`{path}`: {kind_name(value)} has no elements.")
@@ -329,18 +291,22 @@ def _filter(node: Node) -> Run:
     args = [prepare(part) for part in node[3]]
     named = {key: prepare(part) for key, part in node[4].items()}
 
+    def run_alone(scope: Scope, budget: Budget) -> Any:
+        value = inner(scope, budget)
+        if type(value) is Undefined and not may_miss:
+            fail_undefined(value)
+        return work(budget, value)
+
     def run(scope: Scope, budget: Budget) -> Any:
         value = inner(scope, budget)
         if type(value) is Undefined and not may_miss:
             fail_undefined(value)
         given = [present(part(scope, budget)) for part in args]
-        if named:
-            return work(
-                budget, value, *given, **{k: present(part(scope, budget)) for k, part in named.items()}
-            )
-        return work(budget, value, *given)
+        return work(
+            budget, value, *given, **{key: present(part(scope, budget)) for key, part in named.items()}
+        )
 
-    return run
+    return run if args or named else run_alone
 
 
 def _test(node: Node) -> Run:

@@ -191,6 +191,7 @@ def test_python_mistakes_stand_at_their_line() -> None:
         ("def f():\\n  result = 1", None),
         ("def f():\\n  return 1", None),
         ("print(1)", None),
+        ("async def main(a):\\n  return a", None),
         ("break", None),
         ("result = 1\\nbreak", None),
         ("return 1\\nawait x", None),
