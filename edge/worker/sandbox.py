@@ -19,6 +19,7 @@ import struct
 import sys
 import threading
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -112,7 +113,16 @@ def lock_in(policy: Policy) -> Report:
     return Report(abi, filtered)
 
 
-def readable_paths() -> list[Path]:
+def prepare() -> None:
+    """Work out ahead what every worker needs: for the zygote, before it forks (2 of 5 ms saved a worker)."""
+    readable_paths()
+    target = seccomp.machine()
+    if target is not None:
+        seccomp.fixed_part(target)
+
+
+@cache
+def readable_paths() -> tuple[Path, ...]:
     """The interpreter's libraries, our own packages and the system's shared objects; existing ones only.
 
     Of `sys.path` only what lies in the interpreter's own trees: an entry may be a checkout, a home folder
@@ -123,7 +133,7 @@ def readable_paths() -> list[Path]:
     assert edge.__file__ is not None
     own = Path(edge.__file__).parent
     named = [*entries, str(own), str(own.parent / "playbooks"), *_SYSTEM_READ]
-    return [Path(path) for path in dict.fromkeys(named) if os.path.exists(path)]
+    return tuple(Path(path) for path in dict.fromkeys(named) if os.path.exists(path))
 
 
 def _set_limits(memory_mb: int) -> None:

@@ -15,6 +15,7 @@ import platform
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from edge.core.errors import Misconfigured
@@ -55,7 +56,7 @@ REFUSED: Final = {
     "clock and name": "settimeofday=164/170 clock_settime=227/112 adjtimex=159/171 clock_adjtime=305/266 "
     "sethostname=170/161 setdomainname=171/162",
 }
-#: Calls refused for some of their arguments; `_argument_rules` says which.
+#: Calls refused for some of their arguments; `_argument_rules` and `program` say which.
 JUDGED: Final = (
     "clone=56/220 clone3=435/435 kill=62/129 tkill=200/130 tgkill=234/131 rt_sigqueueinfo=129/138 "
     "rt_tgsigqueueinfo=297/240 prlimit64=302/261 prctl=157/167 fcntl=72/25 ioctl=16/29 mmap=9/222"
@@ -63,6 +64,7 @@ JUDGED: Final = (
 #: The first number this list has not judged (file_setattr is the last of Linux 6.17): answered with ENOSYS.
 UNKNOWN_FROM: Final = 470
 
+_SIGNAL_CALLS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _CLONE_THREAD: Final = 0x0001_0000
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
@@ -125,6 +127,16 @@ def numbers(listed: str, column: int) -> dict[str, int]:
 
 def program(target: Machine, own_pid: int) -> bytes:
     """The filter as struct sock_filter[]: refuse other machines, then the lists, then by argument."""
+    judged = numbers(JUDGED, target.column)
+    allow = _op(_RETURN, _ALLOW)
+    to_itself = [_argument(0), *_unless_equal(own_pid, _REFUSE), allow]
+    signals = [_rule(judged[name], to_itself) for name in _SIGNAL_CALLS]
+    return b"".join([fixed_part(target), *signals, allow])
+
+
+@cache
+def fixed_part(target: Machine) -> bytes:
+    """All of the filter that does not depend on the process: worked out once, before forking."""
     code: list[bytes] = [_op(_LOAD, _AT_ARCH), *_unless_equal(target.audit_arch, _REFUSE)]
     code.append(_op(_LOAD, _AT_NUMBER))
     if target.second_table is not None:
@@ -134,12 +146,14 @@ def program(target: Machine, own_pid: int) -> bytes:
         for number in numbers(listed, target.column).values():
             code += [_op(_EQUAL, number, 0, 1), _op(_RETURN, _REFUSE)]
     judged = numbers(JUDGED, target.column)
-    for name, rule in _argument_rules(own_pid):
-        # A rule ends in a verdict on every path, so it never has to load the number again.
-        assert rule[-1][:2] == struct.pack("=H", _RETURN), name
-        code += [_op(_EQUAL, judged[name], 0, len(rule)), *rule]
-    code.append(_op(_RETURN, _ALLOW))
+    code += [_rule(judged[name], rule) for name, rule in _argument_rules()]
     return b"".join(code)
+
+
+def _rule(number: int, rule: list[bytes]) -> bytes:
+    # A rule ends in a verdict on every path, so that nothing after it has to load the number again.
+    assert rule[-1][:2] == struct.pack("=H", _RETURN)
+    return b"".join([_op(_EQUAL, number, 0, len(rule)), *rule])
 
 
 def install(target: Machine, own_pid: int) -> bool:
@@ -157,13 +171,11 @@ def install(target: Machine, own_pid: int) -> bool:
     raise Misconfigured(f"The seccomp filter was refused: {os.strerror(reason)}.", code="sandbox_failed")
 
 
-def _argument_rules(own_pid: int) -> Iterator[tuple[str, list[bytes]]]:
+def _argument_rules() -> Iterator[tuple[str, list[bytes]]]:
     allow = _op(_RETURN, _ALLOW)
     # Threads are the only children; without clone3, whose flags a filter cannot see, libc falls back to clone.
     yield "clone", [_argument(0), _op(_AND, _CLONE_THREAD), *_unless_equal(_CLONE_THREAD, _REFUSE), allow]
     yield "clone3", [_op(_RETURN, _ABSENT)]
-    for name in ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"):
-        yield name, [_argument(0), *_unless_equal(own_pid, _REFUSE), allow]
     # Asking for limits is fine (glibc does), setting them is not: both halves of the pointer must be zero.
     yield (
         "prlimit64",
