@@ -1,0 +1,1 @@
+"""The box's own readings as requests: see DESIGN.md."""
