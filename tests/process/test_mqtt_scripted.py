@@ -236,31 +236,32 @@ async def test_a_refused_subscription(implementation: str) -> None:
 async def test_the_brokers_receive_maximum_is_honoured_in_order(implementation: str) -> None:
     async def script(server: Scripted) -> None:
         await server.greet(receive_max=3)
-        waiting: list[mqtt5.PublishPacket] = []
+        waiting = [await server.read() for _ in range(3)]
+        barrier = await server.read()  # sent after all 20 publishes, and yet the fourth packet
+        assert isinstance(barrier, mqtt5.SubscribePacket)
+        server.write(
+            mqtt5.SubAckPacket(barrier.packet_id, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE])
+        )
         seen = 0
-        while seen < 20:
-            packet = await server.read()
-            if isinstance(packet, mqtt5.PingReqPacket):
-                continue
-            assert packet.payload == b"%d" % seen
-            assert packet.packet_id not in [earlier.packet_id for earlier in waiting]
-            waiting.append(packet)
+        while waiting:
+            publish = waiting.pop(seen % len(waiting))  # in any order: ids are told apart
+            code = mqtt5.PubAckReasonCode.QUOTA_EXCEEDED
+            if publish.payload != b"7":
+                code = mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS
+            server.write(mqtt5.PubAckPacket(publish.packet_id, reason_code=code))
             seen += 1
-            assert len(waiting) <= 3
-            if len(waiting) == 3 or seen == 20:
-                # A fourth may not come; acknowledging the last first shows that ids are told apart.
-                for publish in reversed(waiting):
-                    code = mqtt5.PubAckReasonCode.QUOTA_EXCEEDED
-                    if publish.payload != b"7":
-                        code = mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS
-                    server.write(mqtt5.PubAckPacket(publish.packet_id, reason_code=code))
-                waiting.clear()
+            if seen + len(waiting) < 20:
+                following = await server.read()
+                assert following.payload == b"%d" % (seen + len(waiting))
+                assert following.packet_id not in [earlier.packet_id for earlier in waiting]
+                waiting.append(following)
         await until_closed(server)
 
     async with playing(script) as port:
         peer = Peer(implementation, port)
         await patiently(peer.session.connect())
         futures = [peer.session.publish("t", b"%d" % number) for number in range(20)]
+        await patiently(peer.session.subscribe([("t", 1)]))
         codes = await patiently(asyncio.gather(*futures))
         assert codes == [0x97 if number == 7 else 0x10 for number in range(20)]
         await peer.session.close()

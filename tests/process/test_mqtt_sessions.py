@@ -245,8 +245,15 @@ async def test_unacknowledged_messages_come_again(implementation: str, port: int
     again = [await gateway.next(), await gateway.next()]
     assert [message.payload for message in again] == [second.payload, third.payload]
     assert all(message.duplicate for message in again)
-    gateway.session.acknowledge(first)  # of a connection that is gone: must acknowledge nothing
-    gateway.session.acknowledge(second)
+    for message in (first, second, third):  # of a connection that is gone: must acknowledge nothing
+        gateway.session.acknowledge(message)
+    await gateway.session.subscribe([("other", 1)])
+    relay.cut()
+    await patiently(gateway.lost.get())
+
+    assert await gateway.session.connect() is True
+    again = [await gateway.next(), await gateway.next()]
+    assert [message.payload for message in again] == [second.payload, third.payload]
     for message in again:
         gateway.session.acknowledge(message)
     assert await patiently(sender.session.publish("work", b"next")) == 0
