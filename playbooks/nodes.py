@@ -301,7 +301,10 @@ def _filter(node: Node) -> Run:
         value = inner(scope, budget)
         if type(value) is Undefined and not may_miss:
             fail_undefined(value)
-        given = [present(part(scope, budget)) for part in args]
+        if may_miss:  # `a | default(b)`: b may be missing too, as long as nothing uses it
+            given = [part(scope, budget) for part in args]
+        else:
+            given = [present(part(scope, budget)) for part in args]
         return work(
             budget, value, *given, **{key: present(part(scope, budget)) for key, part in named.items()}
         )
