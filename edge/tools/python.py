@@ -157,7 +157,7 @@ def _failure(error: BaseException, config: Mapping[str, Any]) -> ToolFailed:
         return ToolFailed(
             f"The block needed more memory than its step may use{where}.",
             code="memory_exceeded",
-            mend="Let it hold less at once, or raise spec.policy.memory_mb.",
+            mend="Let it hold less at once, or raise spec.memory_mb.",
         )
     if isinstance(error, SystemExit):
         return ToolFailed(

@@ -192,9 +192,9 @@ def test_blocks_over_one_file_limit_of_tables(cache: Path) -> None:
     """A step may hold more tables at once than it may hold files."""
     folder_fd = os.open(cache, os.O_DIRECTORY)
 
-    def act() -> int:
+    def act() -> Any:
         store = BlockStore(folder_fd)
-        refs = [store.write(f"b{at}", pa.table({"x": [at]})) for at in range(200)]
+        refs = [store.write(f"b{at}", pa.table({"x": pa.repeat(at, 5_000)})) for at in range(200)]
         return sum(table["x"][0].as_py() for table in [store.read(ref) for ref in refs])
 
     assert locked(cache, act) == ["ok", sum(range(200))]

@@ -91,18 +91,29 @@ def test_reading_copies_nothing(store: BlockStore) -> None:
 
 def test_a_mapping_keeps_no_file_open(store: BlockStore) -> None:
     """Hundreds of tables may be held at once: a mapping costs no file handle."""
-    ref = store.write("block", TABLE)
+    ref = store.write("block", pa.table({"x": pa.arange(0, 10_000)}))
     before = len(os.listdir("/proc/self/fd"))
     held = [store.read(ref) for _ in range(300)]
     assert len(os.listdir("/proc/self/fd")) == before
     assert len(held) == 300
 
 
-def test_a_table_outlives_its_file(store: BlockStore, folder: Path) -> None:
+@pytest.mark.parametrize("rows", [10, 10_000])
+def test_a_table_outlives_its_file(store: BlockStore, folder: Path, rows: int) -> None:
     """A block that is deleted or written anew while somebody reads it changes nothing for them."""
-    table = store.read(store.write("block", TABLE))
+    written = pa.table({"x": pa.arange(0, rows)})
+    table = store.read(store.write("block", written))
     store.write("block", pa.table({"x": [9]}))
     (folder / "block").unlink()
+    assert table.equals(written)
+
+
+def test_small_blocks_are_not_allocated_by_arrow_either(store: BlockStore) -> None:
+    """A block of a few pages is read in one piece and used where it lies."""
+    ref = store.write("block", TABLE)
+    before = pa.default_memory_pool().bytes_allocated()
+    table = store.read(ref)
+    assert pa.default_memory_pool().bytes_allocated() == before
     assert table.equals(TABLE)
 
 
