@@ -1,0 +1,134 @@
+"""Entry of `scripts/bench`: the order of the phases, and a clean machine afterwards whatever happens.
+
+Figures are of two shared cores as often as not: read ratios (multiples of the floor measured in the same run),
+not lone times. Exit code 0: measured; 1: something under measurement was wrong; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge.core.errors import EdgeError
+from tests.bench import hotspots, phases, workload
+from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
+from tests.bench.report import document, table
+
+
+def main() -> int:
+    """Measure and report."""
+    given = _arguments()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    started_s = time.monotonic()
+    try:
+        figures = _measure(given)
+    except (BenchFailed, EdgeError) as error:
+        print(f"bench: failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; everything it started is gone", file=sys.stderr)
+        return 130
+    figures["run_s"] = time.monotonic() - started_s
+    if "executions_per_s" not in figures:
+        return 0
+    print(table(figures))
+    print(
+        f"\n{figures['machine']}; load average {figures['load_average']} at the start. Read ratios, not lone times."
+    )
+    if given.json:
+        given.json.write_text(json.dumps(document(figures), indent=2) + "\n")
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="end within 50 s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--skip-drive", action="store_true", help="do not count the drive's bytes")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
+    parser.add_argument(
+        "--mqtt", choices=("paho", "codec"), help="the gateway's MQTT (default: its own choice)"
+    )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="PY_SPY",
+        help="only profile each process under load with this py-spy; stacks go to --profile-to",
+    )
+    parser.add_argument("--profile-to", type=Path, default=Path("/tmp/bench-profile"))
+    parser.add_argument("--in-flight", type=int, default=256, help="in flight while profiling")
+    return parser.parse_args()
+
+
+def _interrupted(number: int, frame: object) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)  # tidying up is not interrupted
+    raise KeyboardInterrupt
+
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    effort = phases.QUICK if given.quick else phases.FULL
+    figures: dict[str, Any] = {
+        "quick": given.quick,
+        "workers": given.workers,
+        "machine": f"{os.cpu_count()} × {platform.machine()}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}",
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+    with _scratch() as folder, ExitStack() as stack:
+        broker = stack.enter_context(mosquitto(folder))
+        load = stack.enter_context(load_client(broker, folder))
+        payload = folder / "table.arrow"
+        payload.write_bytes(workload.arrow_payload())
+        figures["payload_bytes"] = payload.stat().st_size
+        options = ("--mqtt", given.mqtt) if given.mqtt else ()
+        bench = Bench(broker, load, folder, payload, blueprints(), options, given.workers)
+        with box(bench, folder / "data", "bench") as running:
+            phases.warm_up(bench, effort)
+            if given.profile:
+                hotspots.profile(bench, running, given)
+                return figures
+            figures |= phases.latency(bench, folder, effort)
+            figures |= phases.throughput(bench, running, effort)
+            figures |= phases.memory(bench, running)
+            figures |= phases.two_step(bench, running)
+            figures |= phases.idle(bench, running, effort)
+            first = running
+        figures |= phases.cold_starts(bench, first, folder, effort)
+        figures |= (
+            phases.no_drive("skipped") if given.skip_drive else phases.drive_bytes(bench, folder, effort)
+        )
+    return figures
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A temporary folder on the same drive as the checkout, removed afterwards."""
+    here = ROOT.stat().st_dev
+    parent = next(
+        (path for path in (Path(tempfile.gettempdir()), Path("/var/tmp")) if path.stat().st_dev == here),
+        ROOT / "scratch",
+    )
+    parent.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-", dir=parent))
+    folder.chmod(0o755)  # mosquitto gives up root
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""The pure parts of scripts/bench: percentiles, parsers of kernel counters, the report's shape, the request template."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+import mqtt5
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # tests/ is no installed package; `scripts/bench` runs from the checkout
+
+from tests.bench import hotspots, workload  # noqa: E402
+from tests.bench.client import Call, Template  # noqa: E402
+from tests.bench.counters import parse_schedstat, parse_sectors_written, parse_smaps_rollup  # noqa: E402
+from tests.bench.drive import DriveMark, bytes_between  # noqa: E402
+from tests.bench.report import FIXED, document, latency_figures, percentile, table, with_total  # noqa: E402
+
+SMAPS_ROLLUP = """\
+55a0e5e0d000-7ffd3f5f9000 ---p 00000000 00:00 0                          [rollup]
+Rss:               30720 kB
+Pss:               20480 kB
+Pss_Anon:          10000 kB
+Shared_Clean:       8000 kB
+Shared_Dirty:       1000 kB
+Private_Clean:      1024 kB
+Private_Dirty:      9216 kB
+Swap:                  0 kB
+"""
+
+
+def figures() -> dict[str, object]:
+    level = {"gateway": 40.0, "runtime": 80.0}
+    return {
+        **latency_figures([900.0, 1100.0], [700.0, 800.0], [200.0, 300.0], [90.0, 110.0]),
+        "executions_per_s": {"1": 800.0, "32": 2500.0, "256": 3000.123456},
+        "loaded_latency_us": dict.fromkeys(("1", "32", "256"), [1000.0, 2000.0]),
+        "cpu_us_per_execution": {level_: with_total(level) for level_ in ("1", "32", "256")},
+        "pss_mb": with_total({"gateway": 20.0, "runtime": 30.0}),
+        "uss_mb": with_total({"gateway": 15.0, "runtime": 25.0}),
+        "idle_cpu_percent": 0.0312,
+        "cold_start_s": 0.7,
+        "cold_start_parts_s": {"listening": 0.5, "result": 0.7},
+        "drive_bytes_per_execution": None,
+        "drive_bytes_reason": "not root",
+        "journal_bytes_two_step": 465,
+        "events_two_step": 4,
+    }
+
+
+class TestPercentile:
+    def test_of_one_sample_is_that_sample(self) -> None:
+        assert percentile([7.0], 50) == percentile([7.0], 99) == 7.0
+
+    def test_lies_between_the_nearest_ranks(self) -> None:
+        samples = [float(n) for n in range(100, -1, -1)]
+        assert percentile(samples, 0) == 0
+        assert percentile(samples, 50) == 50
+        assert percentile(samples, 99) == 99
+        assert percentile(samples, 100) == 100
+        assert percentile([0.0, 10.0], 25) == 2.5
+
+    def test_of_nothing_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="no samples"):
+            percentile([], 50)
+
+
+class TestParsers:
+    def test_schedstat_is_time_on_the_cpu(self) -> None:
+        assert parse_schedstat("123456789 987654 42\n") == 123_456_789
+
+    def test_smaps_rollup_is_pss_and_private_pages(self) -> None:
+        assert parse_smaps_rollup(SMAPS_ROLLUP) == (20.0, 10.0)
+
+    def test_sectors_written_is_the_seventh_number(self) -> None:
+        stat = "  11 12 13 14 15 16 1700 18 19 20 21 22 23 24 25 26 27\n"
+        assert parse_sectors_written(stat) == 1700
+
+    def test_own_process_is_readable(self) -> None:
+        text = Path("/proc/self/schedstat").read_text()
+        assert parse_schedstat(text) > 0
+        pss_mb, uss_mb = parse_smaps_rollup(Path("/proc/self/smaps_rollup").read_text())
+        assert 0 < uss_mb <= pss_mb
+
+
+class TestReport:
+    def test_floor_is_the_sum_of_its_parts(self) -> None:
+        made = figures()
+        assert made["floor_us"] == 250 + 100
+        assert made["latency_p50_us"] == 1000
+        assert made["p50_over_floor"] == pytest.approx(1000 / 350)
+        assert made["p99_over_floor"] == pytest.approx(made["latency_p99_us"] / made["floor_p99_us"])
+
+    def test_document_has_every_fixed_name_first(self) -> None:
+        made = document(figures())
+        assert tuple(made)[: len(FIXED)] == FIXED
+        assert json.loads(json.dumps(made)) == made
+        assert made["drive_bytes_per_execution"] is None
+        assert made["executions_per_s"]["256"] == 3000.1
+        assert made["pss_mb"]["total"] == 50.0
+
+    @pytest.mark.parametrize("name", FIXED)
+    def test_document_misses_none_silently(self, name: str) -> None:
+        made = figures()
+        del made[name]
+        with pytest.raises(KeyError):
+            document(made)
+
+    def test_table_says_why_the_drive_was_not_measured(self) -> None:
+        assert "not measured: not root" in table(figures())
+
+    def test_table_shows_drive_bytes(self) -> None:
+        drive = {"drive_bytes_per_execution": 5000.0, "drive_bytes_by_in_flight": {"1": 5000.0, "32": 900.0}}
+        assert "5000   (1 in flight: 5000, 32 in flight: 900)" in table({**figures(), **drive})
+
+
+def test_zero_filling_is_charged_by_use() -> None:
+    segment_bytes = 8 * 1024 * 1024
+    before = DriveMark(sectors=0, prepared=2, journal_bytes=100_000)
+    after = DriveMark(sectors=(segment_bytes + 300_000) // 512, prepared=3, journal_bytes=200_000)
+    charged, counted = bytes_between(before, after)
+    assert counted == after.sectors * 512
+    assert charged == counted - segment_bytes + 100_000
+
+
+def test_template_changes_only_what_differs_between_requests() -> None:
+    payload = b"table" + workload.MARK + b"end"
+    template = Template("edge/v1/box/request/bench/p", payload, workload.ARROW, "bench/answers")
+    packets = []
+    for number, packet_id in ((5, 17), (6, 65_535)):
+        packet, _ = mqtt5.read(template.packet(packet_id, number))
+        assert packet.packet_id == packet_id
+        assert packet.correlation_data == number.to_bytes(8, "big")
+        assert packet.user_properties == [("request-id", f"{number:016x}")]
+        assert packet.payload == b"table" + struct.pack("<d", workload.marked_value(number)) + b"end"
+        assert packet.response_topic == "bench/answers"
+        assert packet.content_type == workload.ARROW
+        packets.append(packet)
+    assert packets[0].topic == packets[1].topic == "edge/v1/box/request/bench/p"
+
+
+def test_a_call_is_complete_with_receipt_and_result() -> None:
+    call = Call(1, wants_receipt=True, sent_ns=1, result_ns=5)
+    assert not call.complete
+    call.receipt_ns = 4
+    assert call.complete
+    assert Call(1, wants_receipt=False, sent_ns=1, result_ns=5).complete
+
+
+def test_a_wrong_result_is_seen() -> None:
+    wanted = workload.expected(7)
+    assert workload.same(dict(wanted), wanted)
+    assert not workload.same({**wanted, "celsius_max": wanted["celsius_max"] + 0.01}, wanted)
+    assert not workload.same({**wanted, "rows": 63}, wanted)
+    assert not workload.same({"rows": 64}, wanted)
+    assert not workload.same(None, wanted)
+    assert workload.expected(8) != wanted
+
+
+def test_verdicts_differ_between_requests() -> None:
+    verdicts = {workload.expected(number)["verdict"] for number in range(4001)}
+    assert verdicts == {"high", "normal"}
+
+
+def test_waiting_is_not_counted_as_work() -> None:
+    stacks = "main (a/b.py:1);step (a/c.py:2) 30\nmain (a/b.py:9);wait (a/b.py:3);epoll_wait (libc.so.6) 70\n"
+    counted = hotspots.count(stacks)
+    assert (counted.samples, counted.waiting) == (30, 70)
+    assert counted.own["step (a/c.py)"] == counted.cumulative["main (a/b.py)"] == 30
