@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.process import mosquitto as broker
 from tests.process.box import Box
-
-
-def _load_mosquitto() -> ModuleType:
-    # tests/ is no package (importmode importlib), so the neighbour is loaded by its path.
-    name = "tests_process_mosquitto"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("mosquitto.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-broker = _load_mosquitto()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -45,7 +27,7 @@ def require_mosquitto() -> None:
 
 
 @pytest.fixture
-def mosquitto(tmp_path: Path) -> Iterator[broker.Mosquitto]:  # type: ignore[name-defined]
+def mosquitto(tmp_path: Path) -> Iterator[broker.Mosquitto]:
     """A private mosquitto, running."""
     require_mosquitto()
     process = broker.Mosquitto(tmp_path)
@@ -57,7 +39,7 @@ def mosquitto(tmp_path: Path) -> Iterator[broker.Mosquitto]:  # type: ignore[nam
 
 
 @pytest.fixture
-def box(tmp_path: Path, mosquitto: broker.Mosquitto) -> Iterator[Box]:  # type: ignore[name-defined]
+def box(tmp_path: Path, mosquitto: broker.Mosquitto) -> Iterator[Box]:
     """A whole box behind a private mosquitto, serving."""
     made = Box(tmp_path, mosquitto.port)
     made.up()

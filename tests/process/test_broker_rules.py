@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import mqtt5
@@ -14,107 +13,15 @@ from mqtt5 import PubAckReasonCode, RetainHandling, SubAckReasonCode, TopicFilte
 from edge.core.errors import Misconfigured, Unavailable
 from gateway.embedded_broker import EmbeddedBroker
 from gateway.embedded_broker.connection import PACKET_BYTES_MAX
-from gateway.mqtt.framing import Framer
+from tests.process.mqtt_peers import Raw
 
-PATIENCE_S = 30
 QOS_0, QOS_1, QOS_2 = mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE, mqtt5.QoS.EXACTLY_ONCE
-
-
-async def patiently(awaitable: Awaitable[Any]) -> Any:
-    return await asyncio.wait_for(awaitable, PATIENCE_S)
-
-
-class Raw:
-    """A client that sends and sees packets, and keeps no rules of its own."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._framer = Framer(20_000_000)
-        self._packets: list[Any] = []
-        self._id = 0
-
-    async def open(self) -> Raw:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
-        _opened.append(self.writer)
-        return self
-
-    async def connect(self, client_id: str, **options: Any) -> Any:
-        await self.open()
-        self.send(mqtt5.ConnectPacket(client_id, **options))
-        return await self.read()
-
-    def send(self, packet: Any) -> None:
-        self.writer.write(packet if isinstance(packet, bytes) else packet.write())
-
-    async def read(self) -> Any:
-        """The next packet; None where the broker has closed the connection."""
-        while not self._packets:
-            try:
-                data = await patiently(self.reader.read(65_536))
-            except ConnectionError:
-                return None
-            if not data:
-                return None
-            self._packets += self._framer.feed(data)
-        return self._packets.pop(0)
-
-    async def subscribe(self, *filters: TopicFilter, identifier: int | None = None) -> list[Any]:
-        self._id += 1
-        self.send(mqtt5.SubscribePacket(self._id, list(filters), subscription_id=identifier))
-        answer = await self.read()
-        assert isinstance(answer, mqtt5.SubAckPacket), answer
-        assert answer.packet_id == self._id
-        return answer.reason_codes
-
-    async def publish(self, topic: str, payload: bytes, **options: Any) -> Any:
-        """Publish with QoS 1 and give the reason code of the PUBACK."""
-        self._id += 1
-        self.send(mqtt5.PublishPacket(topic, payload, qos=QOS_1, packet_id=self._id, **options))
-        answer = await self.read()
-        assert isinstance(answer, mqtt5.PubAckPacket), answer
-        return answer.reason_code
-
-    async def expect(self, payload: bytes) -> mqtt5.PublishPacket:
-        """The next packet is this message; it is acknowledged."""
-        packet = await self.read()
-        assert isinstance(packet, mqtt5.PublishPacket), packet
-        assert packet.payload == payload
-        if packet.packet_id:
-            self.send(mqtt5.PubAckPacket(packet.packet_id))
-        return packet
-
-    async def expect_nothing(self) -> None:
-        """No message is on its way: the next packet is the answer to a ping."""
-        self.send(mqtt5.PingReqPacket())
-        packet = await self.read()
-        assert isinstance(packet, mqtt5.PingRespPacket), packet
-
-    async def expect_goodbye(self, code: Any) -> None:
-        packet = await self.read()
-        assert isinstance(packet, mqtt5.DisconnectPacket), packet
-        assert packet.reason_code == code
-        assert await self.read() is None
-
-    async def leave(self, **options: Any) -> None:
-        self.send(mqtt5.DisconnectPacket(**options))
-        assert await self.read() is None
-        self.writer.close()
-
-    def cut(self) -> None:
-        self.writer.transport.abort()
-
-
-_opened: list[asyncio.StreamWriter] = []
 
 
 @pytest.fixture(autouse=True)
 async def _close_all() -> AsyncIterator[None]:
     yield
-    writers = list(_opened)
-    _opened.clear()
-    for writer in writers:
-        writer.transport.abort()
-    await patiently(asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True))
+    await Raw.close_all()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import mqtt5
@@ -15,44 +13,8 @@ import uvloop
 from edge.core.errors import Misconfigured, Unavailable
 from gateway.embedded_broker import EmbeddedBroker
 from gateway.mqtt import IMPLEMENTATIONS, BrokerAddress, Message, Session, Settings, open_session
-from gateway.mqtt.framing import Framer
 from gateway.mqtt.session import OUTGOING_MAX
-
-PATIENCE_S = 30
-
-
-async def patiently(awaitable: Awaitable[Any]) -> Any:
-    return await asyncio.wait_for(awaitable, PATIENCE_S)
-
-
-class Scripted:
-    """One accepted connection, read and written packet by packet."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-        self._framer = Framer(10_000_000)
-        self._packets: list[mqtt5.Packet] = []
-
-    async def read(self) -> Any:
-        while not self._packets:
-            data = await patiently(self.reader.read(65_536))
-            if not data:
-                raise EOFError
-            self._packets += self._framer.feed(data)
-        return self._packets.pop(0)
-
-    def write(self, packet: Any) -> None:
-        self.writer.write(packet if isinstance(packet, bytes) else packet.write())
-
-    async def greet(self, **properties: Any) -> mqtt5.ConnectPacket:
-        connect = await self.read()
-        assert isinstance(connect, mqtt5.ConnectPacket)
-        self.write(mqtt5.ConnAckPacket(**properties))
-        return connect
-
-
-Script = Callable[[Scripted], Awaitable[None]]
+from tests.process.mqtt_peers import PATIENCE_S, Scripted, patiently, playing
 
 
 class Peer:
@@ -68,35 +30,6 @@ class Peer:
             on_message=self.received.put_nowait,
             on_lost=self.lost.put_nowait,
         )
-
-
-@asynccontextmanager
-async def playing(script: Script) -> AsyncIterator[int]:
-    """A server that plays the script for each connection; what it raises fails the test."""
-    failures: list[BaseException] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.append(task)
-        try:
-            await script(Scripted(reader, writer))
-        except (EOFError, ConnectionError):
-            pass
-        except BaseException as failure:
-            failures.append(failure)
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        await patiently(asyncio.gather(*tasks, return_exceptions=True))
-    if failures:
-        raise failures[0]
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

@@ -3,98 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from edge.core.errors import Misconfigured, Unavailable
-from gateway.mqtt import IMPLEMENTATIONS, BrokerAddress, Message, Session, Settings, Will, open_session
-
-PATIENCE_S = 30
-_names = itertools.count(1)
-
-
-async def patiently(awaitable: Awaitable[Any]) -> Any:
-    return await asyncio.wait_for(awaitable, PATIENCE_S)
-
-
-class Client:
-    """A session with a queue of what it received and an event for its loss."""
-
-    def __init__(self, implementation: str, port: int, name: str = "", **settings: Any) -> None:
-        self.received: asyncio.Queue[Message] = asyncio.Queue()
-        self.lost: asyncio.Queue[str] = asyncio.Queue()
-        self.session: Session = open_session(
-            implementation,
-            address=BrokerAddress("127.0.0.1", port),
-            settings=Settings(client_id=name or f"client-{next(_names)}", **settings),
-            on_message=self.received.put_nowait,
-            on_lost=self.lost.put_nowait,
-        )
-
-    async def next(self) -> Message:
-        return await patiently(self.received.get())
-
-    async def next_acknowledged(self) -> Message:
-        message = await self.next()
-        self.session.acknowledge(message)
-        return message
-
-
-class Relay:
-    """A TCP relay in front of a broker whose cable can be cut, or held so that answers do not return."""
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.port = 0
-        self._writers: list[asyncio.StreamWriter] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._open = asyncio.Event()
-        self._open.set()
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    def hold(self) -> None:
-        self._open.clear()
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-        self._open.set()
-
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        away_reader, away_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        self._writers += [writer, away_writer]
-        for source, sink, answers in ((reader, away_writer, False), (away_reader, writer, True)):
-            task = asyncio.create_task(self._pass(source, sink, answers))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, answers: bool) -> None:
-        try:
-            while data := await source.read(65_536):
-                if answers:
-                    await self._open.wait()
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            pass
-        finally:
-            sink.close()
+from gateway.mqtt import IMPLEMENTATIONS, Message, Will
+from tests.process.mqtt_peers import PATIENCE_S, Client, Relay, patiently
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)
