@@ -1,4 +1,4 @@
-"""The pure parts of scripts/bench: percentiles, parsers of kernel counters, the report's shape, the request template."""
+"""The pure parts of scripts/bench: percentiles, kernel counters, the report's shape, the request template."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def figures() -> dict[str, object]:
     return {
         **latency_figures([900.0, 1100.0], [700.0, 800.0], [200.0, 300.0], [90.0, 110.0]),
         "executions_per_s": {"1": 800.0, "32": 2500.0, "256": 3000.123456},
-        "loaded_latency_us": dict.fromkeys(("1", "32", "256"), [1000.0, 2000.0]),
+        "loaded_latency_us": {level_: [1000.0, 2000.0] for level_ in ("1", "32", "256")},
         "cpu_us_per_execution": {level_: with_total(level) for level_ in ("1", "32", "256")},
         "pss_mb": with_total({"gateway": 20.0, "runtime": 30.0}),
         "uss_mb": with_total({"gateway": 15.0, "runtime": 25.0}),
