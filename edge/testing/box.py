@@ -1,0 +1,116 @@
+"""A whole runtime in one folder, without processes and sockets: the real homes, gate and engine over a fake pool.
+
+It opens and closes in the daemon's order. `photograph` copies what is on the drive at this moment, as a power
+cut would leave it; a second box on the copy is the restart.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from edge.core.clock import Clock
+from edge.core.errors import StorageFailed
+from edge.core.events import BootStarted, Event
+from edge.core.limits import KIB, MIB
+from edge.runtime.admit import FreeSpace, Submission
+from edge.runtime.answers import Answer
+from edge.runtime.commit import CommitGate
+from edge.runtime.daemon import catch_up
+from edge.runtime.engine import Engine, Receipt
+from edge.store.blobs import BlobStore
+from edge.store.blocks import Blocks
+from edge.store.eventlog import EventLog
+from edge.store.journal import Journal, read_groups
+from edge.testing import pool as fake_pool
+from edge.testing.clock import ManualClock
+from playbooks.blueprint import Blueprint
+
+BOOT_ID: Final = bytes(range(16))
+
+
+class Box:
+    """One running box. Open it inside a running event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        segment_bytes: int = 512 * KIB,
+        cache_bytes: int = 64 * MIB,
+        answer: fake_pool.Answer | None = None,
+        reserve_bytes: int = 0,
+    ) -> None:
+        self.folder = folder
+        self.journal = Journal(folder / "journal", segment_bytes=segment_bytes)
+        self.eventlog = EventLog(folder / "index")
+        self.caught_up = catch_up(self.journal, self.eventlog)
+        self.blobs = BlobStore(folder / "blobs")
+        self.blocks = Blocks(folder / "cache", cache_bytes)
+        self.failures: list[StorageFailed] = []
+        self.gate = CommitGate(
+            self.journal,
+            self.eventlog,
+            self.blobs,
+            clock if clock is not None else ManualClock(),
+            BOOT_ID,
+            on_failure=self.failures.append,
+        )
+        free_space = FreeSpace(folder, reserve_bytes)
+        self.engine = Engine(
+            self.gate, self.eventlog, self.blobs, self.blocks, self.journal.log_id, free_space
+        )
+        self.pool = fake_pool.FakePool(self.engine.executor, self.blocks.root, answer)
+        self.engine.executor.pool = self.pool
+        self.answers: list[Answer] = []
+        self.receipts: list[Receipt] = []
+        self.engine.on_answer = self.answers.append
+        self.engine.load_catalog()
+        self.gate.append(BootStarted("test", "box", True))
+        self.resumed = self.engine.resume()
+
+    async def register(self, blueprint: Blueprint) -> Blueprint:
+        """Put a blueprint into the catalog, durable when this returns."""
+        self.engine.register(blueprint.data, lambda path, new: None)
+        await self.gate.flushed()
+        return blueprint
+
+    def submit(self, playbook: str, payload: bytes = b"", **fields: Any) -> None:
+        """Submit a request; its receipt comes into `receipts`. Raises RequestRefused."""
+        given: dict[str, Any] = {
+            "principal": "alice",
+            "request_id": None,
+            "form": "v5",
+            "response_topic": "answers/alice",
+            "correlation": b"c1",
+            "content_type": None,
+            "receipt": True,
+            "deadline_ms": None,
+            "traceparent": None,
+        }
+        self.engine.submit(Submission(playbook, payload=payload, **{**given, **fields}), self.receipts.append)
+
+    async def settle(self) -> None:
+        """Flush and run claims until nothing is left to do."""
+        await self.gate.flushed()
+        while not self.failures and self.pool.run():
+            await self.gate.flushed()
+
+    def events(self) -> list[Event]:
+        """Every event on the drive, in order."""
+        return [event for _, group, _ in read_groups(self.folder / "journal") for event in group.events()]
+
+    def photograph(self, target: Path) -> Path:
+        """Copy what is durable now into `target`: where a restart after a power cut would begin."""
+        for name in ("journal", "index", "blobs"):
+            shutil.copytree(self.folder / name, target / name)
+        return target
+
+    async def close(self) -> None:
+        """Stop in order, without a goodbye event."""
+        await self.gate.close()
+        self.eventlog.close()
+        self.journal.close()
+        self.blocks.close()

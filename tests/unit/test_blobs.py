@@ -1,0 +1,88 @@
+"""Blobs: durable before they are named, checked when they are read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.store.blobs import BlobStore
+
+
+def test_bytes_come_back_under_their_digest(tmp_path: Path) -> None:
+    """A blob is found under the SHA-256 of its bytes, after reopening too; storing it again changes nothing."""
+    data = b"x" * 100_000
+    digest = BlobStore(tmp_path).put(data)
+    assert digest == hashlib.sha256(data).digest()
+    store = BlobStore(tmp_path)
+    assert store.put(data) == digest
+    assert store.get(digest) == data
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [digest.hex()]
+
+
+def test_a_missing_or_changed_blob_is_damage(tmp_path: Path) -> None:
+    """A blob that is gone or holds other bytes is LogDamaged, named by its digest."""
+    store = BlobStore(tmp_path)
+    digest = store.put(b"truth")
+    store.path(digest).write_bytes(b"other")
+    with pytest.raises(LogDamaged, match="does not hold what was stored"):
+        store.get(digest)
+    store.path(digest).unlink()
+    with pytest.raises(LogDamaged, match=digest.hex()[:16]):
+        store.get(digest)
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_drive_that_fails_is_said_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A blob that could not be made durable is StorageFailed, and no file under its name is left."""
+    store = BlobStore(tmp_path)
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, fail)
+        with pytest.raises(StorageFailed, match="No space left"):
+            store.put(b"data")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert store.get(store.put(b"data")) == b"data"
+
+
+def test_file_and_folder_are_flushed_before_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's bytes are flushed before it gets its name, the folder after."""
+    order: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd))[1])
+    monkeypatch.setattr(Path, "rename", lambda self, target: (order.append("rename"), rename(self, target))[1])
+    digest = BlobStore(tmp_path).put(b"data")
+    name = digest.hex()
+    assert order == [tmp_path.name, f"{name}.part", "rename", name[:2]]
+
+
+def test_a_part_left_by_a_power_cut_is_written_over(tmp_path: Path) -> None:
+    """A half-written file of an earlier life does not end up in the blob."""
+    store = BlobStore(tmp_path)
+    path = store.path(hashlib.sha256(b"data").digest())
+    path.parent.mkdir()
+    path.with_suffix(".part").write_bytes(b"long garbage of an earlier life")
+    assert store.get(store.put(b"data")) == b"data"
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="BUG blobs.py put: flush_folder of a known blob is outside try")
+def test_a_failing_flush_of_a_known_blob_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storing a known blob again flushes its folder, and a failure there is StorageFailed as well."""
+    store = BlobStore(tmp_path)
+    store.put(b"data")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageFailed):
+        store.put(b"data")

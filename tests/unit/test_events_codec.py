@@ -1,0 +1,211 @@
+"""Events written down and read back: every type, every default, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.core.codec import decode, encode
+from edge.core.events import (
+    BODIES,
+    AttemptLost,
+    Body,
+    BootStarted,
+    BootStopped,
+    CatalogRegistered,
+    Event,
+    ExecutionFinished,
+    ExecutionRequested,
+    ExecutionResumed,
+    Gap,
+    RequestRefusedNoted,
+    ResponsesDelivered,
+    StepDone,
+    StepFailed,
+    StepStarted,
+    decode_event,
+    encode_body,
+    encode_envelope,
+)
+from edge.core.values import TableRef
+
+TABLE = TableRef("1-a-0.arrow", b"\x01" * 32, 4096, 64, ("t", "x"))
+OUTSIDE = TableRef("1-.request.arrow", b"\x02" * 32, 512, None, None)
+
+#: Each type with only what it must have, and with every field set to something else.
+LEAST: list[Body] = [
+    BootStarted("0.1.0", "box"),
+    CatalogRegistered("p", b"d" * 32, b"bytes"),
+    ExecutionRequested(b"d" * 32, "alice"),
+    RequestRefusedNoted("queue_full"),
+    StepStarted(),
+    StepDone(),
+    StepFailed({"code": "x", "message": "y"}),
+    AttemptLost("it died"),
+    ExecutionResumed(),
+    ExecutionFinished(),
+    ResponsesDelivered(7),
+    Gap(1, 2, "torn"),
+    BootStopped(),
+]
+MOST: list[Body] = [
+    BootStarted("0.1.0", "box", False),
+    CatalogRegistered("p/q", b"d" * 32, b""),
+    ExecutionRequested(
+        b"d" * 32,
+        "alice",
+        "id-1",
+        "v311",
+        "answers/a",
+        b"\x00",
+        "application/cbor",
+        b"",
+        b"p" * 32,
+        False,
+        0,
+        "00-1",
+    ),
+    RequestRefusedNoted("payload_invalid", "alice", "p", "id-1", 3),
+    StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12),
+    StepFailed({"code": "x", "message": "y", "mend": "z"}, 1),
+    AttemptLost("it ran too long", "timeout"),
+    ExecutionFinished("failed", "a", b"", b"d" * 32, "table", {"code": "x", "message": "y"}),
+    ResponsesDelivered(7, [1, 2]),
+    Gap(1, 2, "torn"),
+]
+
+
+@pytest.mark.parametrize("body", LEAST + MOST, ids=lambda body: body.TYPE)
+def test_every_body_comes_back_as_it_was(body: Body) -> None:
+    """A body read back equals the one written, with defaults and without."""
+    event = Event(9, body)
+    assert decode_event(9, encode_envelope(event), encode_body(body)) == event
+
+
+def test_every_type_is_covered_here() -> None:
+    """The two lists above hold every type of the closed set, and every field once at another value."""
+    assert {type(body) for body in LEAST} == set(BODIES)
+    for kind in BODIES:
+        for field in dataclasses.fields(kind):
+            if field.default is not dataclasses.MISSING:
+                values = [getattr(body, field.name) for body in MOST if type(body) is kind]
+                assert any(value != field.default for value in values), (kind.TYPE, field.name)
+
+
+def test_type_codes_and_names_never_move() -> None:
+    """Type numbers and names are part of the format: changing one makes old logs unreadable."""
+    assert {body.CODE: body.TYPE for body in BODIES} == {
+        1: "boot.started",
+        2: "catalog.registered",
+        3: "playbook.execution.requested",
+        4: "request.refused",
+        5: "step.started",
+        6: "step.done",
+        7: "step.failed",
+        8: "step.attempt.lost",
+        9: "execution.resumed",
+        10: "playbook.execution.finished",
+        11: "responses.delivered",
+        12: "gap",
+        13: "boot.stopped",
+    }
+
+
+def test_a_default_takes_no_room() -> None:
+    """Fields at their default are not written at all."""
+    assert encode_body(StepDone()) == encode({})
+    assert decode(encode_body(StepDone(arc=0))) == {4: 0}
+    assert decode(encode_body(ExecutionRequested(b"d", "a", deadline_ms=0))) == {0: b"d", 1: "a", 10: 0}
+
+
+@pytest.mark.parametrize(
+    ("event", "written"),
+    [
+        (Event(5, BootStopped()), [13]),
+        (Event(5, ExecutionRequested(b"d", "a"), execution=5), [3, 0]),
+        (Event(6, ExecutionResumed(), execution=5), [9, 5]),
+        (Event(6, StepStarted(), execution=5, step="a"), [5, 5, "a"]),
+        (Event(6, StepStarted(), execution=5, step="a", visit=2), [5, 5, "a", 2]),
+        (Event(6, StepStarted(), execution=5, step="a", attempt=3), [5, 5, "a", 0, 3]),
+        (Event(6, StepStarted(), execution=5, step="a", iteration=(0, 4)), [5, 5, "a", 0, 1, [0, 4]]),
+        (Event(6, BootStopped(), cause=4), [13, None, None, 0, 1, [], 4]),
+    ],
+)
+def test_the_envelope_is_cut_after_its_last_field_in_use(event: Event, written: list[object]) -> None:
+    """Envelope fields at their default are cut from the end, and come back as they were."""
+    envelope = encode_envelope(event)
+    assert decode(envelope) == written
+    assert decode_event(event.seq, envelope, encode_body(event.body)) == event
+
+
+@given(
+    st.integers(1, 2**63),
+    st.none() | st.integers(1, 2**63),
+    st.none() | st.text(max_size=20),
+    st.integers(0, 10_000),
+    st.lists(st.integers(0, 2**31), max_size=3),
+    st.integers(1, 3),
+    st.none() | st.integers(1, 2**63),
+)
+def test_any_envelope_comes_back(
+    seq: int,
+    execution: int | None,
+    step: str | None,
+    visit: int,
+    iteration: list[int],
+    attempt: int,
+    cause: int | None,
+) -> None:
+    """Every combination of envelope fields survives being written and read."""
+    event = Event(seq, StepStarted(), execution, step, visit, tuple(iteration), attempt, cause)
+    assert decode_event(seq, encode_envelope(event), encode_body(event.body)) == event
+
+
+def test_an_unknown_type_is_refused_by_name() -> None:
+    """A type of a newer release is refused, naming the event."""
+    with pytest.raises(ValueError, match="event 7 has no known type; a newer release wrote it"):
+        decode_event(7, encode([14]), encode({}))
+
+
+def test_an_unknown_body_field_is_refused_by_name() -> None:
+    """A body field of a newer release is refused, naming event and type."""
+    with pytest.raises(ValueError, match=r"event 7 \(gap\) has a field this release does not know"):
+        decode_event(7, encode([12]), encode({0: 1, 1: 2, 2: "x", 3: "new"}))
+
+
+def test_a_lacking_field_is_refused_by_name() -> None:
+    """A body without a field it must have is refused, naming event and type."""
+    with pytest.raises(ValueError, match=r"event 7 \(gap\) lacks a field"):
+        decode_event(7, encode([12]), encode({0: 1}))
+
+
+@pytest.mark.parametrize(
+    ("envelope", "body"),
+    [(b"", b"\xa0"), (b"\xff", b"\xa0"), (encode({}), encode({})), (encode([]), encode({})), (encode([5]), b"\x80")],
+)
+def test_nonsense_is_a_value_error(envelope: bytes, body: bytes) -> None:
+    """Bytes that are no event are refused with ValueError, which is what readers catch."""
+    with pytest.raises(ValueError):
+        decode_event(1, envelope, body)
+
+
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="BUG events.py decode_event: TypeError, not ValueError")
+@pytest.mark.parametrize(
+    ("envelope", "body"),
+    [([[1]], {}), ([5], {"a": 1}), ([5, 1, "a", 0, 1, 5], {})],
+    ids=["type is a list", "field number is a text", "iteration is a number"],
+)
+def test_wrong_shapes_are_a_value_error(envelope: list[object], body: dict[object, object]) -> None:
+    """Parts of the wrong shape are refused with ValueError too, so that a reader can name the damage."""
+    with pytest.raises(ValueError):
+        decode_event(1, encode(envelope), encode(body))
+
+
+@pytest.mark.xfail(strict=True, reason="BUG events.py decode_event: an eighth envelope field is dropped in silence")
+def test_an_unknown_envelope_field_is_refused() -> None:
+    """An envelope field of a newer release is refused, not dropped."""
+    with pytest.raises(ValueError):
+        decode_event(1, encode([5, 1, "a", 0, 1, [], None, "new"]), encode({}))
