@@ -55,6 +55,8 @@ def locked(cache: Path, act: Callable[[], Any], **settings: Any) -> Any:
     if pid == 0:
         answer: list[Any]
         try:
+            # As the zygote has it. An allocator that reserved its arena before is not held by the limit.
+            pa.set_memory_pool(pa.system_memory_pool())
             lock_in(Policy(cache_folder=cache, **{"memory_mb": 64, **settings}))
             answer = ["ok", act()]
         except OSError as error:
