@@ -35,6 +35,17 @@ def parse_sectors_written(text: str) -> int:
     return int(text.split()[6])
 
 
+def parse_busy_ticks(text: str) -> int:
+    """Ticks in which any core worked, from the first line of /proc/stat (idle and iowait left out)."""
+    user, nice, system, _, _, irq, softirq, steal = (int(part) for part in text.split()[1:9])
+    return user + nice + system + irq + softirq + steal
+
+
+def busy_us() -> float:
+    """CPU time of everything on the machine since it started."""
+    return parse_busy_ticks(Path("/proc/stat").read_text()) * 1e6 / os.sysconf("SC_CLK_TCK")
+
+
 def cpu_ns(pid: int) -> int:
     """CPU time of all threads that live now."""
     total = 0
@@ -83,3 +94,18 @@ class CpuMeter:
             part = "workers" if name.startswith("worker") else name
             used[part] = used.get(part, 0.0) + (cpu_ns(pid) - mark.by_pid.get(pid, 0)) / 1000
         return used, (now_ns - mark.at_ns) / 1000
+
+
+class ForeignMeter:
+    """The share of the machine's CPU that went to anybody but the named processes."""
+
+    def __init__(self, pids: Callable[[], Mapping[str, int]]) -> None:
+        self._meter = CpuMeter(pids)
+        self._mark = self._meter.mark()
+        self._busy_us = busy_us()
+
+    def percent(self) -> float:
+        """Percent of all cores since this was made."""
+        used, elapsed_us = self._meter.since(self._mark)
+        foreign_us = busy_us() - self._busy_us - sum(used.values())
+        return max(0.0, foreign_us * 100 / elapsed_us / (os.cpu_count() or 1))

@@ -44,8 +44,10 @@ def main() -> int:
     if "executions_per_s" not in figures:
         return 0
     print(table(figures))
+    print(f"\n{figures['machine']}. Read ratios, not lone times: other work on this machine took")
     print(
-        f"\n{figures['machine']}; load average {figures['load_average']} at the start. Read ratios, not lone times."
+        f"{figures['foreign_cpu_percent_latency']:.0f} % of all cores beside the latencies, "
+        f"{figures['foreign_cpu_percent_throughput']:.0f} % beside the throughput."
     )
     if given.json:
         given.json.write_text(json.dumps(document(figures), indent=2) + "\n")
@@ -100,7 +102,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
             if given.profile:
                 hotspots.profile(bench, running, given)
                 return figures
-            figures |= phases.latency(bench, folder, effort)
+            figures |= phases.latency(bench, running, folder, effort)
             figures |= phases.throughput(bench, running, effort)
             figures |= phases.memory(bench, running)
             figures |= phases.two_step(bench, running)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench import drive, journal
-from tests.bench.counters import CpuMeter, memory_mb
+from tests.bench.counters import CpuMeter, ForeignMeter, memory_mb
 from tests.bench.floor import FlushFloor
 from tests.bench.processes import Bench, BenchFailed, Box, box
 from tests.bench.report import IN_FLIGHT, latency_figures, percentile, with_total
@@ -51,13 +51,19 @@ def warm_up(bench: Bench, effort: Effort) -> None:
     bench.load.ask("echo", count=50)
 
 
-def latency(bench: Bench, folder: Path, effort: Effort) -> dict[str, Any]:
+def foreign(bench: Bench, running: Box) -> ForeignMeter:
+    """Watch what else the machine does from now on."""
+    return ForeignMeter(lambda: {**running.pids(), _BROKER: bench.broker.pid, **bench.load.pids})
+
+
+def latency(bench: Bench, running: Box, folder: Path, effort: Effort) -> dict[str, Any]:
     """Executions one at a time, echoes and flushes by turns."""
     say(f"latency and floor, {effort.rounds} rounds of {_ROUND}")
     latencies_us: list[float] = []
     receipts_us: list[float] = []
     echoes_us: list[float] = []
     flushes_us: list[float] = []
+    others = foreign(bench, running)
     flush = FlushFloor(folder)
     try:
         flush.sample_us(_ROUND)
@@ -69,7 +75,8 @@ def latency(bench: Bench, folder: Path, effort: Effort) -> dict[str, Any]:
             flushes_us += flush.sample_us(_ROUND)
     finally:
         flush.close()
-    return latency_figures(latencies_us, receipts_us, echoes_us, flushes_us)
+    figures = latency_figures(latencies_us, receipts_us, echoes_us, flushes_us)
+    return {**figures, "foreign_cpu_percent_latency": others.percent()}
 
 
 def throughput(bench: Bench, running: Box, effort: Effort) -> dict[str, Any]:
@@ -79,6 +86,7 @@ def throughput(bench: Bench, running: Box, effort: Effort) -> dict[str, Any]:
     cpu: dict[str, dict[str, float]] = {}
     client: dict[str, float] = {}
     checked = 0
+    others = foreign(bench, running)
     meter = CpuMeter(lambda: {**running.pids(), _BROKER: bench.broker.pid})
     for in_flight in IN_FLIGHT:
         say(f"throughput, {in_flight} in flight")
@@ -101,6 +109,7 @@ def throughput(bench: Bench, running: Box, effort: Effort) -> dict[str, Any]:
         "cpu_us_per_execution": cpu,
         "client_cpu_us_per_execution": client,
         "results_checked": checked,
+        "foreign_cpu_percent_throughput": others.percent(),
     }
 
 

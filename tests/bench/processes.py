@@ -142,8 +142,10 @@ def tail(folder: Path, name: str) -> str:
 class LoadProcess:
     """The load client: one command at a time."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str], responder_pid: int, folder: Path) -> None:
         self._process, self._folder = process, folder
+        #: The bench's own processes, whose work is not the box's.
+        self.pids = {"load": process.pid, "responder": responder_pid, "main": os.getpid()}
         self._receive(_START_S)
 
     def ask(self, do: str, patience_s: float = 60.0, **arguments: Any) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def load_client(broker: Broker, folder: Path) -> Iterator[LoadProcess]:
         ready, _, _ = select.select([echo.stdout], [], [], _START_S)
         if not ready or echo.stdout.readline().strip() != "ready":
             raise BenchFailed(f"The echo responder did not start: {tail(folder, 'responder')}")
-        yield LoadProcess(process, folder)
+        yield LoadProcess(process, echo.pid, folder)
 
 
 @dataclass(frozen=True, slots=True)

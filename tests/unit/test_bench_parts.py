@@ -15,7 +15,12 @@ sys.path.insert(0, str(ROOT))  # tests/ is no installed package; `scripts/bench`
 
 from tests.bench import hotspots, workload  # noqa: E402
 from tests.bench.client import Call, Template  # noqa: E402
-from tests.bench.counters import parse_schedstat, parse_sectors_written, parse_smaps_rollup  # noqa: E402
+from tests.bench.counters import (  # noqa: E402
+    parse_busy_ticks,
+    parse_schedstat,
+    parse_sectors_written,
+    parse_smaps_rollup,
+)
 from tests.bench.drive import DriveMark, bytes_between  # noqa: E402
 from tests.bench.report import FIXED, document, latency_figures, percentile, table, with_total  # noqa: E402
 
@@ -78,6 +83,9 @@ class TestParsers:
     def test_sectors_written_is_the_seventh_number(self) -> None:
         stat = "  11 12 13 14 15 16 1700 18 19 20 21 22 23 24 25 26 27\n"
         assert parse_sectors_written(stat) == 1700
+
+    def test_busy_leaves_out_idle_and_iowait(self) -> None:
+        assert parse_busy_ticks("cpu  1 2 4 1000 2000 8 16 32 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n") == 63
 
     def test_own_process_is_readable(self) -> None:
         text = Path("/proc/self/schedstat").read_text()
@@ -166,7 +174,8 @@ def test_verdicts_differ_between_requests() -> None:
 
 
 def test_waiting_is_not_counted_as_work() -> None:
-    stacks = "main (a/b.py:1);step (a/c.py:2) 30\nmain (a/b.py:9);wait (a/b.py:3);epoll_wait (libc.so.6) 70\n"
+    stacks = "main (a/b.py:1);step (a/c.py:2) 30\nmain (a/b.py:9);wait (a/b.py:3);epoll_wait (libc.so.6) 50\n"
+    stacks += "get (a/b.py:4);PyThread_acquire_lock_timed (libpython);0x7f3c (libc.so.6) 20\n"
     counted = hotspots.count(stacks)
     assert (counted.samples, counted.waiting) == (30, 70)
     assert counted.own["step (a/c.py)"] == counted.cumulative["main (a/b.py)"] == 30
