@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge.cli import cache, log, playbook, request, run, show, up
+from edge.cli import cache, log, playbook, request, run, show, up, vitals
 from edge.core.errors import EdgeError, Misconfigured, PlaybookInvalid, RequestRefused, Unavailable
 
 EXIT_OK = 0
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="data folder (default: $EDGE_DATA, else your own data folder)",
     )
     groups = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (up, request, run, playbook, show, log, cache):
+    for group in (up, request, run, playbook, show, log, cache, vitals):
         group.add(groups, shared)
     return parser
 

@@ -1,1 +1,1 @@
-"""The box's own readings as requests: see DESIGN.md."""
+"""The box's own readings, sampled and packed as requests. See DESIGN.md."""
