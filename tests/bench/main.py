@@ -44,14 +44,20 @@ def main() -> int:
     if "executions_per_s" not in figures:
         return 0
     print(table(figures))
-    print(f"\n{figures['machine']}. Read ratios, not lone times: other work on this machine took")
-    print(
-        f"{figures['foreign_cpu_percent_latency']:.0f} % of all cores beside the latencies, "
-        f"{figures['foreign_cpu_percent_throughput']:.0f} % beside the throughput."
-    )
+    print(_caveat(figures))
     if given.json:
         given.json.write_text(json.dumps(document(figures), indent=2) + "\n")
     return 0
+
+
+def _caveat(figures: dict[str, Any]) -> str:
+    latency, load = figures["foreign_cpu_percent_latency"], figures["foreign_cpu_percent_throughput"]
+    best_us, median_us = figures["python_loop_us"]
+    return (
+        f"\n{figures['machine']}; 10,000 additions take {best_us:.0f} µs at best, {median_us:.0f} µs in the middle."
+        f"\nRead ratios, not lone times: other work took {latency:.0f} % of all cores beside the latencies, "
+        f"{load:.0f} % beside the throughput."
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench import drive, journal
-from tests.bench.counters import CpuMeter, ForeignMeter, memory_mb
+from tests.bench.counters import CpuMeter, ForeignMeter, loop_us, memory_mb
 from tests.bench.floor import FlushFloor
 from tests.bench.processes import Bench, BenchFailed, Box, box
 from tests.bench.report import IN_FLIGHT, latency_figures, percentile, with_total
@@ -63,6 +63,7 @@ def latency(bench: Bench, running: Box, folder: Path, effort: Effort) -> dict[st
     receipts_us: list[float] = []
     echoes_us: list[float] = []
     flushes_us: list[float] = []
+    loops_us: list[float] = []
     others = foreign(bench, running)
     flush = FlushFloor(folder)
     try:
@@ -73,10 +74,15 @@ def latency(bench: Bench, running: Box, folder: Path, effort: Effort) -> dict[st
             receipts_us += ran["receipts_us"]
             echoes_us += bench.load.ask("echo", count=_ROUND)["latencies_us"]
             flushes_us += flush.sample_us(_ROUND)
+            loops_us.append(loop_us())
     finally:
         flush.close()
     figures = latency_figures(latencies_us, receipts_us, echoes_us, flushes_us)
-    return {**figures, "foreign_cpu_percent_latency": others.percent()}
+    return {
+        **figures,
+        "foreign_cpu_percent_latency": others.percent(),
+        "python_loop_us": [min(loops_us), percentile(loops_us, 50)],
+    }
 
 
 def throughput(bench: Bench, running: Box, effort: Effort) -> dict[str, Any]:
@@ -116,9 +122,13 @@ def throughput(bench: Bench, running: Box, effort: Effort) -> dict[str, Any]:
 def memory(bench: Bench, running: Box) -> dict[str, Any]:
     """PSS and USS of every process of the box, after load; the broker's beside it."""
     measured = {name: memory_mb(pid) for name, pid in running.pids().items()}
+    kinds = ("pss_mb", "uss_mb", "pss_anon_mb")
+    by_kind = {
+        kind: with_total({name: mb[place] for name, mb in measured.items()})
+        for place, kind in enumerate(kinds)
+    }
     return {
-        "pss_mb": with_total({name: pss for name, (pss, _) in measured.items()}),
-        "uss_mb": with_total({name: uss for name, (_, uss) in measured.items()}),
+        **by_kind,
         "mosquitto_pss_mb": memory_mb(bench.broker.pid)[0],
     }
 

@@ -132,12 +132,14 @@ def _cpu_lines(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _memory_lines(figures: Mapping[str, Any]) -> list[str]:
-    pss, uss = figures["pss_mb"], figures["uss_mb"]
-    names = list(pss)
+    names = list(figures["pss_mb"])
+    kinds = {"PSS": "pss_mb", "USS": "uss_mb", "PSS, anonymous": "pss_anon_mb"}
     return [
         f"{'memory MB':<18}" + "".join(f"{name:>11}" for name in names),
-        f"{'  PSS':<18}" + "".join(f"{pss[name]:>11.1f}" for name in names),
-        f"{'  USS':<18}" + "".join(f"{uss[name]:>11.1f}" for name in names),
+        *(
+            f"  {title:<16}" + "".join(f"{figures[kind][name]:>11.1f}" for name in names)
+            for title, kind in kinds.items()
+        ),
     ]
 
 

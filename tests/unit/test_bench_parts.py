@@ -28,7 +28,7 @@ SMAPS_ROLLUP = """\
 55a0e5e0d000-7ffd3f5f9000 ---p 00000000 00:00 0                          [rollup]
 Rss:               30720 kB
 Pss:               20480 kB
-Pss_Anon:          10000 kB
+Pss_Anon:           8192 kB
 Shared_Clean:       8000 kB
 Shared_Dirty:       1000 kB
 Private_Clean:      1024 kB
@@ -46,6 +46,7 @@ def figures() -> dict[str, object]:
         "cpu_us_per_execution": {level_: with_total(level) for level_ in ("1", "32", "256")},
         "pss_mb": with_total({"gateway": 20.0, "runtime": 30.0}),
         "uss_mb": with_total({"gateway": 15.0, "runtime": 25.0}),
+        "pss_anon_mb": with_total({"gateway": 12.0, "runtime": 22.0}),
         "idle_cpu_percent": 0.0312,
         "cold_start_s": 0.7,
         "cold_start_parts_s": {"listening": 0.5, "result": 0.7},
@@ -78,7 +79,7 @@ class TestParsers:
         assert parse_schedstat("123456789 987654 42\n") == 123_456_789
 
     def test_smaps_rollup_is_pss_and_private_pages(self) -> None:
-        assert parse_smaps_rollup(SMAPS_ROLLUP) == (20.0, 10.0)
+        assert parse_smaps_rollup(SMAPS_ROLLUP) == (20.0, 10.0, 8.0)
 
     def test_sectors_written_is_the_seventh_number(self) -> None:
         stat = "  11 12 13 14 15 16 1700 18 19 20 21 22 23 24 25 26 27\n"
@@ -90,7 +91,7 @@ class TestParsers:
     def test_own_process_is_readable(self) -> None:
         text = Path("/proc/self/schedstat").read_text()
         assert parse_schedstat(text) > 0
-        pss_mb, uss_mb = parse_smaps_rollup(Path("/proc/self/smaps_rollup").read_text())
+        pss_mb, uss_mb, _ = parse_smaps_rollup(Path("/proc/self/smaps_rollup").read_text())
         assert 0 < uss_mb <= pss_mb
 
 
