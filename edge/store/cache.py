@@ -262,7 +262,6 @@ def _read_validated(block: pa.Buffer) -> pa.Table:
                 )
             batches.append(batch)
         table = pa.Table.from_batches(batches, reader.schema)
-        table.validate(full=True)
     except PayloadInvalid:
         raise
     except (pa.ArrowException, OSError, MemoryError, ValueError, struct.error, OverflowError) as error:

@@ -149,10 +149,11 @@ def test_denied(name: str, cache: Path) -> None:
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_DATA, resource.RLIMIT_AS, resource.RLIMIT_NOFILE])
 def test_limits_stay(limit: int, cache: Path) -> None:
-    """A worker cannot raise its own limits, root or not."""
+    """A worker reads its limits and cannot set them, not even to what they are, root or not."""
     most = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    assert locked(cache, lambda: resource.setrlimit(limit, most))[0] != "ok"
-    assert locked(cache, lambda: resource.prlimit(0, limit, most))[0] != "ok"
+    for wanted in (lambda: most, lambda: resource.getrlimit(limit)):
+        assert locked(cache, lambda w=wanted: resource.setrlimit(limit, w()))[0] != "ok"
+        assert locked(cache, lambda w=wanted: resource.prlimit(0, limit, w()))[0] != "ok"
     assert locked(cache, lambda: resource.getrlimit(limit)[1])[0] == "ok"
 
 

@@ -192,7 +192,7 @@ def children(node: Any) -> list[Any]:
     return [part for part in node[1:] if isinstance(part, list) and part and isinstance(part[0], str)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ROWS, NUMBERS.filter(steady), st.integers(0, 12))
 def test_projections(rows: list[Row], node: Any, cut: int) -> None:
     """A computed column holds, row by row, what plain Python computes."""
@@ -201,7 +201,7 @@ def test_projections(rows: list[Row], node: Any, cut: int) -> None:
         assert close(made["x"], reference(node, row)), (node, row)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(ROWS, CONDITIONS.filter(steady), st.integers(0, 12))
 def test_filters(rows: list[Row], node: Any, cut: int) -> None:
     """A filter keeps exactly the rows whose condition is true: neither false nor null."""
@@ -231,7 +231,7 @@ def aggregated(function: str, values: list[Any]) -> Any:
     }[function]()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     ROWS,
     st.sampled_from([[], ["g"], ["i"], ["g", "b"], ["f"]]),
@@ -252,7 +252,7 @@ def test_aggregates(rows: list[Row], by: list[str], wanted: list[tuple[str, str]
             assert close(made[f"x{at}"], expected), (function, key, members)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     ROWS,
     st.sampled_from([[], ["g"], ["b", "g"]]),

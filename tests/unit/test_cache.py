@@ -240,6 +240,16 @@ def test_hostile_streams_are_refused(name: str) -> None:
         table_from_stream(HOSTILE[name])
 
 
+@pytest.mark.parametrize("name", [name for name, data in HOSTILE.items() if data])
+def test_hostile_blocks_are_refused(store: BlockStore, folder: Path, name: str) -> None:
+    """A block from outside gets the same checks, though its digest is right."""
+    ref = outside(folder, HOSTILE[name])
+    with pytest.raises(PayloadInvalid):
+        store.read(ref)
+    with pytest.raises(PayloadInvalid):
+        store.adopt(ref)
+
+
 def test_ordinary_streams_are_accepted() -> None:
     """Types a client may well send pass: dictionaries, lists, structs, times, decimals, an empty table."""
     table = pa.table(

@@ -235,6 +235,12 @@ def test_what_was_printed_last_is_told() -> None:
     assert len(problem.message) < PRINTED_BYTES_MAX + 200
 
 
+def test_the_tail_spans_writes() -> None:
+    """What is kept is the end of everything, not of the last write."""
+    problem = failure("import sys\nprint('x' * 5000, flush=True)\nprint('y' * 10)\n1 / 0")
+    assert problem.message.endswith("x\n" + "y" * 10)
+
+
 @pytest.mark.parametrize(
     "code",
     [
