@@ -93,6 +93,8 @@ def read_input(content_type: str | None, payload: bytes) -> dict[str, Any] | Non
             code="payload_too_large",
         )
     if kind == ARROW:
+        if not payload:
+            raise PayloadInvalid("The Arrow stream is empty.", mend="Send a stream with a schema at least.")
         return None
     if not payload:
         return {}

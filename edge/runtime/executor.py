@@ -25,7 +25,8 @@ from edge.core.scheduler import FailStep, Finish, Run, decide, route
 from edge.core.state import evolve
 from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
-from edge.runtime.live import REQUEST_TABLE, Live
+from edge.runtime.live import Live
+from edge.runtime.rebuild import Outputs
 from edge.runtime.workers import Work
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
@@ -50,8 +51,9 @@ class Executor:
     def __init__(
         self, gate: CommitGate, blocks: Blocks, blobs: BlobStore, *, on_finished: Callable[[Live], None]
     ) -> None:
-        self._gate, self._blocks, self._blobs = gate, blocks, blobs
+        self._gate, self._blocks = gate, blocks
         self._on_finished = on_finished
+        self._outputs = Outputs(gate, blocks, blobs)
         self.pool: Pool | None = None
         self.open: dict[int, Live] = {}
         self._claims: dict[int, Live] = {}
@@ -94,15 +96,14 @@ class Executor:
             self._finish(live, Finish("failed", problem=error.problem()))
             return
         if lacking is not None:
-            index, visit = lacking
-            live.rebuilding = live.blueprint.steps[index].name
-            self._submit(live, (index,), visit, 1)
+            self._rebuild(live, lacking)
         elif isinstance(goal, Finish):
             self._finish(live, goal)
         elif live.blueprint.steps[goal.steps[0]].effect == "write" and live.intent_seq == 0:
             self._record_intent(live, goal)
         else:
-            self._submit(live, goal.steps, goal.visit, goal.attempt)
+            results = {name: live.results[name] for name in live.needs(goal.steps)}
+            self._submit(live, goal.steps, goal.visit, goal.attempt, live.state.ctx, results)
 
     def _record_intent(self, live: Live, run: Run) -> None:
         """The effect waits until its intent is durable."""
@@ -110,79 +111,36 @@ class Executor:
         live.intent_seq = self._append(live, StepStarted(), step, visit=run.visit, attempt=run.attempt)
         self._gate.after(live.intent_seq, lambda _: self._pursue(live))
 
-    # ---- outputs that must be there ----------------------------------------------------------------
-
-    def _lacking(self, live: Live, goal: Run | Finish) -> tuple[int, int] | None:
-        """The first step `(index, visit)` that must be run again for the goal; None where all is there.
-
-        What the log holds is put back on the way. Raises LogDamaged, StorageFailed.
-        """
+    def _lacking(self, live: Live, goal: Run | Finish) -> str | None:
         if isinstance(goal, Finish):
             names = [goal.result_step] if goal.result_step is not None else []
-            steps: tuple[int, ...] = ()
-        else:
-            names, steps = live.needs(goal.steps), goal.steps
-        for name in names:
-            found = self._absent(live, name)
-            if found is not None:
-                return found
-        if live.reads_workload(steps):
-            self._restore_request_table(live)
-        return None
+            return self._outputs.lacking(live, names, reads_workload=False)
+        return self._outputs.lacking(
+            live, live.needs(goal.steps), reads_workload=live.reads_workload(goal.steps)
+        )
 
-    def _absent(self, live: Live, name: str) -> tuple[int, int] | None:
-        if name in live.results:
-            return None
-        state = live.state.steps[name]
-        outcome = state.outcome
-        assert outcome is not None, f"step {name} has no output"
-        if outcome.value is not None:
-            live.keep(name, outcome.value)
-            return None
-        if (
-            outcome.table is not None
-            and live.blueprint.steps[live.blueprint.step_index[name]].effect != "pure"
-        ):
-            data = outcome.table_bytes or self._blobs.get(outcome.table.digest)
-            self._blocks.restore(live.blueprint.digest, live.state.seq, outcome.table, data)
-            live.keep(name, outcome.table)
-            return None
-        index = live.blueprint.step_index[name]
-        for needed in live.needs((index,)):
-            if needed != name and (found := self._absent(live, needed)) is not None:
-                return found
-        if live.blueprint.steps[index].reads_workload:
-            self._restore_request_table(live)
-        return index, state.visit
-
-    def _restore_request_table(self, live: Live) -> None:
-        ref = live.workload.get(REQUEST_TABLE)
-        if type(ref) is not TableRef or self._is_there(live, ref):
+    def _rebuild(self, live: Live, name: str) -> None:
+        """Run a settled pure step again on what it saw then."""
+        try:
+            past = self._outputs.as_it_was(live, name)
+        except CacheMiss as error:
+            self._finish(live, Finish("failed", problem={**error.problem(), "step": name}))
             return
-        request = live.state.request
-        data = request.payload
-        if data is None:
-            assert request.payload_digest is not None, "a table came without bytes"
-            data = self._blobs.get(request.payload_digest)
-        live.adopt_request_table(self._blocks.put(live.blueprint.digest, live.state.seq, ref.key, data))
-
-    def _is_there(self, live: Live, ref: TableRef) -> bool:
-        return (self._blocks.root / self._blocks.folder_name(live.blueprint.digest) / ref.key).exists()
-
-    def _forget_absent(self, live: Live) -> None:
-        """A worker missed a block: forget those that are gone, or all tables where none seems to be."""
-        tables = {name: ref for name, ref in live.results.items() if type(ref) is TableRef}
-        gone = [name for name, ref in tables.items() if not self._is_there(live, ref)]
-        request_table = live.workload.get(REQUEST_TABLE)
-        if not gone and type(request_table) is TableRef and self._is_there(live, request_table):
-            gone = list(tables)
-        for name in gone:
-            del live.results[name]
-        self._blocks.note_miss()
+        live.rebuilding = name
+        index = live.blueprint.step_index[name]
+        self._submit(live, (index,), live.state.steps[name].visit, 1, past.ctx, past.results)
 
     # ---- claims ------------------------------------------------------------------------------------
 
-    def _submit(self, live: Live, steps: tuple[int, ...], visit: int, attempt: int) -> None:
+    def _submit(
+        self,
+        live: Live,
+        steps: tuple[int, ...],
+        visit: int,
+        attempt: int,
+        ctx: dict[str, Any],
+        results: dict[str, bytes | TableRef],
+    ) -> None:
         self._claim_number += 1
         blueprint = live.blueprint
         self._blocks.folder(blueprint.digest)
@@ -196,8 +154,8 @@ class Executor:
             visit=visit,
             attempt=attempt,
             workload=live.workload_bytes if live.reads_workload(steps) else None,
-            ctx=live.state.ctx,
-            results={name: live.results[name] for name in live.needs(steps)},
+            ctx=ctx,
+            results=results,
         )
         live.claim = claim
         self._claims[claim.number] = live
@@ -260,7 +218,7 @@ class Executor:
             }
             self._finish(live, Finish("failed", problem=problem))
             return
-        self._forget_absent(live)
+        self._outputs.forget_absent(live)
         if anew:
             self.advance(live)
         else:

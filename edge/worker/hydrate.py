@@ -56,6 +56,9 @@ class Shelf:
                 )
             except OSError as error:
                 raise CacheMiss("The playbook's cache folder is gone.", code="cache_folder_gone") from error
+            if os.fstat(folder_fd).st_nlink == 0:  # a removed folder can still be opened as "." of itself
+                os.close(folder_fd)
+                raise CacheMiss("The playbook's cache folder is gone.", code="cache_folder_gone")
             self._folders[digest] = folder_fd
             if len(self._folders) > _KEPT_MAX:
                 os.close(self._folders.popitem(last=False)[1])

@@ -84,21 +84,26 @@ def _fork_on_request(control: socket.socket, cache_root: Path) -> tuple[int, int
     if not data:
         os._exit(0)
     slot, folder, memory_mb = decode(data)
+    zygote_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_worker(control, fds[0], cache_root, folder, memory_mb)
+        _become_worker(zygote_pid, control, fds[0], cache_root, folder, memory_mb)
     os.close(fds[0])
     control.send(encode(["forked", slot, pid]))
     return os.pidfd_open(pid), pid
 
 
 def _become_worker(
-    control: socket.socket, socket_fd: int, cache_root: Path, folder: str | None, memory_mb: int
+    zygote_pid: int,
+    control: socket.socket,
+    socket_fd: int,
+    cache_root: Path,
+    folder: str | None,
+    memory_mb: int,
 ) -> NoReturn:
     """The child's side: lock in, serve, leave without running the zygote's exit handlers."""
     code = 1
     try:
-        zygote_pid = os.getppid()
         control.close()
         die_with_parent(zygote_pid)
         _silence()

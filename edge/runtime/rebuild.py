@@ -1,0 +1,123 @@
+"""Outputs that must be there before a step runs: put back from the log, or named to be made again.
+
+Owned by the executor. What the log holds (small values, requests, outcomes of `read` and `write`) is put back
+here; what it does not (larger outputs of pure steps) is made again by running the step on what it saw then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edge.core.errors import CacheMiss
+from edge.core.state import Execution, StepState, fold
+from edge.core.values import TableRef
+from edge.runtime.commit import CommitGate
+from edge.runtime.live import REQUEST_TABLE, Live
+from edge.store.blobs import BlobStore
+from edge.store.blocks import Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a settled step saw when it ran: `ctx` and the outputs it reads, as of just before its outcome."""
+
+    ctx: dict[str, Any]
+    results: dict[str, bytes | TableRef]
+
+
+class Outputs:
+    """Finds, restores and forgets the outputs of running executions."""
+
+    def __init__(self, gate: CommitGate, blocks: Blocks, blobs: BlobStore) -> None:
+        self._gate, self._blocks, self._blobs = gate, blocks, blobs
+
+    def lacking(self, live: Live, names: list[str], *, reads_workload: bool) -> str | None:
+        """The first step that must be run again so that these have their outputs; None where all is there.
+
+        What the log holds is put back on the way. Raises LogDamaged, StorageFailed.
+        """
+        for name in names:
+            found = self._absent(live, name)
+            if found is not None:
+                return found
+        if reads_workload:
+            self._restore_request_table(live)
+        return None
+
+    def _absent(self, live: Live, name: str) -> str | None:
+        if name in live.results:
+            return None
+        state = live.state.steps[name]
+        outcome = state.outcome
+        assert outcome is not None, f"step {name} has no output"
+        step = live.blueprint.steps[live.blueprint.step_index[name]]
+        if outcome.value is not None:
+            live.keep(name, outcome.value)
+            return None
+        if outcome.table is not None and step.effect != "pure":
+            data = outcome.table_bytes or self._blobs.get(outcome.table.digest)
+            self._blocks.restore(live.blueprint.digest, live.state.seq, outcome.table, data)
+            live.keep(name, outcome.table)
+            return None
+        for needed in step.reads:
+            earlier = live.state.steps.get(needed)
+            # Only what it can have read: outcomes before its own. So this ends even where arcs lead back.
+            if earlier is not None and earlier.status == "done" and earlier.seq < state.seq:
+                found = self._absent(live, needed)
+                if found is not None:
+                    return found
+        if step.reads_workload:
+            self._restore_request_table(live)
+        return name
+
+    def as_it_was(self, live: Live, name: str) -> Past:
+        """What a settled step saw. Raises CacheMiss `cache_lost` where that was overwritten since and is gone."""
+        settled_seq = live.state.steps[name].seq
+        past: Execution = fold(
+            event for event in self._gate.events_of(live.state.seq) if event.seq < settled_seq
+        )
+        results: dict[str, bytes | TableRef] = {}
+        for needed in live.blueprint.steps[live.blueprint.step_index[name]].reads:
+            then = past.steps.get(needed)
+            if then is not None and then.outcome is not None:
+                results[needed] = self._output_then(live, name, needed, then)
+        return Past(past.ctx, results)
+
+    def _output_then(self, live: Live, name: str, needed: str, then: StepState) -> bytes | TableRef:
+        now = live.state.steps.get(needed)
+        if now is not None and now.seq == then.seq:
+            return live.results[needed]
+        assert then.outcome is not None, f"step {needed} had no output"
+        if then.outcome.value is not None:
+            return then.outcome.value
+        raise CacheMiss(
+            f"Step {name} cannot be made again: an earlier output of {needed} is gone.",
+            mend="Give the cache a larger budget, or declare the step spec.effect: read.",
+            code="cache_lost",
+        )
+
+    def _restore_request_table(self, live: Live) -> None:
+        ref = live.workload.get(REQUEST_TABLE)
+        if type(ref) is not TableRef or self._is_there(live, ref):
+            return
+        request = live.state.request
+        data = request.payload
+        if data is None:
+            assert request.payload_digest is not None, "a table came without bytes"
+            data = self._blobs.get(request.payload_digest)
+        live.adopt_request_table(self._blocks.put(live.blueprint.digest, live.state.seq, ref.key, data))
+
+    def _is_there(self, live: Live, ref: TableRef) -> bool:
+        return (self._blocks.root / self._blocks.folder_name(live.blueprint.digest) / ref.key).exists()
+
+    def forget_absent(self, live: Live) -> None:
+        """A worker missed a block: forget those that are gone, or all tables where none seems to be."""
+        tables = {name: ref for name, ref in live.results.items() if type(ref) is TableRef}
+        gone = [name for name, ref in tables.items() if not self._is_there(live, ref)]
+        request_table = live.workload.get(REQUEST_TABLE)
+        if not gone and (type(request_table) is not TableRef or self._is_there(live, request_table)):
+            gone = list(tables)
+        for name in gone:
+            del live.results[name]
+        self._blocks.note_miss()
