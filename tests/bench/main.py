@@ -131,7 +131,6 @@ def _scratch() -> Iterator[Path]:
     )
     parent.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-", dir=parent))
-    folder.chmod(0o755)  # mosquitto gives up root
     try:
         yield folder
     finally:

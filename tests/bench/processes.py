@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import getpass
 import json
 import os
 import select
@@ -35,7 +36,9 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _START_S: Final = 20.0
 _STOP_S: Final = 10.0
 #: Queues wide open: a broker that drops would be measured as an error of the box.
+#: As our own user: changing it would undo that mosquitto ends with the bench.
 _MOSQUITTO: Final = """\
+user {user}
 listener {port} 127.0.0.1
 allow_anonymous true
 set_tcp_nodelay true
@@ -119,7 +122,7 @@ def mosquitto(folder: Path) -> Iterator[Broker]:
     if binary is None:
         raise BenchFailed("mosquitto is not installed (apt install mosquitto).")
     port, config = free_port(), folder / "mosquitto.conf"
-    config.write_text(_MOSQUITTO.format(port=port))
+    config.write_text(_MOSQUITTO.format(port=port, user=getpass.getuser()))
     with started("mosquitto", [binary, "-c", str(config)], folder) as process:
         deadline_s = time.monotonic() + _START_S
         while True:
