@@ -40,14 +40,15 @@ REFUSED: Final = {
     "utimes=235/- futimesat=261/- utimensat=280/88 file_setattr=469/469 truncate=76/45 mknod=133/- "
     "mknodat=259/33",
     "other ways to files": "open_by_handle_at=304/265 name_to_handle_at=303/264 inotify_add_watch=254/27 "
-    "fanotify_init=300/262 fanotify_mark=301/263 chroot=161/51 sync=162/81 syncfs=306/267",
+    "fanotify_init=300/262 fanotify_mark=301/263 chroot=161/51 sync=162/81 syncfs=306/267 "
+    "flock=73/32",
     "mounts": "mount=165/40 umount2=166/39 pivot_root=155/41 open_tree=428/428 open_tree_attr=467/467 "
     "move_mount=429/429 fsopen=430/430 fsconfig=431/431 fsmount=432/432 fspick=433/433 mount_setattr=442/442 "
     "statmount=457/457 listmount=458/458 swapon=167/224 swapoff=168/225 quotactl=179/60 quotactl_fd=443/443 "
     "sysfs=139/- ustat=136/-",
     "identity and limits": "setuid=105/146 setgid=106/144 setreuid=113/145 setregid=114/143 setresuid=117/147 "
     "setresgid=119/149 setfsuid=122/151 setfsgid=123/152 setgroups=116/159 capset=126/91 setrlimit=160/164 "
-    "personality=135/92 unshare=272/97 setns=308/268",
+    "personality=135/92 unshare=272/97 setns=308/268 setpgid=109/154 setsid=112/157",
     "the kernel": "bpf=321/280 perf_event_open=298/241 io_uring_setup=425/425 io_uring_enter=426/426 "
     "io_uring_register=427/427 userfaultfd=323/282 init_module=175/105 finit_module=313/273 "
     "delete_module=176/106 kexec_load=246/104 kexec_file_load=320/294 reboot=169/142 add_key=248/217 "
@@ -59,7 +60,8 @@ REFUSED: Final = {
 #: Calls refused for some of their arguments; `_argument_rules` and `program` say which.
 JUDGED: Final = (
     "clone=56/220 clone3=435/435 kill=62/129 tkill=200/130 tgkill=234/131 rt_sigqueueinfo=129/138 "
-    "rt_tgsigqueueinfo=297/240 prlimit64=302/261 prctl=157/167 fcntl=72/25 ioctl=16/29 mmap=9/222"
+    "rt_tgsigqueueinfo=297/240 prlimit64=302/261 prctl=157/167 fcntl=72/25 ioctl=16/29 mmap=9/222 open=2/- "
+    "openat=257/56 openat2=437/437"
 )
 #: The first number this list has not judged (file_setattr is the last of Linux 6.17): answered with ENOSYS.
 UNKNOWN_FROM: Final = 470
@@ -68,10 +70,13 @@ _SIGNAL_CALLS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigq
 _CLONE_THREAD: Final = 0x0001_0000
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
-#: PR_SET_PDEATHSIG (a block must not outlive the runtime), PR_SET_MM.
-_PRCTL_REFUSED: Final = (1, 35)
-#: F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a file.
-_FCNTL_REFUSED: Final = (8, 10, 15)
+_O_TRUNC: Final = 0o1000
+_O_ACCMODE: Final = 0b11
+#: PR_SET_PDEATHSIG (a block must not outlive the runtime), PR_SET_DUMPABLE (its memory stays visible), PR_SET_MM.
+_PRCTL_REFUSED: Final = (1, 4, 35)
+#: F_SETOWN, F_SETSIG, F_SETOWN_EX: signals to others by way of a file. F_OFD_SETLK and F_OFD_SETLKW, F_SETLEASE,
+#: F_NOTIFY: holding up, or watching, who else uses a file; like flock, which would undo a lock it inherited.
+_FCNTL_REFUSED: Final = (8, 10, 15, 37, 38, 1024, 1026)
 #: TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2: what ordinary file objects ask.
 _IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C_542A)
 
@@ -142,11 +147,12 @@ def fixed_part(target: Machine) -> bytes:
     if target.second_table is not None:
         code += [_op(_AT_LEAST, target.second_table, 0, 1), _op(_RETURN, _REFUSE)]
     code += [_op(_AT_LEAST, UNKNOWN_FROM, 0, 1), _op(_RETURN, _ABSENT)]
+    # First what is called often: the kernel remembers the verdicts of the rest by number.
+    judged = numbers(JUDGED, target.column)
+    code += [_rule(judged[name], rule) for name, rule in _argument_rules() if name in judged]
     for listed in REFUSED.values():
         for number in numbers(listed, target.column).values():
             code += [_op(_EQUAL, number, 0, 1), _op(_RETURN, _REFUSE)]
-    judged = numbers(JUDGED, target.column)
-    code += [_rule(judged[name], rule) for name, rule in _argument_rules()]
     return b"".join(code)
 
 
@@ -184,6 +190,11 @@ def _argument_rules() -> Iterator[tuple[str, list[bytes]]]:
     yield "prctl", [_argument(0), *_if_among(_PRCTL_REFUSED, _REFUSE), allow]
     yield "fcntl", [_argument(1), *_if_among(_FCNTL_REFUSED, _REFUSE), allow]
     yield "ioctl", [_argument(1), *_if_among(_IOCTL_ALLOWED, _ALLOW), _op(_RETURN, _REFUSE)]
+    # Opening for reading with O_TRUNC empties a file, and landlock before ABI 3 (Linux 6.2) lets it.
+    for name, flags in (("open", 1), ("openat", 2)):
+        cut = [_op(_AND, _O_TRUNC | _O_ACCMODE), *_if_among((_O_TRUNC,), _REFUSE)]
+        yield name, [_argument(flags), *cut, allow]
+    yield "openat2", [_op(_RETURN, _ABSENT)]  # its flags stand in memory, where a filter cannot look
     # Shared anonymous memory is not counted by RLIMIT_DATA.
     shared = _MAP_SHARED | _MAP_ANONYMOUS
     yield "mmap", [_argument(3), _op(_AND, shared), *_if_among((shared,), _REFUSE), allow]

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -118,6 +119,11 @@ DENIED: dict[str, tuple[Callable[[], Any], int]] = {
     "ptrace": (call("ptrace", 16, PARENT, None, None), errno.EPERM),
     "reading foreign memory": (call("process_vm_readv", PARENT, None, 0, None, 0, 0), errno.EPERM),
     "surviving the runtime": (call("prctl", 1, 0, 0, 0, 0), errno.EPERM),
+    "emptying a library": (lambda: os.open(pa.__file__, os.O_RDONLY | os.O_TRUNC), errno.EPERM),
+    "openat2": (call("openat2", -100, b"/etc/hosts", None, 24), errno.ENOSYS),
+    "undoing an inherited lock": (lambda: fcntl.flock(1, fcntl.LOCK_UN), errno.EPERM),
+    "hiding its memory": (call("prctl", 4, 0, 0, 0, 0), errno.EPERM),
+    "its own session": (os.setsid, errno.EPERM),
     "mount": (call("mount", b"none", b"/", b"tmpfs", 0, None), errno.EPERM),
     "unshare": (call("unshare", 0x1000_0000), errno.EPERM),
     "setns": (call("setns", 0, 0), errno.EPERM),
