@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge.core.errors import CacheMiss
 from edge.core.frames import FrameBuffer, pack
 from edge.runtime.workers import Claims, Work
-from edge.worker.claims import Outcome, read_reply
+from edge.worker.claims import MISS, Outcome, read_reply
 from edge.worker.loop import run as serve
 
 _RECEIVE_BYTES: Final = 1 << 20
@@ -68,7 +69,12 @@ class FakePool:
         """Carry out one claim with the real worker loop; its outcomes. Reports nothing."""
         message = work.claim.message()
         message[2] = work.blueprint
-        root_fd = os.open(self._cache_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            root_fd = os.open(self._cache_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # A real worker holds on to the deleted folder and finds nothing in it.
+            gone = CacheMiss("The playbook's cache folder is gone.", code="cache_folder_gone")
+            return [Outcome(MISS, problem=gone.problem())]
         ours, theirs = socket.socketpair()
         try:
             for end in (ours, theirs):

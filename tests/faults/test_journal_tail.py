@@ -118,7 +118,9 @@ def test_a_frame_with_a_right_checksum_and_a_wrong_chain_is_refused(folder: Path
     assert "The chain breaks at event 7" in verify_journal(folder).problems[0]
 
 
-def test_frames_of_another_life_are_not_accepted(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_frames_of_another_life_are_not_accepted(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Sound frames of another log, or of the same file's earlier life, count as nothing."""
     path = only_path(folder)
     whole, found = path.read_bytes(), frames(path)

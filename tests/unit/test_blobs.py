@@ -54,12 +54,20 @@ def test_a_drive_that_fails_is_said_and_leaves_nothing(
     assert store.get(store.put(b"data")) == b"data"
 
 
-def test_file_and_folder_are_flushed_before_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_and_folder_are_flushed_before_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The file's bytes are flushed before it gets its name, the folder after."""
     order: list[str] = []
     fsync, rename = os.fsync, Path.rename
-    monkeypatch.setattr(os, "fsync", lambda fd: (order.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd))[1])
-    monkeypatch.setattr(Path, "rename", lambda self, target: (order.append("rename"), rename(self, target))[1])
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (order.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))), fsync(fd))[1],
+    )
+    monkeypatch.setattr(
+        Path, "rename", lambda self, target: (order.append("rename"), rename(self, target))[1]
+    )
     digest = BlobStore(tmp_path).put(b"data")
     name = digest.hex()
     assert order == [tmp_path.name, f"{name}.part", "rename", name[:2]]
@@ -74,7 +82,9 @@ def test_a_part_left_by_a_power_cut_is_written_over(tmp_path: Path) -> None:
     assert store.get(store.put(b"data")) == b"data"
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="BUG blobs.py put: flush_folder of a known blob is outside try")
+@pytest.mark.xfail(
+    strict=True, raises=OSError, reason="BUG blobs.py put: flush_folder of a known blob is outside try"
+)
 def test_a_failing_flush_of_a_known_blob_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Storing a known blob again flushes its folder, and a failure there is StorageFailed as well."""
     store = BlobStore(tmp_path)

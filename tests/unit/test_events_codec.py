@@ -184,7 +184,13 @@ def test_a_lacking_field_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("envelope", "body"),
-    [(b"", b"\xa0"), (b"\xff", b"\xa0"), (encode({}), encode({})), (encode([]), encode({})), (encode([5]), b"\x80")],
+    [
+        (b"", b"\xa0"),
+        (b"\xff", b"\xa0"),
+        (encode({}), encode({})),
+        (encode([]), encode({})),
+        (encode([5]), b"\x80"),
+    ],
 )
 def test_nonsense_is_a_value_error(envelope: bytes, body: bytes) -> None:
     """Bytes that are no event are refused with ValueError, which is what readers catch."""
@@ -192,7 +198,9 @@ def test_nonsense_is_a_value_error(envelope: bytes, body: bytes) -> None:
         decode_event(1, envelope, body)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="BUG events.py decode_event: TypeError, not ValueError")
+@pytest.mark.xfail(
+    strict=True, raises=TypeError, reason="BUG events.py decode_event: TypeError, not ValueError"
+)
 @pytest.mark.parametrize(
     ("envelope", "body"),
     [([[1]], {}), ([5], {"a": 1}), ([5, 1, "a", 0, 1, 5], {})],
@@ -204,7 +212,9 @@ def test_wrong_shapes_are_a_value_error(envelope: list[object], body: dict[objec
         decode_event(1, encode(envelope), encode(body))
 
 
-@pytest.mark.xfail(strict=True, reason="BUG events.py decode_event: an eighth envelope field is dropped in silence")
+@pytest.mark.xfail(
+    strict=True, reason="BUG events.py decode_event: an eighth envelope field is dropped in silence"
+)
 def test_an_unknown_envelope_field_is_refused() -> None:
     """An envelope field of a newer release is refused, not dropped."""
     with pytest.raises(ValueError):

@@ -47,7 +47,9 @@ def test_a_pure_step_settles() -> None:
 
 def test_later_patches_win() -> None:
     """A later patch of a name replaces the value, other names stay."""
-    state = fold(history((StepDone(ctx={"a": 1, "b": 1}), "x"), (StepDone(ctx={"b": 2}), "y"), (StepDone(), "z")))
+    state = fold(
+        history((StepDone(ctx={"a": 1, "b": 1}), "x"), (StepDone(ctx={"b": 2}), "y"), (StepDone(), "z"))
+    )
     assert state.ctx == {"a": 1, "b": 2}
 
 
@@ -106,7 +108,8 @@ def test_one_visit_has_one_outcome(first: Body, second: Body) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [StepDone(), StepFailed({}), StepStarted(), AttemptLost("x"), ExecutionResumed(), ExecutionFinished()]
+    "body",
+    [StepDone(), StepFailed({}), StepStarted(), AttemptLost("x"), ExecutionResumed(), ExecutionFinished()],
 )
 def test_nothing_follows_the_end(body: Body) -> None:
     """An event after the end is refused, naming it."""
@@ -138,7 +141,9 @@ def test_an_event_of_the_box_is_refused() -> None:
         fold(history(BootStarted("0", "box")))
 
 
-@pytest.mark.xfail(strict=True, reason="BUG state.py _step_before: a visit below the latest counts as a new one")
+@pytest.mark.xfail(
+    strict=True, reason="BUG state.py _step_before: a visit below the latest counts as a new one"
+)
 def test_visits_never_go_back() -> None:
     """An outcome of an earlier visit after a later one is a second outcome, and refused."""
     with pytest.raises(LogDamaged):

@@ -111,7 +111,9 @@ def test_what_a_live_runtime_added_is_not_compared(folder: Path) -> None:
     assert report.whole
 
 
-@pytest.mark.xfail(strict=True, reason="BUG verify.py compare_index: a group the index lacks in its middle is not noticed")
+@pytest.mark.xfail(
+    strict=True, reason="BUG verify.py compare_index: a group the index lacks in its middle is not noticed"
+)
 def test_a_hole_in_the_index_is_named(folder: Path) -> None:
     """A group missing in the middle of the index is named."""
     report, groups = verify_journal(folder), index_of(folder)
@@ -120,7 +122,9 @@ def test_a_hole_in_the_index_is_named(folder: Path) -> None:
     assert not report.whole
 
 
-@pytest.mark.xfail(strict=True, reason="BUG verify.py compare_index: an index longer than a stopped journal is not noticed")
+@pytest.mark.xfail(
+    strict=True, reason="BUG verify.py compare_index: an index longer than a stopped journal is not noticed"
+)
 def test_a_journal_that_lost_its_end_is_named(folder: Path) -> None:
     """An index that holds events above the end of a journal nobody writes means that the journal lost them."""
     groups = index_of(folder)
