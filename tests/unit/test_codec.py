@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import cbor2
@@ -80,7 +81,7 @@ def test_only_values_are_encoded() -> None:
 )
 def test_our_frames_are_read_strictly(data: bytes) -> None:
     """Tags, indefinite lengths, duplicate keys, depth and lies about length are a ValueError."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not a frame of ours"):
         decode(data)
 
 
@@ -118,10 +119,8 @@ def test_hostile_cbor_payloads_are_refused(data: bytes) -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """No bytes at all make the payload readers raise anything but PayloadInvalid."""
     for read in (decode_cbor_payload, decode_json_payload):
-        try:
+        with contextlib.suppress(PayloadInvalid):
             read(data)
-        except PayloadInvalid:
-            pass
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from edge.store.segment_file import SegmentReader, segment_paths
 from edge.testing.history import write_group
 
 DIGEST = b"d" * 32
+SEGMENT_BYTES = 8 * KIB
 
 
 def request(request_id: str | None = None, payload: bytes | None = None) -> ExecutionRequested:
@@ -59,7 +60,7 @@ class Homes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.journal = Journal(folder / "journal", segment_bytes=32 * KIB)
+        self.journal = Journal(folder / "journal", segment_bytes=SEGMENT_BYTES)
         self.index = EventLog(folder / "index")
 
     def close(self) -> None:
@@ -158,7 +159,7 @@ def test_catching_up_ends_where_the_journal_ends(homes: Homes, indexed: int) -> 
 def test_a_lost_index_is_made_again_over_many_segments(tmp_path: Path) -> None:
     """An index deleted whole is rebuilt from all segments of the journal."""
     homes = Homes(tmp_path)
-    for seq in range(1, 601):
+    for seq in range(1, 121):
         execution = seq - (seq - 1) % 3
         body: Body = (request(f"r{seq}"), StepDone(b"x" * 90), ExecutionFinished())[(seq - 1) % 3]
         write_group(homes.journal, [Event(seq, body, execution, "a" if seq % 3 == 2 else None)])
@@ -166,9 +167,9 @@ def test_a_lost_index_is_made_again_over_many_segments(tmp_path: Path) -> None:
     homes.index.close()
     shutil.rmtree(tmp_path / "index")
     homes.index = EventLog(tmp_path / "index")
-    assert catch_up(homes.journal, homes.index) == 600
-    assert homes.index.last() == (600, homes.journal.last_link)
-    assert [event.seq for event in homes.index.events_of(301)] == [301, 302, 303]
+    assert catch_up(homes.journal, homes.index) == 120
+    assert homes.index.last() == (120, homes.journal.last_link)
+    assert [event.seq for event in homes.index.events_of(61)] == [61, 62, 63]
     homes.close()
 
 
@@ -205,7 +206,7 @@ def test_a_journal_that_went_another_way_is_refused(tmp_path: Path) -> None:
     homes.journal.close()
     forged = IndexedGroup(1, 2, b"x" * 32, groups[0].epoch_key, groups[0].data, groups[0].events)
     homes.index.commit([forged], homes.journal.log_id)
-    homes.journal = Journal(tmp_path / "journal", segment_bytes=32 * KIB)
+    homes.journal = Journal(tmp_path / "journal", segment_bytes=SEGMENT_BYTES)
     with pytest.raises(LogDamaged, match="The chain breaks at event 3"):
         catch_up(homes.journal, homes.index)
     homes.close()
@@ -227,7 +228,7 @@ def test_homes_of_equal_length_must_end_in_the_same_link(homes: Homes) -> None:
 def test_a_hole_in_the_journal_stops_catching_up(tmp_path: Path) -> None:
     """A segment missing in the middle is LogDamaged and names the first lost event."""
     homes = Homes(tmp_path)
-    for seq in range(1, 701):
+    for seq in range(1, 121):
         write_group(homes.journal, [Event(seq, StepDone(b"x" * 90), 1, "a")])
     paths = segment_paths(tmp_path / "journal")
     assert len(paths) > 2

@@ -37,5 +37,5 @@ def test_an_announced_giant_is_refused_at_once() -> None:
 @pytest.mark.parametrize("data", [encode([]), encode({}), encode("a"), b"\xff", b""])
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     """A frame that holds no list, or an empty one, is refused."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="frame"):
         FrameBuffer().feed(len(data).to_bytes(4, "big") + data)

@@ -1,0 +1,225 @@
+"""Records `tests/golden/v1`: a small log that every later release must read to the same state.
+
+Run it by hand, once for each version of the format: `python tests/golden/record.py`. It writes segments by the
+functions of `edge.store.segment_file` and `edge.core.chain` under fixed keys, ids and clocks, so that recording
+again with the same code gives the same bytes. A recorded version is never changed: what reads differently is the
+bug. When FORMAT_VERSION rises, copy this script's history into a new folder beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from edge.core.chain import GENESIS, Context, encode_event, open_group, seal_group
+from edge.core.clock import WALL_IMPLAUSIBLE, WALL_SYNCHRONISED, WALL_UNCONFIRMED, Reading
+from edge.core.codec import encode
+from edge.core.events import (
+    AttemptLost,
+    Body,
+    BootStarted,
+    BootStopped,
+    CatalogRegistered,
+    Event,
+    ExecutionFinished,
+    ExecutionRequested,
+    ExecutionResumed,
+    Gap,
+    RequestRefusedNoted,
+    ResponsesDelivered,
+    StepDone,
+    StepFailed,
+    StepStarted,
+)
+from edge.core.limits import KIB
+from edge.core.state import fold
+from edge.core.values import TableRef
+from edge.store.segment_file import SegmentHeader, create, group_frame, prepare
+from edge.testing.plain import plain
+
+FOLDER: Final = Path(__file__).parent / "v1"
+SEGMENT_BYTES: Final = 8 * KIB
+LOG_ID: Final = bytes.fromhex("00112233445566ff")
+BOOTS: Final = (b"first boot id  .", b"second boot id .")
+BLUEPRINT: Final = encode({"version": 1, "note": "only its digest matters here"})
+DIGEST: Final = hashlib.sha256(BLUEPRINT).digest()
+STREAM: Final = b"stands for an Arrow stream of 3 rows"
+TABLE: Final = TableRef("1b-read-0.arrow", hashlib.sha256(STREAM).digest(), len(STREAM), 3, ("t", "value"))
+LARGE: Final = TableRef("20-make-0.arrow", hashlib.sha256(b"large").digest(), 1_000_000, 50_000, ("n",))
+PROBLEM: Final = {
+    "code": "tool_failed",
+    "message": "Step bad ended with ValueError: näh.",
+    "mend": "Mend it.",
+}
+
+Entry = tuple[Body, dict[str, Any]]
+
+
+def _of(execution: int, body: Body, step: str | None = None, **envelope: Any) -> Entry:
+    return body, {"execution": execution, "step": step, **envelope}
+
+
+def _box(body: Body, **envelope: Any) -> Entry:
+    return body, envelope
+
+
+#: Groups of events in the order of the log; a number as execution is the place of its request in the log.
+GROUPS: Final[list[list[Entry]]] = [
+    [_box(BootStarted("0.1.0", "golden", False)), _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT))],
+    # 3: two pure steps, patches, an arc; everything in one group.
+    [
+        _of(
+            3,
+            ExecutionRequested(
+                DIGEST,
+                "alice",
+                "01JD8Q2R0G5T6Y7U8I9O0PASDF",
+                "v5",
+                "answers/alice",
+                b"\x00\x01c",
+                "application/json",
+                b'{"a": 1}',
+                None,
+                True,
+                30_000,
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            ),
+        ),
+        _of(
+            3,
+            StepDone(encode({"x": 1.5, "ü": None}), arc=1, ctx={"n": 1, "deep": {"list": [1, [True, b"b"]]}}),
+            "first",
+        ),
+        _of(3, StepDone(encode([1, 2]), ctx={"n": 2}, duration_us=812), "second"),
+        _of(3, ExecutionFinished("completed", "second")),
+    ],
+    # 7: a back arc, three visits of one step, the result in the end's own event.
+    [
+        _of(7, ExecutionRequested(DIGEST, "bob", form="local", receipt=False)),
+        _of(7, StepDone(b"\x00", arc=0, ctx={"k": 0}), "again"),
+        _of(7, StepDone(b"\x01", arc=0, ctx={"k": 1}), "again", visit=1),
+        _of(7, StepDone(None, digest=hashlib.sha256(b"x").digest()), "again", visit=2),
+        _of(7, ExecutionFinished("completed", "again", encode("the result"))),
+    ],
+    # 12: a write that was lost once and tried again; 13: one that was lost and not tried again.
+    [
+        _of(12, ExecutionRequested(DIGEST, "alice", "r-12", "v311")),
+        _of(13, ExecutionRequested(DIGEST, "alice", "r-13")),
+    ],
+    [_of(12, StepStarted(), "effect"), _of(13, StepStarted(), "effect")],
+    [_of(12, AttemptLost("it ran longer than 30 s", "timeout"), "effect")],
+    [_of(13, AttemptLost("its worker was ended by signal 9 (SIGKILL)"), "effect")],
+    [_of(12, StepStarted(), "effect", attempt=2, cause=16)],
+    [
+        _of(12, StepDone(encode(True)), "effect", attempt=2),
+        _of(12, ExecutionFinished("completed", "effect")),
+        _of(13, StepFailed({"code": "outcome_unknown", "message": "Nobody knows."}), "effect"),
+        _of(
+            13,
+            ExecutionFinished(
+                "failed", problem={"code": "outcome_unknown", "message": "Nobody knows.", "step": "effect"}
+            ),
+        ),
+    ],
+    [
+        _box(RequestRefusedNoted("playbook_unknown", "eve", "nope", "r-0")),
+        _box(RequestRefusedNoted("queue_full", count=17)),
+    ],
+    [_box(ResponsesDelivered(22, [13]))],
+    # 26: a read step's table, kept in its event.
+    [
+        _of(
+            26,
+            ExecutionRequested(
+                DIGEST, "alice", content_type="application/vnd.apache.arrow.stream", payload_digest=b"p" * 32
+            ),
+        ),
+        _of(26, StepDone(None, TABLE, None, STREAM, 0, {"table": TABLE}), "read", iteration=(0, 2)),
+    ],
+    # 28 fails in its block; the box stops in order.
+    [
+        _of(28, ExecutionRequested(DIGEST, "alice", "r-28", payload=b"")),
+        _of(28, StepFailed(PROBLEM, 77), "bad"),
+        _of(28, ExecutionFinished("failed", problem={**PROBLEM, "step": "bad"})),
+    ],
+    [_box(BootStopped())],
+    # The second boot: 26 is resumed, ends with a blob; 34 stays open, resumed twice.
+    [_box(BootStarted("0.1.0", "golden")), _of(26, ExecutionResumed())],
+    [_of(34, ExecutionRequested(DIGEST, "alice", "r-34"))],
+    [
+        _of(26, StepDone(None, LARGE), "make"),
+        _of(26, ExecutionFinished("completed", "make", None, LARGE.digest, "table")),
+    ],
+    [_of(34, ExecutionResumed()), _of(34, ExecutionResumed()), _of(34, AttemptLost("again"), "slow")],
+    [_box(Gap(1_000, 1_009, "as an example"))],
+    [_box(ResponsesDelivered(36))],
+]
+#: After which groups a new segment begins.
+ROLLS: Final = (3, 13)
+
+
+def _reading(place: int) -> Reading:
+    trust = (WALL_IMPLAUSIBLE, WALL_UNCONFIRMED, WALL_SYNCHRONISED)[min(place, 2)]
+    wall_ns = (
+        1_000_000_000 + place if trust == WALL_IMPLAUSIBLE else 1_767_225_600_000_000_000 + place * 1_234_567
+    )
+    return Reading(5_000_000_000 + place * 1_000_003, wall_ns, trust)
+
+
+def record(folder: Path) -> None:
+    """Write the log below `folder`/journal and what it must fold to into `folder`/expected.json."""
+    journal = folder / "journal"
+    journal.mkdir(parents=True)
+    seq, link, number, fd, offset, boot = 1, GENESIS, 0, -1, 0, 0
+    header: SegmentHeader | None = None
+    links: list[str] = []
+    events: list[Event] = []
+    for place, group in enumerate(GROUPS):
+        if place == 0 or place in ROLLS:
+            if fd >= 0:
+                os.close(fd)
+            number += 1
+            header = SegmentHeader(LOG_ID, seq, link, hashlib.sha256(b"epoch %d" % number).digest())
+            prepare(journal / "spare", SEGMENT_BYTES)
+            fd, offset = create(journal / "spare", journal, header)
+        assert header is not None
+        if place and type(group[0][0]) is BootStarted:
+            boot = 1
+        made = [Event(seq + n, body, **envelope) for n, (body, envelope) in enumerate(group)]
+        context = Context(LOG_ID, BOOTS[boot], _reading(place))
+        parts = [part for event in made for part in encode_event(event)]
+        sealed = seal_group(seq, link, context, header.epoch_key, parts)
+        frame = group_frame(header, seq, len(made), sealed.data)
+        assert offset + len(frame) <= SEGMENT_BYTES
+        os.pwrite(fd, frame, offset)
+        offset, link, seq = offset + len(frame), sealed.links[-1], sealed.last_seq + 1
+        links += [each.hex() for each in sealed.links]
+        events += open_group(sealed.first_seq, sealed.data).events()
+    os.close(fd)
+    executions = sorted({event.execution for event in events if event.execution is not None})
+    expected = {
+        "log_id": LOG_ID.hex(),
+        "events": len(events),
+        "groups": len(GROUPS),
+        "links": links,
+        "seqs": [event.seq for event in events],
+        "types": [event.type for event in events],
+        "executions": {
+            str(execution): plain(fold(event for event in events if event.execution == execution))
+            for execution in executions
+        },
+    }
+    text = json.dumps(expected, indent=1, ensure_ascii=False, sort_keys=True)
+    (folder / "expected.json").write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    if FOLDER.exists() and "--again" not in sys.argv:
+        sys.exit(f"{FOLDER} is recorded already and never changed once released.")
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    record(FOLDER)
