@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
-from edge.core.frames import FrameBuffer, pack
+from edge.core.frames import FrameBuffer, FrameOutbox
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class RuntimeLink(asyncio.Protocol):
         self._on_message, self._on_up, self._on_down = on_message, on_up, on_down
         self._transport: asyncio.WriteTransport | None = None
         self._buffer = FrameBuffer()
+        self._outbox: FrameOutbox | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._closing = False
 
@@ -58,6 +59,7 @@ class RuntimeLink(asyncio.Protocol):
         """Part of asyncio.Protocol."""
         self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclasses
         self._buffer = FrameBuffer()
+        self._outbox = FrameOutbox(self._write, asyncio.get_running_loop().call_soon)
         self.send(["hello", "gateway"])
         self._on_up()
 
@@ -80,10 +82,14 @@ class RuntimeLink(asyncio.Protocol):
 
     def send(self, message: list[Any]) -> bool:
         """Send one message; False where the runtime is away."""
-        if self._transport is None:
+        if self._transport is None or self._outbox is None:
             return False
-        self._transport.write(pack(message))
+        self._outbox.send(message)
         return True
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     def hang_up(self) -> None:
         """Drop the connection; it is made again."""

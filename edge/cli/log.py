@@ -89,7 +89,7 @@ def verify(settings: Settings) -> Report:
     report = verify_journal(settings.journal_folder)
     try:
         with RuntimeClient(settings) as runtime:
-            compare_index(settings.journal_folder, _indexed_groups(runtime), report)
+            compare_index(settings.journal_folder, _indexed_groups(runtime), report, live=True)
     except Unavailable:
         if settings.index_folder.is_dir():
             _compare_in_child(settings, report)

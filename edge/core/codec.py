@@ -152,7 +152,9 @@ def check_plain(value: Any, depth: int = 0) -> Value:
     if depth > VALUE_DEPTH_MAX:
         raise PayloadInvalid(f"The value is nested deeper than {VALUE_DEPTH_MAX}.", mend="Flatten it.")
     kind = type(value)
-    if value is None or kind is str or kind is bool or kind is bytes:
+    if kind is str:
+        return value if value.isascii() else _check_text(value)
+    if value is None or kind is bool or kind is bytes:
         return value
     if kind is int:
         if not -(2**63) <= value < 2**64:
@@ -170,6 +172,19 @@ def check_plain(value: Any, depth: int = 0) -> Value:
         for key, item in value.items():
             if type(key) is not str:
                 raise PayloadInvalid(f"A map key is {type(key).__name__}, not text.", mend="Use text keys.")
+            if not key.isascii():
+                _check_text(key)
             check_plain(item, depth + 1)
         return value
     raise PayloadInvalid(f"A value is {kind.__name__}.", mend="Use numbers, texts, bytes, lists and maps.")
+
+
+def _check_text(text: str) -> str:
+    """JSON may hold half a character (a lone surrogate); it can be written down nowhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PayloadInvalid(
+            f"A text holds half a character at place {error.start}.", mend="Send whole Unicode characters."
+        ) from error
+    return text

@@ -11,7 +11,9 @@ default; anything more is a new type and an upcaster.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from edge.core.codec import decode, encode
@@ -105,6 +107,7 @@ class StepDone(Body):
     A pure step's table is made again the same way; tables of `read` and `write` steps are truth:
     `table_bytes` holds the Arrow stream up to 64 KiB, else the blob store holds it under its digest.
     `arc` is the index of the arc taken (None: no arc matched or there is none), `ctx` the `set` patches.
+    `problem` says why no way on could be decided (an expression failed): the step is done, the execution fails.
     """
 
     CODE: ClassVar[int] = 6
@@ -116,6 +119,7 @@ class StepDone(Body):
     arc: int | None = None
     ctx: dict[str, Any] | None = None
     duration_us: int = 0
+    problem: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,18 @@ BODIES: Final[tuple[type[Body], ...]] = (
     BootStopped,
 )
 _BY_CODE: Final = {body.CODE: body for body in BODIES}
-_FIELDS: Final = {body: tuple((i, f.name, f.default) for i, f in enumerate(fields(body))) for body in BODIES}
+_NAMES: Final = {body: tuple(f.name for f in fields(body)) for body in BODIES}
+_DEFAULTS: Final = {body: tuple(f.default for f in fields(body)) for body in BODIES}
+
+
+def _values_of(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """All fields of a body in one call; with fewer than two, attrgetter gives no tuple."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda body: tuple(getattr(body, name) for name in names)
+
+
+_VALUES: Final = {body: _values_of(names) for body, names in _NAMES.items()}
 assert len(_BY_CODE) == len(BODIES), "a type code is used twice"
 
 
@@ -241,12 +256,11 @@ class Event:
 
 def encode_body(body: Body) -> bytes:
     """A body as CBOR: a map of field number to value; fields at their default are left out."""
-    made = {}
-    for number, name, default in _FIELDS[type(body)]:
-        value = getattr(body, name)
-        if value is not default and value != default:
-            made[number] = value
-    return encode(made)
+    kind = type(body)
+    pairs = enumerate(zip(_VALUES[kind](body), _DEFAULTS[kind], strict=True))
+    return encode(
+        {number: value for number, (value, default) in pairs if value is not default and value != default}
+    )
 
 
 def encode_envelope(event: Event) -> bytes:
@@ -256,40 +270,56 @@ def encode_envelope(event: Event) -> bytes:
     hashes it all the same. `execution` is written as 0 in the request itself, whose number it is.
     """
     execution = event.execution
-    parts: list[Any] = [
-        event.body.CODE,
-        0 if execution == event.seq else execution,
-        event.step,
-        event.visit,
-        event.attempt,
-        list(event.iteration),
-        event.cause,
-    ]
-    keep = len(parts)
-    defaults: tuple[Any, ...] = (None, [], 1, 0, None, None)
-    for default in defaults:
-        if parts[keep - 1] != default:
-            break
-        keep -= 1
+    parts: list[Any] = [event.body.CODE]
+    if event.cause is not None:
+        keep = 7
+    elif event.iteration:
+        keep = 6
+    elif event.attempt != 1:
+        keep = 5
+    elif event.visit:
+        keep = 4
+    else:
+        keep = 3 if event.step is not None else 2 if execution is not None else 1
+    if keep > 1:
+        parts += (0 if execution == event.seq else execution, event.step, event.visit, event.attempt)
+        parts += (list(event.iteration), event.cause)
     return encode(parts[:keep])
 
 
 def decode_event(seq: int, envelope: bytes, body: bytes) -> Event:
     """One event from its two parts. Raises ValueError where they are not of a version this code knows."""
     parts = decode(envelope)
-    if not isinstance(parts, list) or not parts or parts[0] not in _BY_CODE:
+    if not isinstance(parts, list) or not parts or type(parts[0]) is not int or parts[0] not in _BY_CODE:
         raise ValueError(f"event {seq} has no known type; a newer release wrote it")
     kind = _BY_CODE[parts[0]]
     values = decode(body)
-    names = _FIELDS[kind]
-    if not isinstance(values, dict) or any(not 0 <= number < len(names) for number in values):
+    names = _NAMES[kind]
+    if not isinstance(values, dict) or any(
+        type(number) is not int or not 0 <= number < len(names) for number in values
+    ):
         raise ValueError(f"event {seq} ({kind.TYPE}) has a field this release does not know")
     try:
-        made = kind(**{names[number][1]: value for number, value in values.items()})
+        made = kind(**{names[number]: value for number, value in values.items()})
     except TypeError as error:
         raise ValueError(f"event {seq} ({kind.TYPE}) lacks a field: {error}") from error
-    rest = dict(zip(("execution", "step", "visit", "attempt", "iteration", "cause"), parts[1:], strict=False))
-    if rest.get("execution") == 0:
-        rest["execution"] = seq
-    rest["iteration"] = tuple(rest.get("iteration", ()))
-    return Event(seq, made, **rest)
+    return _with_envelope(seq, made, parts)
+
+
+_ENVELOPE: Final = (int, str, int, int, list, int)
+_ENVELOPE_DEFAULTS: Final[tuple[Any, ...]] = (None, None, 0, 1, (), None)
+
+
+def _with_envelope(seq: int, body: Body, parts: list[Any]) -> Event:
+    if len(parts) > 1 + len(_ENVELOPE):
+        raise ValueError(f"event {seq} has an envelope of {len(parts)} fields; a newer release wrote it")
+    for part, kind in zip(parts[1:], _ENVELOPE, strict=False):
+        if part is not None and type(part) is not kind:
+            raise ValueError(
+                f"event {seq} has {type(part).__name__} in its envelope where {kind.__name__} belongs"
+            )
+    whole = [*parts[1:], *_ENVELOPE_DEFAULTS[len(parts) - 1 :]]
+    execution, step, visit, attempt, iteration, cause = whole
+    if execution == 0:
+        execution = seq
+    return Event(seq, body, execution, step, visit, tuple(iteration), attempt, cause)

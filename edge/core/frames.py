@@ -6,6 +6,7 @@ socket feeds what came and writes what `pack` returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from edge.core.codec import decode, encode
@@ -19,6 +20,30 @@ def pack(message: list[Any]) -> bytes:
     data = encode(message)
     assert len(data) <= FRAME_BYTES_MAX, f"a frame of {len(data)} bytes was built"
     return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+class FrameOutbox:
+    """Gathers what is said within one turn of an event loop into one write.
+
+    At high load this is one system call where there were many; a lone frame waits for the end of the turn only.
+    `write` takes bytes, `soon` calls a function at the end of the turn; both are the owner's.
+    """
+
+    def __init__(
+        self, write: Callable[[bytes], object], soon: Callable[[Callable[[], None]], object]
+    ) -> None:
+        self._write, self._soon = write, soon
+        self._frames: list[bytes] = []
+
+    def send(self, message: list[Any]) -> None:
+        """Say one message with the others of this turn."""
+        if not self._frames:
+            self._soon(self._flush)
+        self._frames.append(pack(message))
+
+    def _flush(self) -> None:
+        frames, self._frames = self._frames, []
+        self._write(frames[0] if len(frames) == 1 else b"".join(frames))
 
 
 class FrameBuffer:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge.core.limits import ATTEMPTS_MAX, RESUMES_MAX, VISITS_MAX
+from edge.core.codec import check_plain, encode
+from edge.core.errors import EvaluationFailed, PayloadInvalid
+from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX, RESUMES_MAX, VISITS_MAX
 from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState
 from playbooks.blueprint import Blueprint, Step
 from playbooks.evaluate import render, truth
@@ -154,3 +156,21 @@ def route(
         if arc.when is None or truth(arc.when, scope):
             return index, patches
     return None, patches
+
+
+def check_ctx(ctx: Mapping[str, Any], patches: Mapping[str, Any] | None) -> None:
+    """What `set` adds must fit the event that keeps it. Raises EvaluationFailed `ctx_too_large`, `ctx_invalid`."""
+    if not patches:
+        return
+    try:
+        size_bytes = len(encode(check_plain({**ctx, **patches})))
+    except PayloadInvalid as error:
+        raise EvaluationFailed(
+            f"`set` makes a value that cannot be kept: {error.message}", mend=error.mend, code="ctx_invalid"
+        ) from error
+    if size_bytes > INLINE_BYTES_MAX:
+        raise EvaluationFailed(
+            f"`set` makes ctx {size_bytes} bytes large; {INLINE_BYTES_MAX} are allowed.",
+            mend="Keep large values in step results and refer to them.",
+            code="ctx_too_large",
+        )

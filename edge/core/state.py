@@ -106,6 +106,10 @@ def _step_before(state: Execution, event: Event) -> StepState:
                 f"Step {event.step} (visit {event.visit}) has two outcomes, again at {event.seq}."
             )
         return known
+    if known is not None and event.visit < known.visit:
+        raise LogDamaged(
+            f"Step {event.step} goes back from visit {known.visit} to {event.visit} at {event.seq}."
+        )
     return StepState(event.visit)
 
 
@@ -130,8 +134,9 @@ def _done(state: Execution, event: Event) -> Execution:
     assert event.step is not None
     steps[event.step] = done
     ctx = {**state.ctx, **body.ctx} if body.ctx else state.ctx
+    problem = {**body.problem, "step": event.step} if body.problem is not None else None
     return Execution(
-        state.seq, state.request, RUNNING, steps, ctx, event.step, body.arc, None, 0, state.visits + 1
+        state.seq, state.request, RUNNING, steps, ctx, event.step, body.arc, problem, 0, state.visits + 1
     )
 
 

@@ -104,7 +104,7 @@ class Owed:
     def __init__(self, through: int) -> None:
         self._finished: dict[int, int] = {}
         self._highest = through
-        self._noted = through
+        self._noted: tuple[int, list[int]] = (through, [])
         self._changed = False
 
     def add(self, execution: int, finished_seq: int) -> None:
@@ -135,7 +135,7 @@ class Owed:
             owed: list[int] = []
         else:
             owed = sorted(self._finished)
-        if through == self._noted and not owed:
+        if (through, owed) == self._noted:
             return None
-        self._noted = through
+        self._noted = (through, owed)
         return ResponsesDelivered(through, owed or None)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
-from edge.core.frames import FrameBuffer, pack
+from edge.core.frames import FrameBuffer, FrameOutbox
 from edge.runtime.admit import Submission
 from edge.runtime.answers import Answer
 from edge.runtime.engine import Engine, Receipt
@@ -181,11 +181,13 @@ class Peer(asyncio.Protocol):
         self._api = api
         self._buffer = FrameBuffer()
         self._transport: asyncio.WriteTransport | None = None
+        self._outbox: FrameOutbox | None = None
         self.role = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""
         self._transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclasses
+        self._outbox = FrameOutbox(self._write, asyncio.get_running_loop().call_soon)
         self._api.joined(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -204,8 +206,12 @@ class Peer(asyncio.Protocol):
 
     def send(self, message: list[Any]) -> None:
         """Send one message; dropped where the peer is gone (answers stay owed)."""
-        if self._transport is not None:
-            self._transport.write(pack(message))
+        if self._transport is not None and self._outbox is not None:
+            self._outbox.send(message)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
 
     def hang_up(self) -> None:
         """Close the connection."""

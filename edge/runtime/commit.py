@@ -217,6 +217,8 @@ class CommitGate:
                 job()
             except StorageFailed as error:
                 self._loop.call_soon_threadsafe(self._fail, error)
+            except Exception as error:  # noqa: BLE001 - the thread's top: whatever it is, nothing more is flushed
+                self._loop.call_soon_threadsafe(self._fail, _unexpected(error))
             else:
                 self._loop.call_soon_threadsafe(then)
 
@@ -225,6 +227,7 @@ class CommitGate:
     def _fail(self, error: StorageFailed) -> None:
         self._failed = True
         self._waiting.clear()
+        self._idle.set()
         self._on_failure(error)
 
     # ---- the second home ---------------------------------------------------------------------------
@@ -240,6 +243,8 @@ class CommitGate:
                 self._eventlog.commit(groups, self._journal.log_id)
             except StorageFailed as error:
                 self._loop.call_soon_threadsafe(self._fail, error)
+            except Exception as error:  # noqa: BLE001 - the thread's top
+                self._loop.call_soon_threadsafe(self._fail, _unexpected(error))
             else:
                 self._loop.call_soon_threadsafe(self._indexed, groups)
 
@@ -289,6 +294,10 @@ class CommitGate:
             jobs.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
+
+
+def _unexpected(error: Exception) -> StorageFailed:
+    return StorageFailed(f"Writing the log ended with {type(error).__name__}: {error}.")
 
 
 def _serve(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:

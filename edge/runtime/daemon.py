@@ -57,6 +57,11 @@ def catch_up(journal: Journal, eventlog: EventLog) -> int:
             f"The journal ends at event {journal.last_seq}, the index already at {seq}: the journal lost its end.",
             mend="Run `edge log verify` to see what is whole.",
         )
+    if seq == journal.last_seq and link != journal.last_link:
+        raise LogDamaged(
+            f"Journal and index both end at event {seq}, with different chains: one of them was exchanged.",
+            mend="Run `edge log verify` to see what is whole.",
+        )
     start = seq
     batch: list[IndexedGroup] = []
     for header, group, data in read_groups(journal.folder, seq):

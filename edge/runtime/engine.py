@@ -79,6 +79,7 @@ class Engine:
         self._refusals = RefusalBudget()
         self._catalog: dict[str, Blueprint] = {}
         self._by_digest: dict[bytes, Blueprint] = {}
+        self._registered: dict[bytes, int] = {}
         self.executor = Executor(gate, blocks, blobs, on_finished=self._finished)
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
@@ -128,9 +129,14 @@ class Engine:
             ) from error
         known = self._catalog.get(blueprint.path)
         if known is not None and known.digest == blueprint.digest:
-            registered(blueprint.path, False)
+            seq = self._registered.get(blueprint.digest, 0)
+            if seq > self._gate.durable_seq:
+                self._gate.after(seq, lambda _: registered(blueprint.path, False))
+            else:
+                registered(blueprint.path, False)
             return
         event = self._gate.append(CatalogRegistered(blueprint.path, blueprint.digest, data))
+        self._registered[blueprint.digest] = event.seq
         self._take_up(blueprint)
 
         def durable(_: bytes) -> None:

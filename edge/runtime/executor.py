@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from edge.core.errors import CacheMiss, EvaluationFailed, LogDamaged, StorageFailed
+from edge.core.errors import CacheMiss, EdgeError, LogDamaged, StorageFailed
 from edge.core.events import (
     AttemptLost,
     Body,
@@ -21,7 +21,7 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
-from edge.core.scheduler import FailStep, Finish, Run, decide, route
+from edge.core.scheduler import FailStep, Finish, Run, check_ctx, decide, route
 from edge.core.state import evolve
 from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
@@ -143,7 +143,7 @@ class Executor:
     ) -> None:
         self._claim_number += 1
         blueprint = live.blueprint
-        self._blocks.folder(blueprint.digest)
+        self._blocks.require_folder(blueprint.digest)
         claim = Claim(
             number=self._claim_number,
             digest=blueprint.digest,
@@ -186,8 +186,7 @@ class Executor:
                 self._rebuilt(live, rebuilding, outcome)
                 return
             visit, attempt = (claim.visit, claim.attempt) if place == 0 else (0, 1)
-            if not self._record(live, claim.steps[place], visit, attempt, outcome):
-                return
+            self._record(live, claim.steps[place], visit, attempt, outcome)
         live.intent_seq = 0
         self.advance(live)
 
@@ -256,16 +255,15 @@ class Executor:
 
     # ---- recording ---------------------------------------------------------------------------------
 
-    def _record(self, live: Live, index: int, visit: int, attempt: int, outcome: Outcome) -> bool:
-        """Append one step's outcome and the decision after it. False where the execution ended by it."""
+    def _record(self, live: Live, index: int, visit: int, attempt: int, outcome: Outcome) -> None:
+        """Append one step's outcome and the decision after it."""
         step = live.blueprint.steps[index]
         if outcome.kind == FAILED:
-            problem = outcome.problem or {}
-            body: Body = StepFailed(problem, outcome.duration_us)
+            body: Body = StepFailed(outcome.problem or {}, outcome.duration_us)
             self._append(live, body, step.name, visit=visit, attempt=attempt)
-            return True
+            return
         self._keep(live, step.name, outcome)
-        problem_after = None
+        problem: dict[str, Any] | None = None
         arc: int | None = None
         patches: dict[str, Any] | None = None
         if not step.set and step.arcs and step.arcs[0].when is None:
@@ -273,18 +271,27 @@ class Executor:
         elif step.set or step.arcs:
             try:
                 arc, patches = route(step, live.routing_scope(index), live.state.ctx)
-            except EvaluationFailed as error:
-                problem_after = {**error.problem(), "step": step.name}
-        done = self._step_done(live, step, outcome, arc, patches)
+                check_ctx(live.state.ctx, patches)
+            except EdgeError as error:
+                arc, patches, problem = None, None, error.problem()
+        try:
+            done = self._step_done(live, step, outcome, arc, patches, problem)
+        except CacheMiss as error:
+            # The worker's table vanished before it was recorded: an attempt without an outcome.
+            del live.results[step.name]
+            lost = AttemptLost(error.message, "output_lost")
+            self._append(live, lost, step.name, visit=visit, attempt=attempt)
+            return
         self._append(live, done, step.name, visit=visit, attempt=attempt)
-        if problem_after is None:
-            return True
-        live.intent_seq = 0
-        self._finish(live, Finish("failed", problem=problem_after))
-        return False
 
     def _step_done(
-        self, live: Live, step: Step, outcome: Outcome, arc: int | None, patches: dict[str, Any] | None
+        self,
+        live: Live,
+        step: Step,
+        outcome: Outcome,
+        arc: int | None,
+        patches: dict[str, Any] | None,
+        problem: dict[str, Any] | None,
     ) -> StepDone:
         """The outcome as the log keeps it (design §4, Where a value lives)."""
         pure = step.effect == "pure"
@@ -299,7 +306,7 @@ class Executor:
         if value is not None and pure and len(value) > INLINE_PURE_BYTES_MAX:
             digest = hashlib.sha256(value).digest()
             value = None
-        return StepDone(value, outcome.table, digest, table_bytes, arc, patches, outcome.duration_us)
+        return StepDone(value, outcome.table, digest, table_bytes, arc, patches, outcome.duration_us, problem)
 
     def _finish(self, live: Live, goal: Finish) -> None:
         """Append the end. The answer leaves once it is durable."""

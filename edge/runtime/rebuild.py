@@ -99,7 +99,7 @@ class Outputs:
 
     def _restore_request_table(self, live: Live) -> None:
         ref = live.workload.get(REQUEST_TABLE)
-        if type(ref) is not TableRef or self._is_there(live, ref):
+        if type(ref) is not TableRef or self._blocks.holds(live.blueprint.digest, ref.key):
             return
         request = live.state.request
         data = request.payload
@@ -108,16 +108,14 @@ class Outputs:
             data = self._blobs.get(request.payload_digest)
         live.adopt_request_table(self._blocks.put(live.blueprint.digest, live.state.seq, ref.key, data))
 
-    def _is_there(self, live: Live, ref: TableRef) -> bool:
-        return (self._blocks.root / self._blocks.folder_name(live.blueprint.digest) / ref.key).exists()
-
     def forget_absent(self, live: Live) -> None:
-        """A worker missed a block: forget those that are gone, or all tables where none seems to be."""
-        tables = {name: ref for name, ref in live.results.items() if type(ref) is TableRef}
-        gone = [name for name, ref in tables.items() if not self._is_there(live, ref)]
+        """A worker missed a block, or could not use it: forget what is gone, so that it is made again."""
+        digest = live.blueprint.digest
+        tables = {ref.key: name for name, ref in live.results.items() if type(ref) is TableRef}
         request_table = live.workload.get(REQUEST_TABLE)
-        if not gone and (type(request_table) is not TableRef or self._is_there(live, request_table)):
-            gone = list(tables)
-        for name in gone:
-            del live.results[name]
+        asked = [*tables, request_table.key] if type(request_table) is TableRef else list(tables)
+        for key in self._blocks.lost(digest, asked):
+            name = tables.get(key)
+            if name is not None:
+                del live.results[name]
         self._blocks.note_miss()

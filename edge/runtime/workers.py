@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from edge.core.codec import encode
-from edge.core.frames import FrameBuffer, pack
+from edge.core.frames import FrameBuffer, FrameOutbox
 from edge.worker.claims import Claim, Outcome, read_reply
 from edge.worker.zygote import recv_message
 
@@ -67,6 +67,7 @@ class _Process(asyncio.Protocol):
     pid: int = 0
     pidfd: int = -1
     transport: asyncio.WriteTransport | None = None
+    outbox: FrameOutbox | None = None
     under_way: deque[Work] = field(default_factory=deque)
     seen: set[bytes] = field(default_factory=set)
     buffer: FrameBuffer = field(default_factory=FrameBuffer)
@@ -78,6 +79,12 @@ class _Process(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclasses
+        self.outbox = FrameOutbox(self.write, asyncio.get_running_loop().call_soon)
+
+    def write(self, data: bytes) -> None:
+        """Write frames; what a process that is going does not get, it is asked again of another."""
+        if self.transport is not None and not self.closed and not self.transport.is_closing():
+            self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -192,8 +199,8 @@ class WorkerPool:
         if not process.under_way:
             self._start_clock(work)
         process.under_way.append(work)
-        assert process.transport is not None
-        process.transport.write(pack(message))
+        assert process.outbox is not None
+        process.outbox.send(message)
 
     # ---- a process's life ----------------------------------------------------------------------------
 

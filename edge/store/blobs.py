@@ -31,11 +31,11 @@ class BlobStore:
         """Store bytes, durable when this returns; their digest. Raises StorageFailed."""
         digest = hashlib.sha256(data).digest()
         path = self.path(digest)
-        if path.exists():
-            flush_folder(path.parent)
-            return digest
         part = path.with_suffix(".part")
         try:
+            if path.exists():
+                flush_folder(path.parent)
+                return digest
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o750)
                 flush_folder(self._folder)

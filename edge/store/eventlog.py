@@ -130,7 +130,10 @@ class EventLog:
             raise StorageFailed(f"The event log's index could not be written: {error}.") from error
 
     def _put_group(self, txn: Any, group: IndexedGroup) -> None:
-        txn.put(_key(group.first_seq), group.epoch_key + group.data, db=self._db["groups"], append=True)
+        if not txn.put(
+            _key(group.first_seq), group.epoch_key + group.data, db=self._db["groups"], append=True
+        ):
+            raise LogDamaged(f"The index holds event {group.first_seq} or a later one already.")
         for event in group.events:
             body = event.body
             if event.execution is not None:

@@ -99,18 +99,22 @@ class Journal:
         self._wait_for_spare()
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:
             segment_file.prepare(spare, self._segment_bytes)
+        fd, offset = segment_file.create(spare, self._folder, header)
         if self._fd >= 0:
             os.close(self._fd)
-        self._fd, self._offset = segment_file.create(spare, self._folder, header)
-        self._header = header
+        self._fd, self._offset, self._header = fd, offset, header
 
     def has_room_for(self, size_bytes: int) -> bool:
         """True where a group of that many bytes still fits the open segment."""
         return self._offset + FRAME_OVERHEAD_BYTES + size_bytes <= self._segment_bytes
 
     def roll(self) -> None:
-        """Close the full segment and go on in a new one. Raises StorageFailed."""
-        self._start_segment(self.header.log_id)
+        """Close the full segment and go on in a new one. Raises StorageFailed, and then takes nothing more."""
+        try:
+            self._start_segment(self.header.log_id)
+        except StorageFailed:
+            self._failed = True
+            raise
 
     def write(self, group: Group) -> None:
         """Append one group and flush it: durable when this returns. Called on the journal thread only.

@@ -85,10 +85,13 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
         report.problems.append(f"{path.name} ends in bytes that are no event.")
 
 
-def compare_index(folder: Path, groups: Iterable[tuple[int, bytes, bytes]], report: Report) -> None:
+def compare_index(
+    folder: Path, groups: Iterable[tuple[int, bytes, bytes]], report: Report, *, live: bool = False
+) -> None:
     """Compare groups of the index (`first seq, epoch key, bytes`, oldest first) with the journal's, byte for byte.
 
-    What a live runtime appended after the journal was verified is not compared.
+    The index may lack the journal's end, never its middle. Beside a `live` runtime it may hold what was appended
+    after the journal was verified; otherwise that means that the journal lost its end.
     """
     frames = (
         (frame.first_seq, reader.header.epoch_key, frame.data)
@@ -96,9 +99,15 @@ def compare_index(folder: Path, groups: Iterable[tuple[int, bytes, bytes]], repo
         for frame in reader.frames()
     )
     journal = next(frames, None)
+    expected: int | None = None
     for first_seq, epoch_key, data in groups:
+        if expected is not None and first_seq != expected:
+            report.problems.append(f"The index lacks events {expected} to {first_seq - 1}.")
+        report.index_last_seq = open_group(first_seq, data).last_seq
+        expected = report.index_last_seq + 1
+        if first_seq > report.last_seq and not live:
+            report.problems.append(f"The journal lost event {first_seq}, which the index has.")
         while journal is not None and journal[0] < first_seq:
             journal = next(frames, None)
-        report.index_last_seq = open_group(first_seq, data).last_seq
         if report.first_seq <= first_seq <= report.last_seq and journal != (first_seq, epoch_key, data):
             report.problems.append(f"Journal and index disagree about the group at event {first_seq}.")

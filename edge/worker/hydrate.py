@@ -112,6 +112,10 @@ class Bench:
             output = pa.Table.from_batches([output])
         if isinstance(output, pa.Table):
             output = self._blocks.write(block_key(self._claim.execution, self.step, visit), output)
+        if type(output) is TableRef and output.outside:
+            self.table(output)
+            assert self.adopted is not None, "an outside table was opened"
+            output = self.adopted
         self._results[self.step] = output
         if type(output) is TableRef:
             return Outcome(TABLE, table=output)

@@ -6,7 +6,6 @@ its own (the claim names all it may run), opens neither log nor LMDB, and ends w
 
 from __future__ import annotations
 
-import gc
 import socket
 import time
 from typing import Any, Final
@@ -29,12 +28,13 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
     shelf = Shelf(root_fd)
     buffer = FrameBuffer()
     while data := runtime.recv(_RECEIVE_BYTES):
+        replies = []
         for message in buffer.feed(data):
             claim = Claim.from_message(message)
             outcomes = _serve(claim, shelf, "." if bound else claim.digest.hex()[:_FOLDER_DIGITS])
-            runtime.sendall(pack(reply(claim.number, outcomes)))
-            if bound:
-                gc.collect(0)
+            # Claims that came together are short ones (only built-in kinds are sent ahead): one answer for all.
+            replies.append(pack(reply(claim.number, outcomes)))
+        runtime.sendall(b"".join(replies))
 
 
 def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
@@ -60,12 +60,16 @@ def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
     """The named boundary "tool run": whatever a tool raises becomes an outcome here."""
     started_ns = time.perf_counter_ns()
     bench.adopted = None
+    acted = False
     try:
         step, inputs = bench.begin(index, visit)
         output = tool(step.kind).run(step.config, inputs, bench)
+        acted = step.effect == "write"
         made = bench.settle(visit, output)
     except CacheMiss as error:
-        return Outcome(MISS, problem=error.problem())
+        if not acted:
+            return Outcome(MISS, problem=error.problem())
+        made = Outcome(FAILED, problem=_output_problem(bench.step, error))
     except EdgeError as error:
         made = Outcome(FAILED, problem=error.problem())
     except MemoryError:
@@ -74,6 +78,15 @@ def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
         made = Outcome(FAILED, problem=_unexpected_problem(bench.step, error))
     duration_us = (time.perf_counter_ns() - started_ns) // 1000
     return Outcome(made.kind, made.value, made.table, made.problem, duration_us, bench.adopted)
+
+
+def _output_problem(step: str, error: CacheMiss) -> dict[str, Any]:
+    """A write had its effect: losing its output must not bring it about a second time."""
+    return {
+        "code": "output_lost",
+        "message": f"Step {step} had its effect, but its output could not be kept: {error.message}",
+        "mend": "Look at the effect; then send a new request.",
+    }
 
 
 def _memory_problem(step: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_a_damaged_block_is_noticed_and_made_again(quiet_box: Box) -> None:
     asking = threading.Thread(target=ask, args=(quiet_box, answers))
     asking.start()
     wait_for_step(quiet_box, "keep")
-    blocks = [path for path in quiet_box.settings.cache_folder.rglob("*-keep-*.arrow")]
+    blocks = list(quiet_box.settings.cache_folder.rglob("*-keep-*.arrow"))
     assert len(blocks) == 1
     data = bytearray(blocks[0].read_bytes())
     data[-20] ^= 1

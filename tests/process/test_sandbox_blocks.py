@@ -114,7 +114,7 @@ def test_memory_is_a_failure_and_the_worker_goes_on(tmp_path: Path) -> None:
     *failed, after = locked(
         tmp_path, "python", *greedy, block("result = len(bytearray(1 << 20))"), memory_mb=48
     )
-    assert [answer[:2] for answer in failed] == [[False, "memory_exceeded"]] * 4
+    assert [answer[:2] for answer in failed] == [[False, "memory_exceeded"]] * 4, failed
     assert after == [True, 1 << 20]
 
 

@@ -82,9 +82,6 @@ def test_a_part_left_by_a_power_cut_is_written_over(tmp_path: Path) -> None:
     assert store.get(store.put(b"data")) == b"data"
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OSError, reason="BUG blobs.py put: flush_folder of a known blob is outside try"
-)
 def test_a_failing_flush_of_a_known_blob_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Storing a known blob again flushes its folder, and a failure there is StorageFailed as well."""
     store = BlobStore(tmp_path)

@@ -336,7 +336,6 @@ async def test_a_failed_index_ends_the_runtime_too(tmp_path: Path) -> None:
     await rig.close()
 
 
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="BUG commit.py _fail: flushed() is never woken")
 async def test_waiting_for_a_flush_that_fails_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for everything to be flushed is let go when the journal fails."""
     rig = Rig(tmp_path)
@@ -355,11 +354,6 @@ async def test_waiting_for_a_flush_that_fails_ends(tmp_path: Path, monkeypatch: 
         await rig.close()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=TimeoutError,
-    reason="BUG commit.py _run: an error other than StorageFailed ends the thread",
-)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_any_error_on_the_journal_thread_ends_the_runtime(tmp_path: Path) -> None:
     """An error nobody expected on the journal thread is reported, not swallowed with the thread."""

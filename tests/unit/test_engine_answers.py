@@ -27,8 +27,6 @@ from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 
-SUM = [{"step": "sum", "tool": {"kind": "transform", "value": {"sum": "{{ workload.a + workload.b }}"}}}]
-
 
 @pytest.fixture
 async def box(tmp_path: Path) -> AsyncIterator[Box]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from edge.core.codec import encode
 from edge.core.values import TableRef
 from edge.runtime.admit import ARROW
 from edge.runtime.executor import MISSES_MAX
@@ -23,7 +22,6 @@ from edge.testing.plain import playbook
 from edge.testing.pool import Lost
 from edge.worker.claims import MISS, TABLE, Outcome
 
-ONE = encode(1)
 #: Makes a table, passes it on, and answers with a row of it: every output but the last is in the cache only.
 TABLES: list[dict[str, Any]] = [
     {
@@ -49,28 +47,12 @@ async def box(tmp_path: Path) -> AsyncIterator[Box]:
     await made.close()
 
 
-def one(effect: str = "read", on_unknown: str | None = None) -> list[dict[str, Any]]:
-    spec = {"effect": effect, **({"on_unknown": on_unknown} if on_unknown else {})}
-    return [{"step": "a", "spec": spec, "tool": {"kind": "python", "code": "result = 1"}}]
-
-
 def document(box: Box) -> dict[str, Any]:
     return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def kinds(box: Box) -> list[str]:
     return [event.type for event in box.events() if event.execution == box.receipts[0].seq]
-
-
-def losing(times: int, then: Callable[[Work], list[Outcome] | Lost], code: str = "worker_lost") -> Any:
-    """An answer that loses the first claims."""
-    left = [times]
-
-    def answer(work: Work) -> list[Outcome] | Lost:
-        left[0] -= 1
-        return Lost(code, "it died") if left[0] >= 0 else then(work)
-
-    return answer
 
 
 def wipe(box: Box) -> None:
@@ -213,10 +195,6 @@ async def test_a_cache_that_keeps_nothing_ends(box: Box) -> None:
     assert len(box.pool.submitted) <= 2 * (MISSES_MAX + 2)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG executor.py _step_done: CacheMiss escapes and the execution hangs until a restart",
-)
 async def test_a_read_table_wiped_before_it_is_recorded_is_read_again(box: Box) -> None:
     """Where a read step's table vanished before the runtime could record it, the step is run again."""
     wiped = []
@@ -235,9 +213,6 @@ async def test_a_read_table_wiped_before_it_is_recorded_is_read_again(box: Box) 
     assert table_from_stream(box.answers[-1].payload).to_pylist() == [{"n": 1}]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG worker/loop.py _run_step: CacheMiss while writing the output counts as not run"
-)
 async def test_an_effect_whose_output_cannot_be_written_is_not_repeated(box: Box, tmp_path: Path) -> None:
     """A write that ran but could not store its table in a vanished cache folder is not run a second time."""
     mark = tmp_path / "effects"
@@ -257,11 +232,6 @@ async def test_an_effect_whose_output_cannot_be_written_is_not_repeated(box: Box
     assert mark.read_text() == "x"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="BUG hydrate.py settle: an unopened request table as output is a protocol error",
-)
 async def test_a_request_table_may_be_passed_on(box: Box) -> None:
     """A transform that gives the request's table unopened is an outcome like any other."""
     step = {"step": "a", "tool": {"kind": "transform", "value": "{{ workload.table }}"}}

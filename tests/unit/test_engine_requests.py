@@ -180,9 +180,6 @@ async def test_broken_payloads_are_refused_and_noted(
     assert box.receipts[-1].duplicate is False
 
 
-@pytest.mark.xfail(
-    strict=True, raises=UnicodeEncodeError, reason="BUG codec.py check_plain: lone surrogates are accepted"
-)
 async def test_half_a_character_is_refused_before_anything_is_logged(box: Box) -> None:
     """A JSON text that no encoder takes is refused; it must not be logged and then raise at every restart."""
     await box.register(playbook(SUM))
@@ -263,9 +260,6 @@ async def test_registering_is_recorded_once(tmp_path: Path) -> None:
     await box.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG engine.py register: the same blueprint again is confirmed before it is durable"
-)
 async def test_registering_is_confirmed_once_durable(box: Box) -> None:
     """A blueprint registered again while the first registration is being flushed is confirmed with it, not before."""
     data = playbook(SUM).data

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from edge.core.codec import encode
 from edge.core.events import (
     ExecutionResumed,
     ResponsesDelivered,
@@ -24,7 +23,6 @@ from edge.testing.plain import playbook
 from edge.testing.pool import Lost
 from edge.worker.claims import Outcome
 
-ONE = encode(1)
 #: Makes a table, passes it on, and answers with a row of it: every output but the last is in the cache only.
 TABLES: list[dict[str, Any]] = [
     {
@@ -57,10 +55,6 @@ def one(effect: str = "read", on_unknown: str | None = None) -> list[dict[str, A
 
 def document(box: Box) -> dict[str, Any]:
     return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
-
-
-def kinds(box: Box) -> list[str]:
-    return [event.type for event in box.events() if event.execution == box.receipts[0].seq]
 
 
 def losing(times: int, then: Callable[[Work], list[Outcome] | Lost], code: str = "worker_lost") -> Any:
@@ -208,9 +202,6 @@ def test_the_watermark_is_written_seldom() -> None:
     assert owed.watermark() == ResponsesDelivered(8)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG answers.py Owed.watermark: settling the last exception is never noted"
-)
 def test_the_last_exceptions_delivery_is_noted() -> None:
     """When the last owed answer under a watermark is delivered, a new note says so."""
     owed = Owed(0)

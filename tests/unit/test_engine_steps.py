@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from edge.core.codec import encode
 from edge.core.events import (
     AttemptLost,
     StepStarted,
@@ -20,24 +19,6 @@ from edge.testing.box import Box
 from edge.testing.plain import playbook
 from edge.testing.pool import Lost
 from edge.worker.claims import Outcome
-
-ONE = encode(1)
-#: Makes a table, passes it on, and answers with a row of it: every output but the last is in the cache only.
-TABLES: list[dict[str, Any]] = [
-    {
-        "step": "make",
-        "spec": {"effect": "pure"},
-        "tool": {"kind": "python", "code": "import pyarrow as pa\nresult = pa.table({'n': [1, 2, 3]})"},
-        "next": [{"step": "keep", "when": "{{ workload.go }}"}],
-    },
-    {
-        "step": "keep",
-        "tool": {"kind": "arrow", "table": "{{ make }}", "ops": [{"filter": "{{ n > 1 }}"}]},
-        "next": [{"step": "use", "when": "{{ workload.go }}"}],
-    },
-    {"step": "use", "tool": {"kind": "arrow", "table": "{{ keep }}", "ops": [], "output": "rows"}},
-]
-ROWS = [{"n": 2}, {"n": 3}]
 
 
 @pytest.fixture

@@ -212,9 +212,6 @@ def test_a_journal_that_went_another_way_is_refused(tmp_path: Path) -> None:
     homes.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG daemon.py catch_up: at equal length the two links are not compared"
-)
 def test_homes_of_equal_length_must_end_in_the_same_link(homes: Homes) -> None:
     """Journal and index that end at the same number must agree on the link there."""
     groups = fill(homes.journal)
@@ -238,9 +235,6 @@ def test_a_hole_in_the_journal_stops_catching_up(tmp_path: Path) -> None:
     homes.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG eventlog.py _put_group: append=True refuses in silence, the rest is put"
-)
 def test_a_group_put_twice_is_refused(homes: Homes) -> None:
     """A group that does not belong at the end is refused, not half put."""
     groups = fill(homes.journal)

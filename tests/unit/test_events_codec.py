@@ -69,7 +69,7 @@ MOST: list[Body] = [
         "00-1",
     ),
     RequestRefusedNoted("payload_invalid", "alice", "p", "id-1", 3),
-    StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12),
+    StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12, {"code": "c"}),
     StepFailed({"code": "x", "message": "y", "mend": "z"}, 1),
     AttemptLost("it ran too long", "timeout"),
     ExecutionFinished("failed", "a", b"", b"d" * 32, "table", {"code": "x", "message": "y"}),

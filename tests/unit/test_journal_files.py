@@ -168,9 +168,6 @@ def test_a_full_drive_when_rolling_over_is_said(tmp_path: Path, monkeypatch: pyt
     reopened.close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG journal.py roll: a failed roll leaves a closed descriptor and _failed unset"
-)
 def test_after_a_failed_roll_it_is_closed_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a segment could not be started nothing may be written: the old descriptor may be another file's."""
     journal = Journal(tmp_path / "j", segment_bytes=SMALL)

@@ -141,9 +141,6 @@ def test_an_event_of_the_box_is_refused() -> None:
         fold(history(BootStarted("0", "box")))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG state.py _step_before: a visit below the latest counts as a new one"
-)
 def test_visits_never_go_back() -> None:
     """An outcome of an earlier visit after a later one is a second outcome, and refused."""
     with pytest.raises(LogDamaged):
