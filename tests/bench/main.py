@@ -22,6 +22,7 @@ from typing import Any
 
 from edge.core.errors import EdgeError
 from tests.bench import hotspots, phases, workload
+from tests.bench.drive import NoDrive
 from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
 from tests.bench.report import document, table
 
@@ -34,7 +35,7 @@ def main() -> int:
     started_s = time.monotonic()
     try:
         figures = _measure(given)
-    except (BenchFailed, EdgeError) as error:
+    except (BenchFailed, EdgeError, NoDrive) as error:
         print(f"bench: failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
