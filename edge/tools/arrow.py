@@ -127,8 +127,10 @@ def _answer(table: pa.Table, output: str) -> Any:
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows as maps of plain values: times and decimals as texts, dictionaries opened."""
-    plain = pa.table([_plain_column(column) for column in table.columns], names=table.column_names)
-    rows: list[dict[str, Any]] = plain.to_pylist()
+    # Column by column: `Table.to_pylist` makes a Python object of every scalar on its way.
+    names = table.column_names
+    columns = [_plain_column(column).to_pylist() for column in table.columns]
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     try:
         check_plain(rows)
     except PayloadInvalid as error:

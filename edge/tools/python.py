@@ -151,7 +151,7 @@ def _call_main(main: Any, values: Mapping[str, Any], given: Mapping[str, Any]) -
 def _failure(error: BaseException, config: Mapping[str, Any]) -> ToolFailed:
     """What to tell the author about an exception of the block."""
     where = _where(error, config)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_unsaid_memory_error(error):
         # Its frames still hold what filled the memory, and even this message needs some.
         clear_frames(error.__traceback__)
         return ToolFailed(
@@ -172,6 +172,11 @@ def _failure(error: BaseException, config: Mapping[str, Any]) -> ToolFailed:
     if denied is not error:
         message = f"{message} Behind it: {_text(denied)}."
     return ToolFailed(message, code="sandbox_denied", mend=_MEND_DENIED)
+
+
+def _is_unsaid_memory_error(error: BaseException) -> bool:
+    """CPython 3.11 forgets to say MemoryError where a call's frame finds no memory (seen in deep recursion)."""
+    return isinstance(error, SystemError) and "without exception set" in str(error)
 
 
 def _denial(error: BaseException) -> BaseException | None:
