@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 #: Built-in claims sent ahead to a process that still works on an earlier one: hides the way to and fro.
 PIPELINE_CLAIMS_MAX: Final = 4
 _SWEEP_S: Final = 0.02
+#: After these a new process takes over: landlock rules hold on to a deleted folder; and memory once filled to its
+#: limit stays in pieces that count.
+_RETIRING: Final = frozenset({"cache_folder_gone", "memory_exceeded"})
 _SHARED_MEMORY_MB: Final = 256
 
 
@@ -292,16 +295,15 @@ class WorkerPool:
         process.served = True
         if process.under_way:
             self._start_clock(process.under_way[0])
-        self._mind_miss(process, (outcomes[-1].problem or {}).get("code"))
+        self._mind_end(process, (outcomes[-1].problem or {}).get("code"))
         self._claims.settled(work.claim, outcomes)
         if self._waiting:
             self._pump()
 
-    def _mind_miss(self, process: _Process, code: str | None) -> None:
+    def _mind_end(self, process: _Process, code: str | None) -> None:
         if code == "blueprint_unknown":
             process.seen.clear()
-        elif code == "cache_folder_gone" and not process.under_way:
-            # Landlock rules hold on to the deleted folder: a new process must be locked in on the new one.
+        elif code in _RETIRING and not process.under_way:
             process.retiring = True
             assert process.transport is not None
             process.transport.close()

@@ -49,6 +49,7 @@ def import_arrow() -> None:
     from edge.tools.registry import preload
 
     preload()
+    edge.worker.sandbox.prepare()
     if kept_out:
         del sys.modules["numpy"]
 
