@@ -69,6 +69,9 @@ def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[soc
             from edge.worker.zygote import serve
 
             serve(theirs, settings.cache_folder, runtime_pid)
+        except BaseException:
+            logging.getLogger("edge.runtime").critical("the zygote failed", exc_info=True)
+            raise
         finally:
             os._exit(1)
     theirs.close()

@@ -218,8 +218,14 @@ class WorkerPool:
         ours.setblocking(False)
         memory_mb = work.memory_mb if work is not None and bound else _SHARED_MEMORY_MB
         message = encode([slot, binding[0] if binding else None, memory_mb])
-        socket.send_fds(self._control, [message], [theirs.fileno()])
-        theirs.close()
+        try:
+            socket.send_fds(self._control, [message], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            self._on_zygote_gone()
+            return
+        finally:
+            theirs.close()
         task = self._loop.create_task(self._connect(process, ours))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

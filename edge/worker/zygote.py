@@ -44,12 +44,14 @@ def import_arrow() -> None:
     if kept_out:
         sys.modules["numpy"] = None  # type: ignore[assignment]
     import pyarrow.acero
-    import pyarrow.compute  # noqa: F401
+    import pyarrow.compute  # noqa: F401 - for the pages that workers share
 
     from edge.tools.registry import preload
+    from edge.worker import loop, sandbox
 
+    assert loop.run is not None, "imported for the pages that workers share"
     preload()
-    edge.worker.sandbox.prepare()
+    sandbox.prepare()
     if kept_out:
         del sys.modules["numpy"]
 

@@ -165,6 +165,12 @@ RAISED: dict[str, tuple[str, str, str, str]] = {
         "memory_exceeded",
         "memory",
     ),
+    "memory, unsaid": (
+        "raise SystemError('error return without exception set')",
+        "result",
+        "memory_exceeded",
+        "more memory",
+    ),
     "a base exception": ("class E(BaseException): pass\nraise E('x')", "result", "python_raised", "E: x"),
     "text that fails": (
         "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
