@@ -283,10 +283,16 @@ class Engine:
         payload = request.payload or b""
         if request.payload_digest is not None:
             payload = self._blobs.get(request.payload_digest)
-        given = read_input(request.content_type, payload)
-        live = self._live(blueprint, state, given, payload)
+        try:
+            live = self._live(blueprint, state, read_input(request.content_type, payload), payload)
+        except RequestRefused as error:
+            # It was accepted, so it must end: a runtime that cannot start over one execution helps nobody.
+            problem = error.problem()
+            live = Live(self.execution_id(state.seq), blueprint, state, {})
+            self._gate.after(event.seq, lambda _: self.executor.fail(live, problem))
+        else:
+            self._gate.after(event.seq, lambda _: self.executor.advance(live))
         self.executor.open[state.seq] = live
-        self._gate.after(event.seq, lambda _: self.executor.advance(live))
 
     # ---- answers -----------------------------------------------------------------------------------
 

@@ -20,7 +20,12 @@ from edge.core.events import (
     StepFailed,
     StepStarted,
 )
-from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
+from edge.core.limits import (
+    BLUEPRINT_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    INLINE_BYTES_MAX,
+    INLINE_PURE_BYTES_MAX,
+)
 from edge.core.scheduler import FailStep, Finish, Run, check_ctx, decide, route
 from edge.core.state import evolve
 from edge.core.values import TableRef
@@ -36,6 +41,8 @@ from playbooks.blueprint import Step
 
 #: How often an execution may find its blocks gone before it fails: a budget too small must not spin.
 MISSES_MAX: Final = 8
+#: What one claim may carry in values; its `ctx` and blueprint go beside it in the same frame.
+CLAIM_BYTES_MAX: Final = FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
 
 
 class Pool(Protocol):
@@ -79,6 +86,10 @@ class Executor:
             live.goal = command
             self._pursue(live)
             return
+
+    def fail(self, live: Live, problem: dict[str, Any]) -> None:
+        """End an execution that cannot go on."""
+        self._finish(live, Finish("failed", problem=problem))
 
     def _append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
         event = self._gate.append(body, execution=live.state.seq, step=step, **envelope)
@@ -141,6 +152,13 @@ class Executor:
         ctx: dict[str, Any],
         results: dict[str, bytes | TableRef],
     ) -> None:
+        workload = live.workload_bytes if live.reads_workload(steps) else None
+        size_bytes = sum(len(value) for value in results.values() if type(value) is bytes) + len(
+            workload or b""
+        )
+        if size_bytes > CLAIM_BYTES_MAX:
+            self.fail(live, _inputs_problem(live.blueprint.steps[steps[0]].name, size_bytes))
+            return
         self._claim_number += 1
         blueprint = live.blueprint
         self._blocks.require_folder(blueprint.digest)
@@ -153,7 +171,7 @@ class Executor:
             steps=steps,
             visit=visit,
             attempt=attempt,
-            workload=live.workload_bytes if live.reads_workload(steps) else None,
+            workload=workload,
             ctx=ctx,
             results=results,
         )
@@ -340,3 +358,12 @@ class Executor:
             return ExecutionFinished(goal.status, name, data, result_kind=kind)
         self._gate.store_blob(data)
         return ExecutionFinished(goal.status, name, None, hashlib.sha256(data).digest(), kind)
+
+
+def _inputs_problem(step: str, size_bytes: int) -> dict[str, Any]:
+    return {
+        "code": "inputs_too_large",
+        "message": f"Step {step} reads {size_bytes} bytes of values; a claim may carry {CLAIM_BYTES_MAX}.",
+        "mend": "Let earlier steps return tables, or less.",
+        "step": step,
+    }

@@ -123,6 +123,8 @@ class Blocks:
                 self.require_folder(digest)
                 _write(path, data)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
             raise StorageFailed(f"The cache has no room: {error.strerror}.") from error
         self.note(digest, execution, key, len(data))
         return TableRef(key, hashlib.sha256(data).digest(), len(data), None, None)

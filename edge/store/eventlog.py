@@ -37,6 +37,7 @@ from edge.core.events import (
     ResponsesDelivered,
 )
 from edge.core.limits import INDEX_MAP_BYTES
+from edge.store import mapped_pages
 
 _TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"meta")
 _REQUEST_KEY_BYTES: Final = 16
@@ -97,6 +98,8 @@ class EventLog:
             }
         except lmdb.Error as error:
             raise StorageFailed(f"The event log's index in {folder} cannot be opened: {error}.") from error
+        self._data_path = folder / "data.mdb"
+        self._address = mapped_pages.find_mapping(self._data_path)
 
     def last(self) -> tuple[int, bytes]:
         """Sequence number and link of the last event in here; (0, GENESIS) when empty."""
@@ -128,6 +131,8 @@ class EventLog:
                     txn.put(b"last", last, db=self._db["meta"])
         except lmdb.Error as error:
             raise StorageFailed(f"The event log's index could not be written: {error}.") from error
+        if self._address is not None:
+            mapped_pages.release(self._address, self._data_path.stat().st_size)
 
     def _put_group(self, txn: Any, group: IndexedGroup) -> None:
         if not txn.put(
