@@ -22,7 +22,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(prog="gateway", description="The gateway daemon of one box.")
     arguments.add_argument("--data", type=Path, help="data folder (default: $EDGE_DATA)")
     arguments.add_argument("--broker", help="mqtt://[user:password@]host[:port]; over edge.toml's")
-    arguments.add_argument("--mqtt", default="paho", choices=IMPLEMENTATIONS, help="MQTT implementation")
+    arguments.add_argument("--mqtt", default="codec", choices=IMPLEMENTATIONS, help="MQTT implementation")
     arguments.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = arguments.parse_args()
     logging.basicConfig(

@@ -47,7 +47,7 @@ class _Held:
 class Gateway:
     """One box's gatekeeper."""
 
-    def __init__(self, settings: Settings, implementation: str = "paho") -> None:
+    def __init__(self, settings: Settings, implementation: str = "codec") -> None:
         self._box, self._implementation = settings.box, implementation
         self._address = BrokerAddress.parse(settings.broker)
         self._table: dict[str, Any] | None = None
@@ -206,7 +206,7 @@ class Gateway:
         self._link.send(["delivered", execution])
 
 
-async def serve(settings: Settings, implementation: str = "paho") -> None:
+async def serve(settings: Settings, implementation: str = "codec") -> None:
     """Run a gateway. Raises Misconfigured."""
     if not settings.broker:
         raise Misconfigured(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
@@ -269,22 +270,43 @@ def encode_envelope(event: Event) -> bytes:
     The sequence number is not in it: it is the group's first plus the event's place (design §5); the chain
     hashes it all the same. `execution` is written as 0 in the request itself, whose number it is.
     """
-    execution = event.execution
-    parts: list[Any] = [event.body.CODE]
+    execution = 0 if event.execution == event.seq else event.execution
+    if event.cause is None and not event.iteration and event.attempt == 1 and event.visit == 0:
+        # Nearly every event: written by hand, because it costs a third of a call to the encoder.
+        if execution is None:
+            return b"\x81" + _uint(event.body.CODE)
+        if event.step is None:
+            return b"\x82" + _uint(event.body.CODE) + _uint(execution)
+        return b"\x83" + _uint(event.body.CODE) + _uint(execution) + _text(event.step)
+    parts: list[Any] = [event.body.CODE, execution, event.step, event.visit, event.attempt]
     if event.cause is not None:
-        keep = 7
-    elif event.iteration:
-        keep = 6
-    elif event.attempt != 1:
-        keep = 5
-    elif event.visit:
-        keep = 4
-    else:
-        keep = 3 if event.step is not None else 2 if execution is not None else 1
-    if keep > 1:
-        parts += (0 if execution == event.seq else execution, event.step, event.visit, event.attempt)
         parts += (list(event.iteration), event.cause)
-    return encode(parts[:keep])
+    elif event.iteration:
+        parts.append(list(event.iteration))
+    elif event.attempt == 1:
+        del parts[4:]
+    return encode(parts)
+
+
+def _uint(number: int) -> bytes:
+    """An unsigned integer in CBOR's shortest form (RFC 8949 §3.1)."""
+    if number < 24:
+        return _SMALL[number]
+    if number < 256:
+        return b"\x18" + number.to_bytes(1, "big")
+    if number < 65_536:
+        return b"\x19" + number.to_bytes(2, "big")
+    if number < 2**32:
+        return b"\x1a" + number.to_bytes(4, "big")
+    return b"\x1b" + number.to_bytes(8, "big")
+
+
+_SMALL: Final = tuple(bytes([number]) for number in range(24))
+
+
+@lru_cache(maxsize=1024)
+def _text(text: str) -> bytes:
+    return encode(text)
 
 
 def decode_event(seq: int, envelope: bytes, body: bytes) -> Event:

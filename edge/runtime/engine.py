@@ -6,6 +6,7 @@ submissions, resumes what a restart interrupted, and hands finished executions t
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from edge.core.events import (
     ExecutionResumed,
     RequestRefusedNoted,
 )
-from edge.core.limits import EXECUTIONS_OPEN_MAX
+from edge.core.limits import EXECUTIONS_OPEN_MAX, INLINE_BYTES_MAX
 from edge.core.state import Execution, evolve, fold
 from edge.core.values import TableRef
 from edge.runtime.admit import (
@@ -36,7 +37,7 @@ from edge.runtime.admit import (
 from edge.runtime.answers import Answer, Owed, build_answer
 from edge.runtime.commit import CommitGate
 from edge.runtime.executor import Executor
-from edge.runtime.live import REQUEST_TABLE, Live
+from edge.runtime.live import Live
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks, request_key
 from edge.store.eventlog import EventLog, payload_mark
@@ -80,6 +81,8 @@ class Engine:
         self._catalog: dict[str, Blueprint] = {}
         self._by_digest: dict[bytes, Blueprint] = {}
         self._registered: dict[bytes, int] = {}
+        #: Encoded default workloads by blueprint: requests that bring a table share them.
+        self._workloads: dict[bytes, bytes] = {}
         self.executor = Executor(gate, blocks, blobs, on_finished=self._finished)
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
@@ -233,20 +236,27 @@ class Engine:
         self, blueprint: Blueprint, state: Execution, given: dict[str, Any] | None, payload: bytes
     ) -> Live:
         seq = state.seq
-        if given is None:
-            try:
-                ref = self._blocks.put(blueprint.digest, seq, request_key(seq), payload)
-            except StorageFailed as error:
-                raise RequestRefused(
-                    error.message,
-                    mend="Send it again when less is under way.",
-                    code="cache_full",
-                    retry_after_ms=1_000,
-                ) from error
-            workload: dict[str, Any] = {**blueprint.workload, REQUEST_TABLE: ref}
-        else:
-            workload = merged_workload(blueprint.workload, given)
-        return Live(self.execution_id(seq), blueprint, state, workload)
+        live = Live(self.execution_id(seq), blueprint, state, {})
+        if given is not None:
+            live.workload = merged_workload(blueprint.workload, given)
+            return live
+        live.workload = blueprint.workload
+        live.share_workload(self._workloads)
+        if len(payload) <= INLINE_BYTES_MAX:
+            digest = hashlib.sha256(payload).digest()
+            live.request_table = TableRef(request_key(seq), digest, len(payload), None, None)
+            live.request_table_bytes = payload
+            return live
+        try:
+            live.request_table = self._blocks.put(blueprint.digest, seq, request_key(seq), payload)
+        except StorageFailed as error:
+            raise RequestRefused(
+                error.message,
+                mend="Send it again when less is under way.",
+                code="cache_full",
+                retry_after_ms=1_000,
+            ) from error
+        return live
 
     # ---- after a restart -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from edge.core.errors import CacheMiss, EdgeError, LogDamaged, StorageFailed
@@ -37,12 +38,33 @@ from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.tools.registry import runs_author_code
 from edge.worker.claims import FAILED, MISS, TABLE, Claim, Outcome
-from playbooks.blueprint import Step
+from playbooks.blueprint import Blueprint, Step
 
 #: How often an execution may find its blocks gone before it fails: a budget too small must not spin.
 MISSES_MAX: Final = 8
 #: What one claim may carry in values; its `ctx` and blueprint go beside it in the same frame.
 CLAIM_BYTES_MAX: Final = FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimPlan:
+    """What is the same for every claim of the same steps of one blueprint."""
+
+    timeout_s: float
+    author_code: bool
+    memory_mb: int
+    reads_workload: bool
+
+
+def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
+    """The plan of a claim that carries these steps."""
+    taken = [blueprint.steps[index] for index in steps]
+    return ClaimPlan(
+        sum(step.timeout_ms for step in taken) / 1000,
+        any(runs_author_code(step.kind) for step in taken),
+        max(step.memory_mb for step in taken),
+        any(step.reads_workload for step in taken),
+    )
 
 
 class Pool(Protocol):
@@ -65,6 +87,7 @@ class Executor:
         self.open: dict[int, Live] = {}
         self._claims: dict[int, Live] = {}
         self._claim_number = 0
+        self._plans: dict[tuple[bytes, tuple[int, ...]], ClaimPlan] = {}
 
     # ---- what to do next -------------------------------------------------------------------------
 
@@ -152,42 +175,41 @@ class Executor:
         ctx: dict[str, Any],
         results: dict[str, bytes | TableRef],
     ) -> None:
-        workload = live.workload_bytes if live.reads_workload(steps) else None
-        size_bytes = sum(len(value) for value in results.values() if type(value) is bytes) + len(
-            workload or b""
-        )
+        blueprint = live.blueprint
+        plan = self._plans.get((blueprint.digest, steps))
+        if plan is None:
+            plan = self._plans[blueprint.digest, steps] = plan_of(blueprint, steps)
+        workload = live.workload_bytes if plan.reads_workload else None
+        size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
+        if workload is not None:
+            size_bytes += len(workload)
         if size_bytes > CLAIM_BYTES_MAX:
-            self.fail(live, _inputs_problem(live.blueprint.steps[steps[0]].name, size_bytes))
+            self.fail(live, _inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
             return
         self._claim_number += 1
-        blueprint = live.blueprint
         self._blocks.require_folder(blueprint.digest)
+        table = live.table_for(workload, results) if live.request_table is not None else None
         claim = Claim(
-            number=self._claim_number,
-            digest=blueprint.digest,
-            blueprint=None,
-            execution=live.state.seq,
-            execution_id=live.execution_id,
-            steps=steps,
-            visit=visit,
-            attempt=attempt,
-            workload=workload,
-            ctx=ctx,
-            results=results,
+            self._claim_number,
+            blueprint.digest,
+            None,
+            live.state.seq,
+            live.execution_id,
+            steps,
+            visit,
+            attempt,
+            workload,
+            ctx,
+            results,
+            table,
+            live.request_table_bytes if table is not None else None,
         )
         live.claim = claim
         self._claims[claim.number] = live
-        taken = [blueprint.steps[index] for index in steps]
         assert self.pool is not None
+        folder = self._blocks.folder_name(blueprint.digest)
         self.pool.submit(
-            Work(
-                claim=claim,
-                blueprint=blueprint.data,
-                timeout_s=sum(step.timeout_ms for step in taken) / 1000,
-                author_code=any(runs_author_code(step.kind) for step in taken),
-                folder=self._blocks.folder_name(blueprint.digest),
-                memory_mb=max(step.memory_mb for step in taken),
-            )
+            Work(claim, blueprint.data, plan.timeout_s, plan.author_code, folder, plan.memory_mb)
         )
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
@@ -196,7 +218,7 @@ class Executor:
         rebuilding, live.rebuilding = live.rebuilding, None
         for place, outcome in enumerate(outcomes):
             if outcome.adopted is not None:
-                live.adopt_request_table(outcome.adopted)
+                live.request_table = outcome.adopted
             if outcome.kind == MISS:
                 self._missed(live, anew=place > 0)
                 return
@@ -263,9 +285,10 @@ class Executor:
 
     def _keep(self, live: Live, name: str, outcome: Outcome) -> None:
         if outcome.table is not None:
-            self._blocks.note(
-                live.blueprint.digest, live.state.seq, outcome.table.key, outcome.table.size_bytes
-            )
+            if live.request_table is None or outcome.table.key != live.request_table.key:
+                self._blocks.note(
+                    live.blueprint.digest, live.state.seq, outcome.table.key, outcome.table.size_bytes
+                )
             live.keep(name, outcome.table)
         else:
             assert outcome.value is not None
@@ -315,7 +338,7 @@ class Executor:
         pure = step.effect == "pure"
         table_bytes = None
         if outcome.table is not None and not pure:
-            table_bytes = self._blocks.read(live.blueprint.digest, outcome.table)
+            table_bytes = self._outputs.table_bytes(live, outcome.table)
             if len(table_bytes) > INLINE_BYTES_MAX:
                 self._gate.store_blob(table_bytes)
                 table_bytes = None
@@ -350,7 +373,7 @@ class Executor:
         # The answer leaves the box, so it is truth, even where the step behind it could be run again.
         output = live.results[name]
         if type(output) is TableRef:
-            data, kind = self._blocks.read(live.blueprint.digest, output), "table"
+            data, kind = self._outputs.table_bytes(live, output), "table"
         else:
             assert isinstance(output, bytes)
             data, kind = output, "value"

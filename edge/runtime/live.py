@@ -14,12 +14,10 @@ from edge.core.codec import decode, encode
 from edge.core.scheduler import Finish, Run
 from edge.core.state import Execution
 from edge.core.values import TableRef
+from edge.store.blocks import REQUEST_TABLE
 from edge.worker.claims import Claim
 from playbooks.blueprint import Blueprint
 from playbooks.scope import build_scope
-
-#: The workload key under which a request's Arrow payload is found.
-REQUEST_TABLE = "table"
 
 
 @dataclass(slots=True)
@@ -37,20 +35,34 @@ class Live:
     rebuilding: str | None = None
     intent_seq: int = 0
     misses: int = 0
+    #: The table that came with the request, and its bytes where they travel with the claims.
+    request_table: TableRef | None = None
+    request_table_bytes: bytes | None = None
+    #: The workload without that table, as workers get it; encoded once.
     _workload_bytes: bytes | None = None
     _decoded: dict[str, Any] = field(default_factory=dict)
 
     @property
     def workload_bytes(self) -> bytes:
-        """The workload as workers get it, encoded once."""
+        """The workload as workers get it, without the request's table; encoded once."""
         if self._workload_bytes is None:
             self._workload_bytes = encode(self.workload)
         return self._workload_bytes
 
-    def adopt_request_table(self, ref: TableRef) -> None:
-        """A worker validated the request's table: from now on it is one of ours."""
-        self.workload = {**self.workload, REQUEST_TABLE: ref}
-        self._workload_bytes = None
+    def share_workload(self, encoded: dict[bytes, bytes]) -> None:
+        """Take the encoded default workload that every request of this kind shares, or make it."""
+        digest = self.blueprint.digest
+        if digest not in encoded:
+            encoded[digest] = self.workload_bytes
+        self._workload_bytes = encoded[digest]
+
+    def table_for(self, workload: bytes | None, results: Mapping[str, bytes | TableRef]) -> TableRef | None:
+        """The request's table where a claim with this workload and these results may look at it."""
+        ref = self.request_table
+        if ref is None or workload is not None:
+            return ref
+        names = (output.key for output in results.values() if type(output) is TableRef)
+        return ref if ref.key in names else None
 
     def keep(self, step: str, output: bytes | TableRef) -> None:
         """Keep a step's output for the steps that read it."""
@@ -86,4 +98,7 @@ class Live:
         name = self.blueprint.steps[step].name
         names = {*self.blueprint.steps[step].reads, name} & self.results.keys()
         values = {each: self.value(each) for each in names}
-        return build_scope(self.workload, self.state.ctx, values, self.execution_id, None)
+        workload = self.workload
+        if self.request_table is not None:
+            workload = {**workload, REQUEST_TABLE: self.request_table}
+        return build_scope(workload, self.state.ctx, values, self.execution_id, None)

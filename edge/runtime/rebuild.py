@@ -13,7 +13,7 @@ from edge.core.errors import CacheMiss
 from edge.core.state import Execution, StepState, fold
 from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
-from edge.runtime.live import REQUEST_TABLE, Live
+from edge.runtime.live import Live
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 
@@ -98,22 +98,32 @@ class Outputs:
         )
 
     def _restore_request_table(self, live: Live) -> None:
-        ref = live.workload.get(REQUEST_TABLE)
-        if type(ref) is not TableRef or self._blocks.holds(live.blueprint.digest, ref.key):
+        ref = live.request_table
+        if ref is None or live.request_table_bytes is not None:
             return
-        request = live.state.request
-        data = request.payload
-        if data is None:
-            assert request.payload_digest is not None, "a table came without bytes"
-            data = self._blobs.get(request.payload_digest)
-        live.adopt_request_table(self._blocks.put(live.blueprint.digest, live.state.seq, ref.key, data))
+        if self._blocks.holds(live.blueprint.digest, ref.key):
+            return
+        digest = live.state.request.payload_digest
+        assert digest is not None, "a large request is a blob"
+        live.request_table = self._blocks.put(
+            live.blueprint.digest, live.state.seq, ref.key, self._blobs.get(digest)
+        )
+
+    def table_bytes(self, live: Live, ref: TableRef) -> bytes:
+        """An output table's Arrow stream. Raises CacheMiss."""
+        request = live.request_table
+        if request is not None and ref.key == request.key and live.request_table_bytes is not None:
+            return live.request_table_bytes
+        return self._blocks.read(live.blueprint.digest, ref)
 
     def forget_absent(self, live: Live) -> None:
         """A worker missed a block, or could not use it: forget what is gone, so that it is made again."""
         digest = live.blueprint.digest
         tables = {ref.key: name for name, ref in live.results.items() if type(ref) is TableRef}
-        request_table = live.workload.get(REQUEST_TABLE)
-        asked = [*tables, request_table.key] if type(request_table) is TableRef else list(tables)
+        request = live.request_table
+        asked = list(tables)
+        if request is not None and live.request_table_bytes is None:
+            asked.append(request.key)
         for key in self._blocks.lost(digest, asked):
             name = tables.get(key)
             if name is not None:

@@ -22,6 +22,8 @@ from edge.core.limits import CACHE_BUDGET_BYTES
 from edge.core.values import TableRef
 
 _FOLDER_DIGITS: Final = 32
+#: The workload key under which a request's Arrow payload is found.
+REQUEST_TABLE: Final = "table"
 
 
 def block_key(execution: int, step: str, visit: int) -> str:

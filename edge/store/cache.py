@@ -106,12 +106,12 @@ class BlockStore:
 
     def __init__(self, folder_fd: int) -> None:
         self._folder_fd = folder_fd
-        self._writes = 0
 
     def write(self, key: str, table: pa.Table) -> TableRef:
         """Write `table` under `key`, replacing what stood there, and return its reference.
 
-        The file appears whole or not at all (temporary name, then rename). Raises CacheMiss with code
+        Nobody has the reference before the file is whole, and a reader checks its digest, so there is no
+        temporary name to rename. Raises CacheMiss with code
         `cache_folder_gone` where the folder was deleted, Unavailable `cache_full` where it has no room.
         """
         assert _is_key(key), f"{key!r} cannot name a block"
@@ -120,11 +120,8 @@ class BlockStore:
         size_bytes = 0 if few else table.nbytes
         if size_bytes <= _COMBINE_BYTES_MAX:
             table = table.combine_chunks()
-        self._writes += 1
-        temporary = f".{os.getpid()}.{self._writes}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            file_fd = os.open(temporary, flags, 0o600, dir_fd=self._folder_fd)
+            file_fd = self._create(key)
             try:
                 if size_bytes <= _BUFFERED_BYTES_MAX:
                     stream = _serialize(table)
@@ -133,14 +130,22 @@ class BlockStore:
                 else:
                     digest, size_bytes = _stream_into(file_fd, table)
             except BaseException:
-                os.unlink(temporary, dir_fd=self._folder_fd)
+                os.unlink(key, dir_fd=self._folder_fd)
                 raise
             finally:
                 os.close(file_fd)
-            os.rename(temporary, key, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
         except OSError as error:
             self._refuse_write(key, error)
         return TableRef(key, digest, size_bytes, table.num_rows, tuple(table.schema.names))
+
+    def _create(self, key: str) -> int:
+        """A new file under the key. One that stands there is removed, not changed: somebody may have it mapped."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(key, flags, 0o600, dir_fd=self._folder_fd)
+        except FileExistsError:
+            os.unlink(key, dir_fd=self._folder_fd)
+            return os.open(key, flags, 0o600, dir_fd=self._folder_fd)
 
     def read(self, ref: TableRef) -> pa.Table:
         """Map the block and return its table without Arrow copying anything.

@@ -24,6 +24,8 @@ class Claim:
 
     `results` maps step names to CBOR bytes or table references, `workload` is CBOR bytes of a map or None
     where no step of the run reads it; `blueprint` is its bytes the first time a worker sees the digest.
+    `table` refers to the table that came with the request, and `table_bytes` is its Arrow stream where that is
+    small; a larger one is a block of the cache.
     """
 
     number: int
@@ -37,6 +39,8 @@ class Claim:
     workload: bytes | None
     ctx: dict[str, Any]
     results: dict[str, bytes | TableRef]
+    table: TableRef | None = None
+    table_bytes: bytes | None = None
 
     def message(self) -> list[Any]:
         """The claim as a frame's message."""
@@ -52,6 +56,8 @@ class Claim:
             self.workload,
             self.ctx,
             self.results,
+            self.table,
+            self.table_bytes,
         ]
 
     @classmethod

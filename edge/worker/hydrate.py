@@ -17,8 +17,8 @@ from edge.core.codec import check_plain, decode, encode
 from edge.core.errors import CacheMiss, PayloadInvalid, ToolFailed
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.values import TableRef
-from edge.store.blocks import block_key
-from edge.store.cache import BlockStore
+from edge.store.blocks import REQUEST_TABLE, block_key
+from edge.store.cache import BlockStore, table_from_stream
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
@@ -78,6 +78,8 @@ class Bench:
             name: decode(value) if type(value) is bytes else value for name, value in claim.results.items()
         }
         self._workload: dict[str, Any] = decode(claim.workload) if claim.workload is not None else {}
+        if claim.table is not None:
+            self._workload[REQUEST_TABLE] = claim.table
         self.step = ""
         self.idempotency_key = ""
         self._scope: Mapping[str, Any] = {}
@@ -99,7 +101,11 @@ class Bench:
 
     def table(self, ref: TableRef) -> pa.Table:
         """Map a table. Raises CacheMiss; PayloadInvalid where it came from outside and is not sound."""
-        table = self._blocks.read(ref)
+        claim = self._claim
+        if claim.table_bytes is not None and claim.table is not None and ref.key == claim.table.key:
+            table = table_from_stream(claim.table_bytes)
+        else:
+            table = self._blocks.read(ref)
         if ref.outside:
             self.adopted = TableRef(
                 ref.key, ref.digest, ref.size_bytes, table.num_rows, tuple(table.column_names)

@@ -126,13 +126,10 @@ async def test_the_requests_table_comes_back_from_the_log(box: Box) -> None:
 
 
 async def test_a_changed_request_table_comes_back_from_the_log(box: Box) -> None:
-    """A request's table whose block was changed is written again from its event."""
-    step = {
-        "step": "a",
-        "tool": {"kind": "arrow", "table": "{{ workload.table }}", "ops": [], "output": "rows"},
-    }
-    await box.register(playbook([step]))
-    box.submit("t", stream_from_table(pa.table({"n": [1]})), content_type=ARROW)
+    """A large request's table whose block was changed is written again from its blob."""
+    tool = {"kind": "arrow", "table": "{{ workload.table }}", "output": "rows"}
+    await box.register(playbook([{"step": "a", "tool": {**tool, "ops": [{"filter": "{{ n == 1 }}"}]}}]))
+    box.submit("t", stream_from_table(pa.table({"n": list(range(20_000))})), content_type=ARROW)
     (path,) = box.blocks.root.rglob("*.arrow")
     path.write_bytes(bytes(path.stat().st_size))
     await box.settle()
