@@ -273,18 +273,18 @@ def encode_envelope(event: Event) -> bytes:
     execution = 0 if event.execution == event.seq else event.execution
     if event.cause is None and not event.iteration and event.attempt == 1 and event.visit == 0:
         # Nearly every event: written by hand, because it costs a third of a call to the encoder.
-        if execution is None:
-            return b"\x81" + _uint(event.body.CODE)
+        if execution is not None:
+            head = _uint(event.body.CODE) + _uint(execution)
+            return b"\x82" + head if event.step is None else b"\x83" + head + _text(event.step)
         if event.step is None:
-            return b"\x82" + _uint(event.body.CODE) + _uint(execution)
-        return b"\x83" + _uint(event.body.CODE) + _uint(execution) + _text(event.step)
+            return b"\x81" + _uint(event.body.CODE)
     parts: list[Any] = [event.body.CODE, execution, event.step, event.visit, event.attempt]
     if event.cause is not None:
         parts += (list(event.iteration), event.cause)
     elif event.iteration:
         parts.append(list(event.iteration))
     elif event.attempt == 1:
-        del parts[4:]
+        del parts[4 if event.visit else 3 :]
     return encode(parts)
 
 

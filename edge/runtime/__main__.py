@@ -7,6 +7,7 @@ on purpose: what is imported before the fork is shared by all processes, what co
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import logging
 import os
@@ -17,6 +18,9 @@ from pathlib import Path
 from edge.core.errors import EdgeError, Unavailable
 from edge.core.settings import Settings, load_settings
 from edge.runtime.locks import hold_workers_lock, lock_alone
+
+#: malloc.h
+_M_ARENA_MAX = -8
 
 
 def main() -> int:
@@ -47,6 +51,7 @@ def _run(settings: Settings) -> int:
 
     from edge.runtime.daemon import Daemon
 
+    _one_heap()
     # A thread that needs the interpreter lock after a flush must not wait 5 ms for it.
     sys.setswitchinterval(0.0005)
     gc.freeze()
@@ -56,6 +61,11 @@ def _run(settings: Settings) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve())
+
+
+def _one_heap() -> None:
+    """Keep glibc from giving each thread a heap of its own: three threads that run system calls need none."""
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[socket.socket, int]:
@@ -68,7 +78,7 @@ def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[soc
             os.close(lock_fd)
             from edge.worker.zygote import serve
 
-            serve(theirs, settings.cache_folder, runtime_pid)
+            serve(theirs, settings.cache_folder, runtime_pid, workers_fd)
         except BaseException:
             logging.getLogger("edge.runtime").critical("the zygote failed", exc_info=True)
             raise

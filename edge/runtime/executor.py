@@ -208,8 +208,9 @@ class Executor:
         self._claims[claim.number] = live
         assert self.pool is not None
         folder = self._blocks.folder_name(blueprint.digest)
+        live.claim_bound = plan.author_code or not live.author_made.isdisjoint(results)
         self.pool.submit(
-            Work(claim, blueprint.data, plan.timeout_s, plan.author_code, folder, plan.memory_mb)
+            Work(claim, blueprint.data, plan.timeout_s, live.claim_bound, folder, plan.memory_mb)
         )
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
@@ -285,6 +286,8 @@ class Executor:
 
     def _keep(self, live: Live, name: str, outcome: Outcome) -> None:
         if outcome.table is not None:
+            if live.claim_bound:
+                live.author_made.add(name)
             if live.request_table is None or outcome.table.key != live.request_table.key:
                 self._blocks.note(
                     live.blueprint.digest, live.state.seq, outcome.table.key, outcome.table.size_bytes

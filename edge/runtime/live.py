@@ -33,6 +33,10 @@ class Live:
     claim: Claim | None = None
     #: Name of the step that the claim under way makes again, None where it works on the goal.
     rebuilding: str | None = None
+    #: Steps whose output comes from a process that ran author code. Only such a process of the same playbook may
+    #: open their tables: a table made with bad intent must not reach a process that other playbooks share.
+    author_made: set[str] = field(default_factory=set)
+    claim_bound: bool = False
     intent_seq: int = 0
     misses: int = 0
     #: The table that came with the request, and its bytes where they travel with the claims.

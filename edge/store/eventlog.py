@@ -139,22 +139,36 @@ class EventLog:
             _key(group.first_seq), group.epoch_key + group.data, db=self._db["groups"], append=True
         ):
             raise LogDamaged(f"The index holds event {group.first_seq} or a later one already.")
+        rows: dict[str, list[tuple[bytes, bytes]]] = {
+            "executions": [],
+            "requests": [],
+            "open": [],
+            "catalog": [],
+        }
+        ended: list[int] = []
         for event in group.events:
             body = event.body
             if event.execution is not None:
-                txn.put(_key(event.execution, event.seq), b"", db=self._db["executions"])
+                rows["executions"].append((_key(event.execution, event.seq), b""))
             if isinstance(body, ExecutionRequested):
-                txn.put(_key(event.seq), b"", db=self._db["open"])
+                rows["open"].append((_key(event.seq), b""))
                 if body.request_id is not None:
-                    key = request_key(body.principal, body.request_id)
-                    txn.put(key, _key(event.seq) + payload_mark(body), db=self._db["requests"])
+                    mark = _key(event.seq) + payload_mark(body)
+                    rows["requests"].append((request_key(body.principal, body.request_id), mark))
             elif isinstance(body, ExecutionFinished):
-                assert event.execution is not None
-                txn.delete(_key(event.execution), db=self._db["open"])
+                assert event.execution is not None, event
+                ended.append(event.execution)
             elif isinstance(body, CatalogRegistered):
-                txn.put(body.digest, _key(event.seq), db=self._db["catalog"])
+                rows["catalog"].append((body.digest, _key(event.seq)))
             elif isinstance(body, ResponsesDelivered):
                 txn.put(b"delivered", _key(body.through, *(body.but or ())), db=self._db["meta"])
+        # Whole lists in one call each: a call for every row cost a fifth of the runtime's CPU under load.
+        for table, pairs in rows.items():
+            if pairs:
+                with txn.cursor(db=self._db[table]) as cursor:
+                    cursor.putmulti(pairs)
+        for execution in ended:
+            txn.delete(_key(execution), db=self._db["open"])
 
     def find_request(self, key: bytes) -> tuple[int, bytes] | None:
         """Execution and payload mark recorded under a request key."""

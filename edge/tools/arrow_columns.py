@@ -41,6 +41,10 @@ _TYPES: Final = {
 }
 
 
+_INT: Final = pa.int64()
+_FLOAT: Final = pa.float64()
+
+
 class Columns:
     """Evaluates nodes against one table."""
 
@@ -124,7 +128,7 @@ class Columns:
         work = BINARY.get(node[1])
         if work is None:
             raise _refused(f"`{node[1]}`", BINARY)
-        return work(self._run(node[2]), self._run(node[3]))
+        return work(*fitted(self._run(node[2]), self._run(node[3])))
 
     def _negate(self, node: Any) -> Column:
         column = self._run(node[1])
@@ -157,7 +161,7 @@ class Columns:
             if symbol not in COMPARE:
                 raise _refused(f"`{symbol}`", COMPARE)
             right = self._run(part)
-            one = compared(symbol, left, right)
+            one = compared(symbol, *fitted(left, right))
             found = one if found is None else pc.and_kleene(found, one)
             left = right
         return found
@@ -195,6 +199,23 @@ def describe(table: pa.Table) -> str:
     listed = [f"{field.name} ({field.type})" for field in table.schema]
     more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
     return f"the columns {', '.join(listed[:20])}{more}" if listed else "no columns"
+
+
+def fitted(left: Column, right: Column) -> tuple[Column, Column]:
+    """The pair, with a whole number beside a column of floats as a float: Arrow does the same for 10–25 µs a call."""
+    if isinstance(left, pa.Scalar) and not isinstance(right, pa.Scalar):
+        return _as_exact_float(left, right.type), right
+    if isinstance(right, pa.Scalar) and not isinstance(left, pa.Scalar):
+        return left, _as_exact_float(right, left.type)
+    return left, right
+
+
+def _as_exact_float(one: pa.Scalar, beside: pa.DataType) -> pa.Scalar:
+    if beside.equals(_FLOAT) and one.type.equals(_INT):
+        value = one.as_py()
+        if value is not None and -(2**53) <= value <= 2**53:
+            return pa.scalar(float(value), _FLOAT)
+    return one
 
 
 def scalar(value: Any) -> pa.Scalar:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from edge.core.codec import decode, encode
+from edge.store.mapped_pages import release_code
 
 _PR_SET_PDEATHSIG: Final = 1
 #: The kernel's out-of-memory killer takes a worker before the runtime or the gateway.
@@ -61,14 +62,18 @@ def import_arrow() -> None:
         del sys.modules["numpy"]
 
 
-def serve(control: socket.socket, cache_root: Path, runtime_pid: int) -> NoReturn:
-    """Fork workers when told to, report their ends, end when the runtime does."""
+def serve(control: socket.socket, cache_root: Path, runtime_pid: int, workers_lock_fd: int) -> NoReturn:
+    """Fork workers when told to, report their ends, end when the runtime does.
+
+    Workers keep `workers_lock_fd` open, and of everything else only what they need.
+    """
     die_with_parent(runtime_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import_arrow()
     gc.collect()
     gc.freeze()
+    release_code()
     control.send(encode(["ready"]))
     watched: dict[int, int] = {}
     poller = select.poll()
@@ -76,7 +81,7 @@ def serve(control: socket.socket, cache_root: Path, runtime_pid: int) -> NoRetur
     while True:
         for fd, _ in poller.poll():
             if fd == control.fileno():
-                pidfd, pid = _fork_on_request(control, cache_root)
+                pidfd, pid = _fork_on_request(control, cache_root, workers_lock_fd)
                 watched[pidfd] = pid
                 poller.register(pidfd, select.POLLIN)
             else:
@@ -87,7 +92,7 @@ def serve(control: socket.socket, cache_root: Path, runtime_pid: int) -> NoRetur
                 control.send(encode(["exited", pid, status]))
 
 
-def _fork_on_request(control: socket.socket, cache_root: Path) -> tuple[int, int]:
+def _fork_on_request(control: socket.socket, cache_root: Path, workers_lock_fd: int) -> tuple[int, int]:
     data, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES_MAX, 1)
     if not data:
         os._exit(0)
@@ -95,7 +100,7 @@ def _fork_on_request(control: socket.socket, cache_root: Path) -> tuple[int, int
     zygote_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_worker(zygote_pid, control, fds[0], cache_root, folder, memory_mb)
+        _become_worker(zygote_pid, fds[0], workers_lock_fd, cache_root, folder, memory_mb)
     os.close(fds[0])
     control.send(encode(["forked", slot, pid]))
     return os.pidfd_open(pid), pid
@@ -103,8 +108,8 @@ def _fork_on_request(control: socket.socket, cache_root: Path) -> tuple[int, int
 
 def _become_worker(
     zygote_pid: int,
-    control: socket.socket,
     socket_fd: int,
+    workers_lock_fd: int,
     cache_root: Path,
     folder: str | None,
     memory_mb: int,
@@ -112,22 +117,25 @@ def _become_worker(
     """The child's side: lock in, serve, leave without running the zygote's exit handlers."""
     code = 1
     try:
-        control.close()
         die_with_parent(zygote_pid)
         _silence()
         _write_oom_score()
-        code = _serve_locked_in(socket.socket(fileno=socket_fd), cache_root, folder, memory_mb)
+        runtime = socket.socket(fileno=socket_fd)
+        code = _serve_locked_in(runtime, workers_lock_fd, cache_root, folder, memory_mb)
     finally:
         os._exit(code)
 
 
-def _serve_locked_in(runtime: socket.socket, cache_root: Path, folder: str | None, memory_mb: int) -> int:
+def _serve_locked_in(
+    runtime: socket.socket, workers_lock_fd: int, cache_root: Path, folder: str | None, memory_mb: int
+) -> int:
     from edge.worker import loop
     from edge.worker.sandbox import Policy, lock_in
 
     root = cache_root if folder is None else cache_root / folder
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    report = lock_in(Policy(cache_folder=root, memory_mb=memory_mb))
+    keep_fds = (0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd)
+    report = lock_in(Policy(root, memory_mb, keep_fds=keep_fds))
     if folder is not None and not report.complete:
         return 2
     loop.run(runtime, root_fd, bound=folder is not None)

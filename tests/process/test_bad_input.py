@@ -256,7 +256,7 @@ def test_expressions_that_explode_fail_their_execution(quiet_box: Box) -> None:
     grown = quiet_box.run("bad/explodes", {"n": 1_000_000_000})
     assert grown["error"]["code"] == "expression_too_large", grown
     routed = quiet_box.run("bad/routes")
-    assert routed["error"]["code"] == "expression_failed", routed
+    assert routed["error"]["code"] == "expression_undefined", routed
     turned = quiet_box.run("bad/round")
     assert turned["error"]["code"] == "visits_exceeded", turned
     assert quiet_box.verify().whole
