@@ -31,6 +31,7 @@ def main() -> int:
     try:
         settings = load_settings(given.data, **({"broker": given.broker} if given.broker else {}))
         gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # next to nothing here is cyclic
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, given.mqtt))
     except EdgeError as error:

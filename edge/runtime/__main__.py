@@ -55,6 +55,8 @@ def _run(settings: Settings) -> int:
     # A thread that needs the interpreter lock after a flush must not wait 5 ms for it.
     sys.setswitchinterval(0.0005)
     gc.freeze()
+    # Next to nothing here is cyclic, and hundreds of open executions are walked at every full collection.
+    gc.set_threshold(50_000, 20, 50)
 
     async def serve() -> int:
         return await Daemon(settings, zygote, zygote_pid).run()

@@ -29,7 +29,7 @@ from edge.worker.zygote import recv_message
 logger = logging.getLogger(__name__)
 
 #: Built-in claims sent ahead to a process that still works on an earlier one: hides the way to and fro.
-PIPELINE_CLAIMS_MAX: Final = 4
+PIPELINE_CLAIMS_MAX: Final = 8
 _SWEEP_S: Final = 0.02
 #: After these a new process takes over: landlock rules hold on to a deleted folder; and memory once filled to its
 #: limit stays in pieces that count.

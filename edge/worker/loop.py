@@ -18,6 +18,8 @@ from edge.worker.hydrate import Bench, Shelf
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _FOLDER_DIGITS: Final = 32
+#: A worker that has had something to say for this long says it, however much is still to do.
+_SILENCE_NS: Final = 200_000
 
 
 def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
@@ -29,12 +31,18 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
     buffer = FrameBuffer()
     while data := runtime.recv(_RECEIVE_BYTES):
         replies = []
+        spoke_ns = time.perf_counter_ns()
         for message in buffer.feed(data):
             claim = Claim.from_message(message)
             outcomes = _serve(claim, shelf, "." if bound else claim.digest.hex()[:_FOLDER_DIGITS])
-            # Claims that came together are short ones (only built-in kinds are sent ahead): one answer for all.
             replies.append(pack(reply(claim.number, outcomes)))
-        runtime.sendall(b"".join(replies))
+            # Very short claims share an answer; others are answered at once, so that more is sent meanwhile.
+            if time.perf_counter_ns() - spoke_ns > _SILENCE_NS:
+                runtime.sendall(b"".join(replies))
+                replies = []
+                spoke_ns = time.perf_counter_ns()
+        if replies:
+            runtime.sendall(b"".join(replies))
 
 
 def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
