@@ -140,7 +140,9 @@ def _verify(given: argparse.Namespace) -> int:
     print(f"log      {report.log_id.hex()}")
     print(f"journal  {report.segments} segments, {report.groups} groups, {report.events} events")
     print(f"events   {report.first_seq} to {report.last_seq}, chain ends at {report.last_link.hex()[:32]}")
-    index = "not compared" if report.index_last_seq is None else f"agrees up to event {report.index_last_seq}"
+    index = "empty yet: it follows the journal every 1,000 events and at a stop"
+    if report.index_last_seq is not None:
+        index = f"agrees up to event {report.index_last_seq}"
     print(f"index    {index}")
     for problem in report.problems:
         print(f"problem  {problem}", file=sys.stderr)
