@@ -47,8 +47,16 @@ def request_filters(box: str) -> list[tuple[str, int]]:
 
 
 def request_topic(box: str, principal: str, playbook: str) -> str:
-    """Where an MQTT 5 client publishes a request."""
-    return f"{ROOT}/{box}/request/{principal}/{playbook}"
+    """Where an MQTT 5 client publishes a request. Raises RequestRefused where a name cannot be in a topic."""
+    topic = f"{ROOT}/{box}/request/{principal}/{playbook}"
+    parsed = parse(box, topic)
+    if (parsed.principal, parsed.playbook) != (principal, playbook):
+        raise RequestRefused(
+            f"The principal {principal!r} is not one topic level.",
+            mend="Use a name without a slash.",
+            code="principal_invalid",
+        )
+    return topic
 
 
 def response_topic(box: str, principal: str, request_id: str | None) -> str:

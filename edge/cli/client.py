@@ -6,7 +6,6 @@ Used by every command that asks instead of reading files. It never opens the log
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Any, Final, Self
 
 from edge.core.errors import RequestRefused, Unavailable
@@ -39,7 +38,7 @@ class RuntimeClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.connect(_short(settings.socket_path))
+            self._socket.connect(str(settings.socket_path))
         except OSError as error:
             self._socket.close()
             raise Unavailable(
@@ -106,19 +105,3 @@ class RuntimeClient:
         return Unavailable(
             "The runtime went away.", mend="Ask again once it is back; what was accepted is safe."
         )
-
-
-def _short(path: Path) -> str:
-    """A unix socket's path may have 107 bytes; a longer one is reached relative to the working folder."""
-    text = str(path)
-    if len(text) <= 107:
-        return text
-    try:
-        relative = str(path.relative_to(Path.cwd()))
-    except ValueError:
-        relative = text
-    if len(relative) > 107:
-        raise Unavailable(
-            f"The path {text} is too long for a socket.", mend="Use a shorter data folder (--data)."
-        )
-    return relative

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge.cli.client import RuntimeClient
+from edge.cli.inputs import positive_count
 from edge.cli.story import event_line, plain_json
 from edge.core.chain import open_group
 from edge.core.codec import decode
-from edge.core.errors import EdgeError, Unavailable
+from edge.core.errors import EdgeError, RequestRefused, Unavailable
 from edge.core.events import StepDone
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
@@ -31,7 +32,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     show = actions.add_parser("show", parents=[shared], help="print events, oldest first")
     show.add_argument("--after", type=int, default=0, metavar="SEQ", help="only events above this number")
-    show.add_argument("--last", type=int, metavar="N", help="only the last N events")
+    show.add_argument("--last", type=positive_count, metavar="N", help="only the last N events")
     show.add_argument("--json", action="store_true", help="one JSON object for each event")
     show.set_defaults(command=_show)
     verify = actions.add_parser("verify", parents=[shared], help="recompute the chain, compare both homes")
@@ -51,7 +52,7 @@ def _show(given: argparse.Namespace) -> int:
 
 def _require_log(settings: Settings) -> None:
     if not settings.journal_folder.is_dir():
-        raise Unavailable(
+        raise RequestRefused(
             f"There is no log in {settings.data}.",
             mend="Name the data folder with --data, or start `edge up`.",
         )

@@ -57,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
     except Unavailable as error:
         code = EXIT_UNAVAILABLE
         message = str(error)
-    except (RequestRefused, PlaybookInvalid, Misconfigured) as error:
+    except PlaybookInvalid as error:
+        print(error.message, file=sys.stderr)  # one problem a line, as compilers do
+        return EXIT_REFUSED
+    except (RequestRefused, Misconfigured) as error:
         code = EXIT_REFUSED
         message = str(error)
     except EdgeError as error:

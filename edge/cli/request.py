@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from edge.cli.inputs import EXAMPLE, read_input
+from edge.cli.inputs import EXAMPLE, positive_seconds, read_input
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused, Unavailable
 from edge.core.settings import Settings, load_settings
@@ -45,7 +45,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--box", metavar="NAME", help="box name (default: this machine's)")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for the result"
+        "--timeout", type=positive_seconds, default=60.0, metavar="S", help="seconds to wait for the result"
     )
     parser.set_defaults(command=_request)
 

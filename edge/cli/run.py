@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.cli.client import RuntimeClient
-from edge.cli.inputs import EXAMPLE, read_input
+from edge.cli.inputs import EXAMPLE, positive_seconds, read_input
 from edge.cli.playbook import read_source
 from edge.cli.show import story_lines
 from edge.cli.story import plain_json, tell
@@ -45,7 +45,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", metavar="JSON|@FILE", help=EXAMPLE)
     parser.add_argument("--json", action="store_true", help="print one JSON object with every step's result")
     parser.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="seconds to wait for the end"
+        "--timeout", type=positive_seconds, default=600.0, metavar="S", help="seconds to wait for the end"
     )
     parser.set_defaults(command=_run)
 

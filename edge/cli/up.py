@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from edge.core.errors import Misconfigured, Unavailable
 from edge.core.settings import Settings, load_settings
 
 _RESTART_S: Final = 0.2
@@ -21,6 +24,10 @@ _RESTART_S_MAX: Final = 5.0
 #: A process that lived this long earns a quick restart.
 _STEADY_S: Final = 10.0
 _EXIT_MISCONFIGURED: Final = 2
+_PORT_MEND: Final = (
+    "If a broker listens on that port already, use it with --broker mqtt://127.0.0.1:1883; "
+    "else choose another port: --port 0."
+)
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -42,8 +49,28 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
 
 def _up(given: argparse.Namespace) -> int:
     settings = load_settings(given.data, **({"broker": given.broker} if given.broker else {}))
-    (settings.data / "run").mkdir(parents=True, exist_ok=True, mode=0o750)
+    try:
+        (settings.data / "run").mkdir(parents=True, exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise Misconfigured(
+            f"The data folder {settings.data} cannot be made: {error.strerror}.",
+            mend="Name another with --data.",
+        ) from error
+    _hold_alone(settings)
     return asyncio.run(_Supervisor(settings, given.port, "warning" if given.quiet else "info").run())
+
+
+def _hold_alone(settings: Settings) -> None:
+    """One `edge up` for a folder, until this process ends. Raises Unavailable where another has it."""
+    fd = os.open(settings.data / "run" / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise Unavailable(
+            f"Another `edge up` already serves {settings.data}.",
+            mend="Stop it first, or use another data folder (--data).",
+        ) from error
 
 
 class _Supervisor:
@@ -92,8 +119,10 @@ class _Supervisor:
             code = await self._run_once(command(), ready)
             if self._stop.is_set():
                 return
-            if code == _EXIT_MISCONFIGURED:
-                print(f"{name} cannot start as configured; all stop", file=sys.stderr, flush=True)
+            if code == _EXIT_MISCONFIGURED or (ready is not None and not ready.done()):
+                print(f"edge: {name} cannot start (see above); all stop.", file=sys.stderr, flush=True)
+                if ready is not None:
+                    print(f"edge: {_PORT_MEND}", file=sys.stderr, flush=True)
                 self._exit_code = _EXIT_MISCONFIGURED
                 self._stop.set()
                 return

@@ -19,6 +19,8 @@ from edge.core.errors import Misconfigured
 from edge.core.limits import CACHE_BUDGET_BYTES, MIB, RESERVE_BYTES, WORKERS
 
 FILE_NAME: Final = "edge.toml"
+#: A unix socket's path, less its closing zero (unix(7)).
+SOCKET_PATH_BYTES_MAX: Final = 107
 _BOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -122,6 +124,12 @@ def _checked(settings: Settings) -> Settings:
     if not _BOX_NAME.fullmatch(settings.box):
         raise Misconfigured(
             f"The box name {settings.box!r} cannot be a topic level.", mend="Use letters, digits, - and _."
+        )
+    socket_path = str(settings.socket_path)
+    if len(socket_path.encode()) > SOCKET_PATH_BYTES_MAX:
+        raise Misconfigured(
+            f"The data folder's path is too long: its socket would be {socket_path}.",
+            mend=f"Use a folder that leaves the socket {SOCKET_PATH_BYTES_MAX} bytes (--data).",
         )
     bounds = {
         "workers": (1, 64),

@@ -15,7 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
-from edge.core.errors import EdgeError, Unavailable
+from edge.core.errors import EdgeError, Misconfigured, Unavailable
 from edge.core.settings import Settings, load_settings
 from edge.runtime.locks import hold_workers_lock, lock_alone
 
@@ -37,7 +37,7 @@ def main() -> int:
         return _run(settings)
     except EdgeError as error:
         logging.getLogger("edge.runtime").critical("%s", error)
-        return 2 if isinstance(error, Unavailable) else 1
+        return 2 if isinstance(error, Unavailable | Misconfigured) else 1
 
 
 def _run(settings: Settings) -> int:

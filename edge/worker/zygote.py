@@ -74,7 +74,10 @@ def serve(control: socket.socket, cache_root: Path, runtime_pid: int, workers_lo
     gc.collect()
     gc.freeze()
     release_code()
-    control.send(encode(["ready"]))
+    try:
+        control.send(encode(["ready"]))
+    except OSError:
+        os._exit(0)  # the runtime stopped while Arrow was being imported
     watched: dict[int, int] = {}
     poller = select.poll()
     poller.register(control, select.POLLIN)
@@ -93,9 +96,12 @@ def serve(control: socket.socket, cache_root: Path, runtime_pid: int, workers_lo
 
 
 def _fork_on_request(control: socket.socket, cache_root: Path, workers_lock_fd: int) -> tuple[int, int]:
-    data, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES_MAX, 1)
+    try:
+        data, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES_MAX, 1)
+    except ConnectionResetError:
+        data, fds = b"", []
     if not data:
-        os._exit(0)
+        os._exit(0)  # the runtime is gone
     slot, folder, memory_mb = decode(data)
     zygote_pid = os.getpid()
     pid = os.fork()
