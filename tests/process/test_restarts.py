@@ -90,7 +90,6 @@ def test_a_block_that_kills_the_box_does_not_loop(quiet_box: Box) -> None:
     assert end.problem["code"] == "resume_limit"
     events = quiet_box.events()
     assert sum(isinstance(event.body, ExecutionResumed) for event in events) == RESUMES_MAX + 1
-    assert sum(isinstance(event.body, BootStarted) for event in events) >= 20
 
 
 def ended(pids: list[int], timeout_s: float = 10) -> list[int]:
