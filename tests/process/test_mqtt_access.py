@@ -129,6 +129,12 @@ async def test_tls_with_client_certificates(
     for refused in (
         address("stranger"),  # a client certificate of another authority
         BrokerAddress("localhost", port, ca_file=ca),  # none at all
+    ):
+        # In TLS 1.3 we have sent our CONNECT before the broker judges the certificate. It closes with that unread,
+        # so a reset may overtake its alert: then all that can be known is that the connection broke.
+        with pytest.raises((Misconfigured, Unavailable)):
+            await patiently(Peer(implementation, refused).session.connect())
+    for refused in (
         address("client", ca_file=str(tmp_path / "other-ca.pem")),  # a broker we do not trust
         address("client", host="127.0.0.1"),  # a name that is not in the broker's certificate
         address("client", ca_file=str(tmp_path / "missing.pem")),
