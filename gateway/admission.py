@@ -7,11 +7,11 @@ admitted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.errors import RequestRefused
 from edge.core.limits import CORRELATION_BYTES_MAX, KIB, MIB, PAYLOAD_BYTES_MAX, REQUEST_ID_BYTES_MAX
+from edge.core.records import record
 from gateway import topics
 from gateway.mqtt import Message
 
@@ -30,7 +30,7 @@ REASON_CODES: Final = {
 _OTHER: Final = 0x83
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplyTo:
     """Where the answers to one message go, and what goes back with them."""
 
@@ -41,7 +41,7 @@ class ReplyTo:
     cbor: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Admitted:
     """A request as the runtime gets it, and how to answer it."""
 
@@ -74,7 +74,7 @@ class Admitted:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """A message that is no request here: why, and where to say so (None: nowhere)."""
 

@@ -11,11 +11,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.codec import encode
 from edge.core.errors import EdgeError
+from edge.core.records import record
 from gateway.admission import ReplyTo, reason_code
 from gateway.mqtt import REFUSED, Session
 from gateway.topics import response_topic
@@ -28,7 +28,7 @@ _CBOR: Final = "application/cbor"
 _NO_ID_NOTE: Final = "without a request id a repeated message is a new request (at least once)"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result:
     """One finished execution's answer, ready to publish."""
 

@@ -12,11 +12,11 @@ pins to the authenticated client (design §7).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from edge.core.errors import RequestRefused
 from edge.core.limits import PLAYBOOK_PATH_BYTES_MAX, PRINCIPAL_BYTES_MAX, REQUEST_ID_BYTES_MAX
+from edge.core.records import record
 
 ROOT: Final = "edge/v1"
 #: Stands for the request id in a response topic where there is none.
@@ -27,7 +27,7 @@ _NAME: Final = re.compile(r"[^\x00-\x1f\x7f/+#]+")
 _PATH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestTopic:
     """A request's topic, taken apart. `request_id` is None in the MQTT 5 form."""
 

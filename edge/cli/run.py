@@ -139,6 +139,6 @@ def _step_result(step: dict[str, Any]) -> Any:
 
 
 def _table_as_rows(data: bytes) -> Any:
-    from edge.store.cache import table_from_stream
+    from edge.store.arrow_stream import table_from_stream
 
     return table_from_stream(data).to_pylist()

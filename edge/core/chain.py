@@ -11,20 +11,20 @@ can be erased later while its digest, and with it the chain, stays (design §5).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 from edge.core.clock import Reading
 from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.events import Event, decode_event, encode_body, encode_envelope
+from edge.core.records import record
 
 GENESIS: Final = bytes(32)
 SALT_BYTES: Final = 16
 EPOCH_KEY_BYTES: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Context:
     """What is constant over one group of events. `log_id` is 8 bytes, `boot_id` 16."""
 
@@ -57,7 +57,7 @@ def link_of(
     return hashlib.sha256(b"\x01" + previous + leaf).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Group:
     """Events that became durable together.
 
@@ -88,7 +88,7 @@ def seal_group(
     return Group(first_seq, encode([head, previous, parts]), tuple(links))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenedGroup:
     """A group read back: its context, the link it starts from, and its events."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import Protocol
+
+from edge.core.records import record
 
 #: Wall time before this day means that the clock was never set since power-on (a Pi wakes up in 1970).
 WALL_NS_PLAUSIBLE_MIN = 1_735_689_600 * 1_000_000_000  # 2025-01-01T00:00:00Z
@@ -21,7 +22,7 @@ WALL_UNCONFIRMED = 1
 WALL_SYNCHRONISED = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reading:
     """One look at the clocks.
 

@@ -12,19 +12,20 @@ default; anything more is a new type and an upcaster.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, ClassVar, Final
 
 from edge.core.codec import decode, encode
+from edge.core.records import record
 from edge.core.values import TableRef
 
 #: Version of the envelope and of all bodies below, written in every segment header.
 FORMAT_VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Body:
     """What happened; each subclass is one event type."""
 
@@ -32,7 +33,7 @@ class Body:
     TYPE: ClassVar[str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BootStarted(Body):
     """A runtime opened the log. `clean` is False where the one before did not say goodbye."""
 
@@ -43,7 +44,7 @@ class BootStarted(Body):
     clean: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CatalogRegistered(Body):
     """A playbook's blueprint, whole: the log can be replayed alone. `digest` is SHA-256 of `blueprint`."""
 
@@ -54,7 +55,7 @@ class CatalogRegistered(Body):
     blueprint: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecutionRequested(Body):
     """A request was accepted; the execution is named after this event's sequence number.
 
@@ -78,7 +79,7 @@ class ExecutionRequested(Body):
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestRefusedNoted(Body):
     """One request was refused, or `count` of them in a flood (then only `code` says why)."""
 
@@ -91,7 +92,7 @@ class RequestRefusedNoted(Body):
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepStarted(Body):
     """The intent of a `write` step, durable before the tool runs."""
 
@@ -99,7 +100,7 @@ class StepStarted(Body):
     TYPE: ClassVar[str] = "step.started"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepDone(Body):
     """A step's one recorded outcome and the decision that followed it.
 
@@ -123,7 +124,7 @@ class StepDone(Body):
     problem: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepFailed(Body):
     """A step's one recorded outcome: it failed for good. `problem` is `{code, message[, mend]}`."""
 
@@ -133,7 +134,7 @@ class StepFailed(Body):
     duration_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptLost(Body):
     """One attempt ended without an outcome: its worker died or ran past its time. `reason` says how."""
 
@@ -143,7 +144,7 @@ class AttemptLost(Body):
     code: str = "worker_lost"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecutionResumed(Body):
     """A restarted runtime is about to dispatch again; counted, so that nothing loops through restarts."""
 
@@ -151,7 +152,7 @@ class ExecutionResumed(Body):
     TYPE: ClassVar[str] = "execution.resumed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecutionFinished(Body):
     """The execution ended: `completed` or `failed`.
 
@@ -169,7 +170,7 @@ class ExecutionFinished(Body):
     problem: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResponsesDelivered(Body):
     """Every answer of an execution that finished at or below `through` reached the broker, `but` these.
 
@@ -182,7 +183,7 @@ class ResponsesDelivered(Body):
     but: list[int] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gap(Body):
     """Sequence numbers `first` to `last` are damaged or missing, and why."""
 
@@ -193,7 +194,7 @@ class Gap(Body):
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BootStopped(Body):
     """The runtime closed the log in order."""
 
@@ -232,7 +233,7 @@ _VALUES: Final = {body: _values_of(names) for body, names in _NAMES.items()}
 assert len(_BY_CODE) == len(BODIES), "a type code is used twice"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """One event as the fold sees it. `execution` is the sequence number of its request.
 

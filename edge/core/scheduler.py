@@ -7,18 +7,18 @@ next command. The runtime carries the commands out; nobody else starts a step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.codec import check_plain, encode
 from edge.core.errors import EvaluationFailed, PayloadInvalid
 from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX, RESUMES_MAX, VISITS_MAX
+from edge.core.records import record
 from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState
 from playbooks.blueprint import Blueprint, Step
 from playbooks.evaluate import render, truth
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """Run `steps` (indices, a straight line of pure steps or just one) on one claim."""
 
@@ -27,7 +27,7 @@ class Run:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FailStep:
     """Record that `step` failed for good: `problem` is `{code, message[, mend]}`."""
 
@@ -37,7 +37,7 @@ class FailStep:
     problem: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finish:
     """Record that the execution ended."""
 

@@ -8,7 +8,7 @@ The runtime calls `evolve` as it appends; replay calls `fold`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Final
 
 from edge.core.errors import LogDamaged
@@ -22,13 +22,14 @@ from edge.core.events import (
     StepFailed,
     StepStarted,
 )
+from edge.core.records import record
 
 RUNNING: Final = "running"
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StepState:
     """The latest visit to one step.
 
@@ -45,7 +46,7 @@ class StepState:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Execution:
     """The state of one execution after some prefix of its events.
 

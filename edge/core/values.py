@@ -5,10 +5,10 @@ Tables never travel as values; they are blocks of the cache, and this is what st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from edge.core.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TableRef:
     """One Arrow table in the cache.
 

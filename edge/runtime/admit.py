@@ -10,7 +10,6 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from edge.core.limits import (
     REFUSALS_PER_S,
     RESERVE_BYTES,
 )
+from edge.core.records import record
 from playbooks.blueprint import Blueprint
 
 JSON: Final = "application/json"
@@ -36,7 +36,7 @@ VALUE_PAYLOAD_BYTES_MAX: Final = 1 * MIB
 _FREE_SPACE_CHECK_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Submission:
     """A request as it reaches the runtime; fields as in `ExecutionRequested`."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.events import ResponsesDelivered
+from edge.core.records import record
 from edge.core.state import COMPLETED, Execution
 from edge.runtime.admit import ARROW, CBOR, JSON
 from edge.store.blobs import BlobStore
@@ -23,7 +23,7 @@ from edge.store.blobs import BlobStore
 _EXCEPTIONS_MAX = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """One result on its way out; the fields of the request it answers come back with it."""
 

@@ -2,7 +2,9 @@
 
 Owned by the runtime's loop. `append` gives an event its sequence number at once and the scheduler goes on
 from it; `after` calls back when the event is durable, and receipts, answers and effects wait there (design §4,
-output commit). While one flush runs the next group gathers, so nobody waits for a window.
+output commit). While one flush runs the next group gathers, so nobody waits for a window. An event that nobody
+waits for (a pure step's outcome) is held back for the next flush that somebody does wait for, a few
+milliseconds at most: it would be the flush that the answer behind it has to wait for.
 
 Two threads stand behind it: one owns the journal, one the LMDB write transaction. They run nothing but
 system calls and LMDB; encoding and hashing happen here, on the loop, because a thread that needs the
@@ -18,7 +20,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from edge.core.chain import Context, Group, encode_event, seal_group
@@ -26,6 +27,7 @@ from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
 from edge.core.events import Body, Event, ExecutionRequested
 from edge.core.limits import GROUP_BYTES_MAX, GROUP_EVENTS_MAX, INDEX_EVENTS_PER_COMMIT
+from edge.core.records import record
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog, IndexedGroup, payload_mark, request_key
 from edge.store.journal import Journal
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 #: 20 ms a flush, costs latency on a fast drive).
 SLOW_FLUSH_S = 0.001
 LINGER_S = 0.0003
+#: How long an event that nobody waits for may stay in memory only. Losing it means running its step again.
+HOLD_BACK_S = 0.02
 #: Room a group's frame, context and array heads may add to its events.
 _GROUP_OVERHEAD_BYTES = 8 * GROUP_EVENTS_MAX + 512
 
@@ -43,7 +47,7 @@ Durable = Callable[[bytes], None]
 """Called once the event is durable, with the chain's link after it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Pending:
     event: Event
     envelope: bytes
@@ -82,6 +86,10 @@ class CommitGate:
         self._in_flight: list[_Pending] = []
         self._waiting: dict[int, list[Durable]] = {}
         self._flushing = self._scheduled = self._failed = False
+        #: Up to here somebody waits; what is appended above it may be held back.
+        self._wanted_seq = journal.last_seq
+        self._held_since_s = 0.0
+        self._hold_timer: asyncio.TimerHandle | None = None
         self._flush_took_s = 0.0
         self._overlay: deque[IndexedGroup] = deque()
         self._overlay_events = 0
@@ -105,10 +113,11 @@ class CommitGate:
         """The sequence number the next append will get."""
         return self._next_seq
 
-    def append(self, body: Body, **envelope: Any) -> Event:
+    def append(self, body: Body, *, held_back: bool = False, **envelope: Any) -> Event:
         """Give an event its number and put it into the next group. `envelope` as the fields of `Event`.
 
-        An `ExecutionRequested` gets its own number as its execution. Returns at once; not durable yet.
+        An `ExecutionRequested` gets its own number as its execution. Returns at once; not durable yet. With
+        `held_back` it goes with the next event that is wanted durable, or after HOLD_BACK_S.
         """
         seq = self._next_seq
         if type(body) is ExecutionRequested:
@@ -119,7 +128,10 @@ class CommitGate:
         event = Event(seq, body, **envelope)
         self._pending.append(_Pending(event, *encode_event(event)))
         self._next_seq = seq + 1
-        self._schedule()
+        if held_back:
+            self._hold_back()
+        else:
+            self._want(seq)
         return event
 
     def store_blob(self, data: bytes) -> None:
@@ -130,8 +142,31 @@ class CommitGate:
         """Call back once event `seq` is durable; never before, never from inside this call."""
         assert seq > self.durable_seq, "it is durable already, and its link is not kept here"
         self._waiting.setdefault(seq, []).append(callback)
+        self._want(seq)
 
     # ---- flushing --------------------------------------------------------------------------------
+
+    def _want(self, seq: int) -> None:
+        if seq > self._wanted_seq:
+            self._wanted_seq = seq
+            self._schedule()
+
+    def _hold_back(self) -> None:
+        self._idle.clear()
+        if len(self._pending) == 1 or self._hold_timer is None:
+            self._held_since_s = self._loop.time()
+        if self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(HOLD_BACK_S, self._held_long_enough)
+
+    def _held_long_enough(self) -> None:
+        self._hold_timer = None
+        if not self._pending:
+            return
+        left_s = self._held_since_s + HOLD_BACK_S - self._loop.time()
+        if left_s > HOLD_BACK_S / 4:  # what was held when the timer started is durable; these are newer
+            self._hold_timer = self._loop.call_later(left_s, self._held_long_enough)
+        else:
+            self._want(self._next_seq - 1)
 
     def _schedule(self) -> None:
         if self._scheduled or self._flushing or self._failed:
@@ -199,10 +234,12 @@ class CommitGate:
         self._overlay_events += len(events)
         self._in_flight = []
         self._flushing = False
-        if self._pending:
+        if not self._pending:
+            self._idle.set()
+        elif self._wanted_seq > self.durable_seq:
             self._schedule()
         else:
-            self._idle.set()
+            self._hold_back()
         for seq, link in enumerate(group.links, group.first_seq):
             for callback in self._waiting.pop(seq, ()):
                 callback(link)
@@ -281,8 +318,10 @@ class CommitGate:
 
     async def flushed(self) -> None:
         """Wait until nothing appended is left to flush (or the journal failed)."""
+        self._want(self._next_seq - 1)
         while not self._failed and (self._pending or self._flushing or self._scheduled):
             await self._idle.wait()
+            self._want(self._next_seq - 1)
 
     async def close(self) -> None:
         """Flush all, put all into LMDB, end both threads."""

@@ -10,7 +10,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.codec import Value
@@ -24,6 +23,7 @@ from edge.core.events import (
     RequestRefusedNoted,
 )
 from edge.core.limits import EXECUTIONS_OPEN_MAX, INLINE_BYTES_MAX
+from edge.core.records import record
 from edge.core.state import Execution, evolve, fold
 from edge.core.values import TableRef
 from edge.runtime.admit import (
@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 _COUNTED_REFUSALS_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Receipt:
     """What `accepted` says: the request is event `seq` of the log, the chain after it is `link`."""
 
@@ -219,18 +219,20 @@ class Engine:
             self._gate.append(
                 RequestRefusedNoted(
                     error.problem_code, submission.principal, submission.playbook[:200], submission.request_id
-                )
+                ),
+                held_back=True,
             )
 
     def note_gateway_refusal(self, code: str, principal: str, playbook: str, request_id: str | None) -> None:
         """The gateway refused a request by itself; it is recorded under the same budget."""
         if self._refusals.spend(code, time.monotonic()):
-            self._gate.append(RequestRefusedNoted(code, principal, playbook[:200], request_id))
+            noted = RequestRefusedNoted(code, principal, playbook[:200], request_id)
+            self._gate.append(noted, held_back=True)
 
     def note_counted(self) -> None:
         """Record what was refused in a flood, by number. Called now and then."""
         for code, count in self._refusals.take_counted().items():
-            self._gate.append(RequestRefusedNoted(code, count=count))
+            self._gate.append(RequestRefusedNoted(code, count=count), held_back=True)
 
     def _live(
         self, blueprint: Blueprint, state: Execution, given: dict[str, Any] | None, payload: bytes
@@ -322,7 +324,7 @@ class Engine:
         """Record what was delivered since the last note, if anything."""
         body = self.owed.watermark()
         if body is not None:
-            self._gate.append(body)
+            self._gate.append(body, held_back=True)
 
     # ---- looking up ----------------------------------------------------------------------------------
 

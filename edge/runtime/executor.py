@@ -326,7 +326,9 @@ class Executor:
             lost = AttemptLost(error.message, "output_lost")
             self._append(live, lost, step.name, visit=visit, attempt=attempt)
             return
-        self._append(live, done, step.name, visit=visit, attempt=attempt)
+        # The outcome of a write is wanted durable at once: until then nobody knows whether it had its effect.
+        held_back = step.effect != "write"
+        self._append(live, done, step.name, held_back=held_back, visit=visit, attempt=attempt)
 
     def _step_done(
         self,

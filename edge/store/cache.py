@@ -1,13 +1,12 @@
 """Arrow blocks: tables as IPC stream files in one playbook's cache folder, written once and then mapped.
 
-Owns the block format (Arrow stream, uncompressed, one file per key) and is the only place that opens block
-files. Called by workers (hydrate, write output), by the runtime for tables that come with a request and by
-central code. The folder is given as an open directory handle, so a worker locked in by landlock can use it.
+Owns the files (one Arrow stream per key, `edge.store.arrow_stream`) and is the only place that opens them.
+Called by workers (hydrate, write output) and by central code. The folder is given as an open directory
+handle, so a worker locked in by landlock can use it.
 
 Must never be the record: nothing here is flushed, any block may vanish at any moment, and every reader checks
 size and SHA-256 before use. Must never import numpy (workers keep it out). A block that came from outside
-(`TableRef.outside`) is validated in full first: Arrow itself ends the process on damaged streams (45 of 60
-batches of damaged streams did in our measurements), so validation runs where a crash is cheap, in a worker.
+(`TableRef.outside`) is validated in full first.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import errno
 import hashlib
 import mmap
 import os
-import struct
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 import pyarrow as pa
 
-from edge.core.errors import CacheMiss, PayloadInvalid, Unavailable
+from edge.core.errors import CacheMiss, Unavailable
 from edge.core.limits import KIB, MIB
 from edge.core.values import TableRef
+from edge.store.arrow_stream import OPTIONS, own_table, serialized, validated_table
 
 #: Above this a stream goes straight into its file instead of through one buffer: twice the memory otherwise.
 _BUFFERED_BYTES_MAX: Final = 1 * MIB
@@ -35,11 +34,6 @@ _READ_BYTES_MAX: Final = 16 * KIB
 #: Above this chunks are kept as they are: joining them would copy the table once more.
 _COMBINE_BYTES_MAX: Final = 16 * MIB
 _FEW_VALUES: Final = 4_096
-#: Columns of a table from outside; a record batch carries every one even when it has no rows.
-_COLUMNS_MAX: Final = 1_024
-
-_OPTIONS: Final = pa.ipc.IpcWriteOptions()
-_MEND_STREAM: Final = "Send an Arrow IPC stream as pyarrow.ipc.new_stream writes it, uncompressed."
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _mmap: Final = _libc.mmap
@@ -124,8 +118,8 @@ class BlockStore:
             file_fd = self._create(key)
             try:
                 if size_bytes <= _BUFFERED_BYTES_MAX:
-                    stream = _serialize(table)
-                    digest, size_bytes = hashlib.sha256(stream).digest(), stream.size
+                    stream = serialized(table)
+                    digest, size_bytes = hashlib.sha256(stream).digest(), len(stream)
                     _write_all(file_fd, memoryview(stream))
                 else:
                     digest, size_bytes = _stream_into(file_fd, table)
@@ -157,13 +151,13 @@ class BlockStore:
         """
         block = self._open(ref)
         if ref.outside:
-            return _read_validated(block)
+            return validated_table(block)
         # The digest says that these are the bytes our own `write` made: no second validation.
-        return pa.RecordBatchStreamReader(block).read_all()
+        return own_table(block)
 
     def adopt(self, ref: TableRef) -> TableRef:
         """The same reference with rows and columns filled in, after the block was validated in full."""
-        table = _read_validated(self._open(ref))
+        table = validated_table(self._open(ref))
         return replace(ref, rows=table.num_rows, columns=tuple(table.column_names))
 
     def _open(self, ref: TableRef) -> pa.Buffer:
@@ -208,37 +202,14 @@ class BlockStore:
         raise error
 
 
-def stream_from_table(table: pa.Table) -> bytes:
-    """The table as one Arrow IPC stream, uncompressed."""
-    return bytes(_serialize(table).to_pybytes())
-
-
-def table_from_stream(data: bytes) -> pa.Table:
-    """The table of an Arrow IPC stream from outside, validated in full. Raises PayloadInvalid.
-
-    The table refers to `data`; nothing is copied. A damaged stream may end the process inside Arrow in
-    spite of all checks: call this where that is cheap.
-    """
-    return _read_validated(pa.py_buffer(data))
-
-
 def _is_key(key: str) -> bool:
     return bool(key) and not key.startswith(".") and "/" not in key and "\0" not in key and len(key) <= 255
-
-
-def _serialize(table: pa.Table) -> pa.Buffer:
-    # Plainly, without `new_stream` and `with`: 31 µs instead of 52 for a small table.
-    sink = pa.BufferOutputStream()
-    writer = pa.RecordBatchStreamWriter(sink, table.schema, options=_OPTIONS)
-    writer.write_table(table)
-    writer.close()
-    return sink.getvalue()
 
 
 def _stream_into(file_fd: int, table: pa.Table) -> tuple[bytes, int]:
     sink = _FileSink(file_fd)
     with pa.PythonFile(sink, mode="w") as file:
-        writer = pa.RecordBatchStreamWriter(file, table.schema, options=_OPTIONS)
+        writer = pa.RecordBatchStreamWriter(file, table.schema, options=OPTIONS)
         writer.write_table(table)
         writer.close()
     return sink.hash.digest(), sink.size_bytes
@@ -247,97 +218,3 @@ def _stream_into(file_fd: int, table: pa.Table) -> tuple[bytes, int]:
 def _write_all(file_fd: int, view: memoryview) -> None:
     while view:
         view = view[os.write(file_fd, view) :]
-
-
-def _read_validated(block: pa.Buffer) -> pa.Table:
-    """The table of a stream nobody vouches for: framing, schema, then every batch in full, then use."""
-    try:
-        _refuse_compressed(block)
-        reader = pa.ipc.open_stream(block)
-        _check_schema(reader.schema)
-        batches = []
-        rows = 0
-        for batch in reader:
-            batch.validate(full=True)
-            rows += batch.num_rows
-            # Columns without buffers may claim any number of rows; a real one needs at least a bit for each.
-            if rows > 8 * block.size:
-                raise PayloadInvalid(
-                    f"The Arrow stream claims {rows} rows in {block.size} bytes.", mend=_MEND_STREAM
-                )
-            batches.append(batch)
-        table = pa.Table.from_batches(batches, reader.schema)
-    except PayloadInvalid:
-        raise
-    except (pa.ArrowException, OSError, MemoryError, ValueError, struct.error, OverflowError) as error:
-        raise PayloadInvalid(f"The Arrow stream is damaged: {error}.", mend=_MEND_STREAM) from error
-    return table
-
-
-def _check_schema(schema: pa.Schema) -> None:
-    names = schema.names  # Raises UnicodeDecodeError (a ValueError) where a name is not UTF-8.
-    if len(names) > _COLUMNS_MAX:
-        raise PayloadInvalid(f"The table has {len(names)} columns; {_COLUMNS_MAX} is the most.")
-    if len(set(names)) != len(names) or "" in names:
-        raise PayloadInvalid(
-            "Two columns of the table share a name, or one has none.", mend="Name every column differently."
-        )
-    for kind in schema.types:
-        _check_names_inside(kind)
-
-
-def _check_names_inside(kind: pa.DataType) -> None:
-    """Read every name inside a type: one that is not UTF-8 would raise at whoever looks at it later."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    for at in range(kind.num_fields):
-        inner = kind.field(at)
-        assert isinstance(inner.name, str)
-        _check_names_inside(inner.type)
-
-
-def _refuse_compressed(block: pa.Buffer) -> None:
-    """Refuse compressed buffers: a few bytes may claim gigabytes, which Arrow allocates before it looks."""
-    reader = pa.ipc.MessageReader.open_stream(block)
-    while True:
-        try:
-            message = reader.read_next_message()
-        except StopIteration:
-            return
-        if message.type != "schema" and _is_compressed(bytes(message.metadata)):
-            raise PayloadInvalid("The Arrow stream is compressed.", mend=_MEND_STREAM)
-
-
-def _is_compressed(metadata: bytes) -> bool:
-    """Whether a batch's flatbuffer sets `RecordBatch.compression` (format/Message.fbs, Schema.fbs)."""
-    header = _table_field(metadata, _offset(metadata, 0), 2)
-    if header is None:
-        return False
-    batch = _offset(metadata, header)
-    # A dictionary batch (id, data, isDelta) holds its record batch in its second field.
-    kind = _table_field(metadata, _offset(metadata, 0), 1)
-    if kind is not None and metadata[kind] == 2:
-        data = _table_field(metadata, batch, 1)
-        if data is None:
-            return False
-        batch = _offset(metadata, data)
-    return _table_field(metadata, batch, 3) is not None
-
-
-def _offset(data: bytes, at: int) -> int:
-    (relative,) = struct.unpack_from("<I", data, at)
-    return int(at + relative)
-
-
-def _table_field(data: bytes, table: int, index: int) -> int | None:
-    """Where field `index` of the flatbuffer table at `table` stands, or None where it is not set."""
-    (to_vtable,) = struct.unpack_from("<i", data, table)
-    vtable = table - to_vtable
-    if vtable < 0:
-        raise ValueError("a table's layout lies outside the message")
-    (vtable_bytes,) = struct.unpack_from("<H", data, vtable)
-    slot = 4 + 2 * index
-    if slot + 2 > vtable_bytes:
-        return None
-    (relative,) = struct.unpack_from("<H", data, vtable + slot)
-    return int(table + relative) if relative else None

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +36,7 @@ from edge.core.events import (
     ResponsesDelivered,
 )
 from edge.core.limits import INDEX_MAP_BYTES
+from edge.core.records import record
 from edge.store import mapped_pages
 
 _TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"meta")
@@ -60,7 +60,7 @@ def _key(*numbers: int) -> bytes:
     return b"".join(number.to_bytes(8, "big") for number in numbers)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IndexedGroup:
     """A durable group on its way into LMDB: its bytes, its epoch key, its decoded events."""
 

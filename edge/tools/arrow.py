@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from edge.core.codec import check_plain
 from edge.core.errors import PayloadInvalid, ToolFailed
 from edge.core.values import TableRef
-from edge.tools.arrow_columns import Columns
-from edge.tools.arrow_groups import aggregate
+from edge.tools.arrow_columns import Columns, Plans
+from edge.tools.arrow_groups import aggregate, aggregate_row
+from edge.tools.arrow_kernels import plain_column
 from edge.tools.arrow_window import window
 from edge.tools.contract import ToolContext
 
 #: Rows that may become a plain value; more belong in a table.
 ROWS_MAX: Final = 1_000
+#: Steps whose prepared expressions are kept; a worker keeps 32 blueprints.
+_PROGRAMS_MAX: Final = 128
 
 
 class ArrowTool:
@@ -30,6 +32,9 @@ class ArrowTool:
 
     kind: Final = "arrow"
     author_code: Final = False
+
+    def __init__(self) -> None:
+        self._programs: dict[int, tuple[Mapping[str, Any], Plans]] = {}
 
     def run(self, config: Mapping[str, Any], inputs: Mapping[str, Any], context: ToolContext) -> Any:
         """Run the operations of `config` and return a table, a list of maps, or one map.
@@ -39,9 +44,16 @@ class ArrowTool:
         `aggregate_unknown`, `window_too_large`, `rows_too_many`, `row_expected`.
         """
         table = _table(config["table"], context)
-        for place, operation in enumerate(config.get("ops") or (), 1):
+        plans = self._plans_of(config)
+        output = config.get("output", "table")
+        operations = config.get("ops") or ()
+        for place, operation in enumerate(operations, 1):
             try:
-                table = _apply(operation, Columns(table, inputs, context))
+                columns = Columns(table, inputs, context, plans)
+                if output == "row" and place == len(operations) and _is_one_row(operation):
+                    _check_unique([name for name, _, _ in operation[2]])
+                    return _checked(aggregate_row(columns, operation[2]))
+                table = _apply(operation, columns)
             except pa.ArrowException as error:
                 raise ToolFailed(
                     f"Operation {place} ({operation[0]}) cannot be done: {str(error).splitlines()[0]}.",
@@ -54,7 +66,16 @@ class ArrowTool:
                     code=error.problem_code,
                     mend=error.mend,
                 ) from error
-        return _answer(table, config.get("output", "table"))
+        return _answer(table, output)
+
+    def _plans_of(self, config: Mapping[str, Any]) -> Plans:
+        """What was prepared for this config. It is kept with the config, so that no id can stand for two."""
+        known = self._programs.get(id(config))
+        if known is None:
+            if len(self._programs) >= _PROGRAMS_MAX:
+                self._programs.clear()
+            known = self._programs[id(config)] = (config, {})
+        return known[1]
 
 
 TOOL: Final = ArrowTool()
@@ -76,7 +97,7 @@ def _table(node: Any, context: ToolContext) -> pa.Table:
 def _apply(operation: Sequence[Any], columns: Columns) -> pa.Table:
     name, *parts = operation
     if name == "filter":
-        return columns.table.filter(columns.mask(parts[0], "the condition"))
+        return _filter(columns, parts[0])
     if name == "project":
         return _project(parts[0], columns)
     if name == "aggregate":
@@ -88,6 +109,19 @@ def _apply(operation: Sequence[Any], columns: Columns) -> pa.Table:
         _check_unique([each[0] for each in wanted])
         return window(columns, by, order, rows, wanted)
     raise ToolFailed(f"There is no table operation {name!r}.", code="tool_failed")
+
+
+def _is_one_row(operation: Sequence[Any]) -> bool:
+    return operation[0] == "aggregate" and not operation[1]
+
+
+def _filter(columns: Columns, node: Any) -> pa.Table:
+    mask = columns.mask(node, "the condition")
+    if not isinstance(mask, pa.ChunkedArray) or mask.num_chunks == 1:
+        only = mask.chunk(0) if isinstance(mask, pa.ChunkedArray) else mask
+        if only.null_count == 0 and only.true_count == len(only):
+            return columns.table  # nothing to leave out: the usual case of a check, and a copy saved
+    return columns.table.filter(mask)
 
 
 def _project(wanted: Sequence[Sequence[Any]], columns: Columns) -> pa.Table:
@@ -129,29 +163,21 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows as maps of plain values: times and decimals as texts, dictionaries opened."""
     # Column by column: `Table.to_pylist` makes a Python object of every scalar on its way.
     names = table.column_names
-    columns = [_plain_column(column).to_pylist() for column in table.columns]
+    columns = [plain_column(column).to_pylist() for column in table.columns]
     rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    _checked(rows)
+    return rows
+
+
+def _checked(value: Any) -> Any:
     try:
-        check_plain(rows)
+        return check_plain(value)
     except PayloadInvalid as error:
         raise ToolFailed(
             f"The rows cannot stand as plain values: {error.message}",
             code="result_invalid",
             mend="Write `x if x == x else none` for a column with NaN, `… | string` for other types.",
         ) from error
-    return rows
-
-
-def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if pa.types.is_duration(kind):
-        return column
-    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
-        return pc.cast(column, pa.string())
-    return column
 
 
 def _kind_name(value: Any) -> str:

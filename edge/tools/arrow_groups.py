@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from edge.core.errors import ToolFailed
 from edge.tools.arrow_columns import Columns, describe
-from edge.tools.arrow_kernels import ONE, ZERO, as_float
+from edge.tools.arrow_kernels import FLOAT, ONE, ZERO, as_float, plain_column
 
 #: What playbooks call an aggregate, and what Arrow does; `median` is ours, Arrow's is an approximation.
 FUNCTIONS: Final = {
@@ -32,6 +32,12 @@ FUNCTIONS: Final = {
     "variance": "variance",
     "median": "median",
 }
+_INT: Final = pa.int64()
+_KERNELS: Final = {name: pc.get_function(kernel) for name, kernel in FUNCTIONS.items() if name != "median"}
+#: Scalars whose Python value is plain as it stands.
+_SIMPLE: Final = frozenset(
+    {pa.DoubleScalar, pa.Int64Scalar, pa.UInt64Scalar, pa.Int32Scalar, pa.BooleanScalar, pa.StringScalar}
+)
 _TWO: Final = pa.scalar(2, pa.int64())
 _ZERO_FLOAT: Final = pa.scalar(0.0, pa.float64())
 _TRUE: Final = pa.array([True], pa.bool_())
@@ -65,21 +71,39 @@ def aggregate(columns: Columns, by: Sequence[str], wanted: Sequence[Sequence[Any
     return pa.table([*keys, *results], names=[*by, *(name for name, _, _ in wanted)])
 
 
+def aggregate_row(columns: Columns, wanted: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The one row without groups as a map of plain values: times and decimals as texts."""
+    return {
+        name: _plain(value) for (name, _, _), value in zip(wanted, _scalars(columns, wanted), strict=True)
+    }
+
+
+def _plain(value: pa.Scalar) -> Any:
+    if type(value) in _SIMPLE:
+        return value.as_py()
+    return plain_column(pa.chunked_array([pa.repeat(value, 1)])).to_pylist()[0]
+
+
 def _of_all_rows(columns: Columns, wanted: Sequence[Sequence[Any]]) -> pa.Table:
+    made = [pa.repeat(value, 1) for value in _scalars(columns, wanted)]
+    return pa.table(made, names=[name for name, _, _ in wanted])
+
+
+def _scalars(columns: Columns, wanted: Sequence[Sequence[Any]]) -> list[pa.Scalar]:
     """Without groups each aggregate is one kernel; a plan for them all takes ten times as long (330 µs)."""
     made = []
     for name, function, node in wanted:
         checked_function(function)
         if node is None:
-            made.append(pa.array([columns.table.num_rows], pa.int64()))
+            made.append(pa.scalar(columns.table.num_rows, _INT))
             continue
         # In one piece: additions happen in one order, however the column was cut.
         value = joined(numbers_for(function, columns.full(node, f"{function} of {name}"), name))
         if function == "median":
-            made.append(medians_of(pa.repeat(ZERO, len(value)), pa.chunked_array([value]), 1))
+            made.append(medians_of(pa.repeat(ZERO, len(value)), pa.chunked_array([value]), 1)[0])
         else:
-            made.append(pa.repeat(pc.call_function(FUNCTIONS[function], [value], _options(function)), 1))
-    return pa.table(made, names=[name for name, _, _ in wanted])
+            made.append(_KERNELS[function].call([value], _options(function)))
+    return made
 
 
 def group_rows(table: pa.Table, by: Sequence[str]) -> tuple[pa.Array, pa.Array]:
@@ -153,6 +177,8 @@ def checked_function(name: Any) -> str:
 def numbers_for(function: str, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """The column in the type its aggregate is exact in. Raises ToolFailed where it makes no sense."""
     kind = column.type
+    if kind.equals(FLOAT):
+        return column
     if pa.types.is_null(kind):
         return column.cast(pa.float64())
     if function in ("count", "min", "max", "first", "last"):
@@ -174,6 +200,8 @@ def numbers_for(function: str, column: pa.ChunkedArray, name: str) -> pa.Chunked
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
     """The column in one piece: how it was cut must never show in a result."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
     array = column.combine_chunks()
     return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)
 

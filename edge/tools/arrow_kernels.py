@@ -19,6 +19,7 @@ Column = Any
 """A pyarrow ChunkedArray, Array or Scalar."""
 
 # Typed once: for an untyped number Arrow tries to import dateutil each time, at 100 µs where there is none.
+FLOAT: Final = pa.float64()
 ZERO: Final = pa.scalar(0, pa.int64())
 ONE: Final = pa.scalar(1, pa.int64())
 FALSE: Final = pa.scalar(False, pa.bool_())
@@ -46,6 +47,8 @@ def truth(column: Column) -> Column:
 
 def as_float(column: Column) -> Column:
     """The column as 64-bit floating point; a text that is no number is null."""
+    if column.type.equals(FLOAT):
+        return column
     if is_text(column.type):
         column = _matching(column, _DECIMAL)
     return pc.cast(column, pa.float64(), safe=False)
@@ -175,3 +178,16 @@ def is_condition(column: Column) -> bool:
 def is_text(kind: Any) -> bool:
     """Whether a type is one of text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in a type whose Python values are plain: times and decimals as texts, dictionaries opened."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+        kind = column.type
+    if pa.types.is_duration(kind):
+        return column
+    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        return pc.cast(column, pa.string())
+    return column

@@ -11,7 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from edge.store.cache import stream_from_table
+from edge.store.arrow_stream import stream_from_table
 from edge.vitals.samples import FIGURES, Sample, columns_of
 
 CONTENT_TYPE: Final = "application/vnd.apache.arrow.stream"

@@ -6,9 +6,9 @@ and are decoded only by whoever needs to look.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.records import record
 from edge.core.values import TableRef
 
 #: An outcome's kinds, as they stand in a frame.
@@ -18,7 +18,7 @@ FAILED: Final = "failed"
 MISS: Final = "miss"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Claim:
     """One straight run of steps of one execution, for one worker.
 
@@ -67,7 +67,7 @@ class Claim:
         return cls(*message)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How one step of a claim ended.
 

@@ -17,8 +17,9 @@ from edge.core.codec import check_plain, decode, encode
 from edge.core.errors import CacheMiss, PayloadInvalid, ToolFailed
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.values import TableRef
+from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key
-from edge.store.cache import BlockStore, table_from_stream
+from edge.store.cache import BlockStore
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render

@@ -10,9 +10,9 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from edge.core.errors import EdgeError, Misconfigured, Unavailable
+from edge.core.records import record
 from gateway.mqtt import reasons
 from gateway.mqtt.names import filter_problem, text_problem, topic_problem
 from gateway.mqtt.outgoing import Outgoing, OutgoingQueue, fail, settle
@@ -43,7 +43,7 @@ class Unsendable(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConnAck:
     """What the broker said to CONNECT (MQTT 5 §3.2), absent properties replaced by their defaults."""
 
@@ -57,7 +57,7 @@ class ConnAck:
     keepalive_s: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AckToken:
     """Which PUBACK a message needs; void once the connection it came by is gone."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 
 from edge.core.errors import EdgeError, Unavailable
+from edge.core.records import record
 from gateway.mqtt.session import OUTGOING_BYTES_MAX, OUTGOING_MAX
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outgoing:
     """One publish and the future of its reason code."""
 

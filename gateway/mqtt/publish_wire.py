@@ -12,13 +12,14 @@ for ever.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from edge.core.records import record
 
 _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION, _USER = 0x02, 0x03, 0x08, 0x09, 0x26
 _FORMAT, _SUBSCRIPTION, _ALIAS = 0x01, 0x0B, 0x23
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PackedProperties:
     """PUBLISH properties as bytes, in the shape paho asks for."""
 
@@ -29,7 +30,7 @@ class PackedProperties:
         return self.packed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Received:
     """A PUBLISH as received; `packet_id` is 0 for QoS 0."""
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from edge.cli.client import RuntimeClient
 from edge.core.events import StepDone
-from edge.store.cache import stream_from_table
+from edge.store.arrow_stream import stream_from_table
 from tests.process.box import Box
 
 ARROW = "application/vnd.apache.arrow.stream"

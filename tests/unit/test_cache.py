@@ -15,7 +15,8 @@ import pytest
 
 from edge.core.errors import CacheMiss, PayloadInvalid, Unavailable
 from edge.core.values import TableRef
-from edge.store.cache import BlockStore, stream_from_table, table_from_stream
+from edge.store.arrow_stream import stream_from_table, table_from_stream
+from edge.store.cache import BlockStore
 
 TABLE = pa.table({"x": [1.5, None, 3.0], "name": ["a", "b", None], "n": [1, 2, 3]})
 
@@ -271,7 +272,7 @@ import json, sys
 sys.modules["numpy"] = None
 import pyarrow.compute as pc
 from edge.core.errors import PayloadInvalid
-from edge.store.cache import table_from_stream
+from edge.store.arrow_stream import table_from_stream
 counts = {"refused": 0, "sound": 0}
 for line in sys.stdin:
     try:

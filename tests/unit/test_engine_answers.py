@@ -22,7 +22,7 @@ from edge.core.events import (
 )
 from edge.core.limits import INLINE_BYTES_MAX, KIB
 from edge.runtime.admit import ARROW, CBOR, JSON
-from edge.store.cache import stream_from_table, table_from_stream
+from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook

@@ -16,7 +16,7 @@ from edge.core.values import TableRef
 from edge.runtime.admit import ARROW
 from edge.runtime.executor import MISSES_MAX
 from edge.runtime.workers import Work
-from edge.store.cache import stream_from_table, table_from_stream
+from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 from edge.testing.pool import Lost
