@@ -174,7 +174,20 @@ def _resumed(state: Execution, event: Event) -> Execution:
 def _finished(state: Execution, event: Event) -> Execution:
     body = event.body
     assert isinstance(body, ExecutionFinished)
-    return replace(state, status=body.status, problem=body.problem, finished=body, finished_seq=event.seq)
+    return Execution(
+        state.seq,
+        state.request,
+        body.status,
+        state.steps,
+        state.ctx,
+        state.last_step,
+        state.last_arc,
+        body.problem,
+        state.resumes,
+        state.visits,
+        body,
+        event.seq,
+    )
 
 
 _RULES: Final[dict[type, Any]] = {

@@ -108,14 +108,15 @@ class _Process(asyncio.Protocol):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def takes(self, work: Work) -> bool:
-        """True where this process may run the claim now."""
+        """True where this process may run the claim now, if it has not too many already."""
         if self.transport is None or self.closed or self.retiring or self.reason is not None:
             return False
         if work.author_code:
             return self.binding == (work.folder, work.memory_mb) and not self.under_way
         if self.binding is not None and self.binding[0] != work.folder:
             return False
-        return len(self.under_way) < PIPELINE_CLAIMS_MAX and not any(w.author_code for w in self.under_way)
+        # Author code is always alone in its process.
+        return not self.under_way or not self.under_way[0].author_code
 
 
 class WorkerPool:
@@ -160,7 +161,8 @@ class WorkerPool:
     def submit(self, work: Work) -> None:
         """Queue a claim; it is sent as soon as a process may take it."""
         self._waiting.append(work)
-        self._pump()
+        if len(self._waiting) == 1:  # else the one in front waits for a process, and this one behind it
+            self._pump()
 
     # ---- choosing a process ------------------------------------------------------------------------
 
@@ -175,8 +177,11 @@ class WorkerPool:
             self._send(process, work)
 
     def _choose(self, work: Work) -> _Process | None:
-        fit = [process for process in self._slots if process is not None and process.takes(work)]
-        return min(fit, key=lambda process: len(process.under_way), default=None)
+        chosen, fewest = None, PIPELINE_CLAIMS_MAX
+        for process in self._slots:
+            if process is not None and len(process.under_way) < fewest and process.takes(work):
+                chosen, fewest = process, len(process.under_way)
+        return chosen
 
     def _make_way(self, work: Work) -> None:
         """Nobody may take it now: fork into an empty slot, or end an idle process of another binding."""

@@ -42,13 +42,14 @@ def stream_from_table(table: pa.Table) -> bytes:
 def serialized(table: pa.Table) -> bytes:
     """The same bytes as `pa.RecordBatchStreamWriter` writes, at a third of its cost for a small table."""
     schema = table.schema
-    if _has_dictionaries(schema):
+    head = schema.serialize().to_pybytes()
+    if head not in _schemas and _kept_schema(head) is None:
         sink = pa.BufferOutputStream()
         writer = pa.RecordBatchStreamWriter(sink, schema, options=OPTIONS)
         writer.write_table(table)
         writer.close()
         return bytes(sink.getvalue().to_pybytes())
-    return b"".join([schema.serialize(), *(batch.serialize() for batch in table.to_batches()), _END])
+    return b"".join([head, *(batch.serialize() for batch in table.to_batches()), _END])
 
 
 def own_table(block: pa.Buffer) -> pa.Table:

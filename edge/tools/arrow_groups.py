@@ -97,8 +97,12 @@ def _scalars(columns: Columns, wanted: Sequence[Sequence[Any]]) -> list[pa.Scala
         if node is None:
             made.append(pa.scalar(columns.table.num_rows, _INT))
             continue
+        value = columns.full(node, f"{function} of {name}")
+        if function == "count":
+            made.append(pa.scalar(len(value) - value.null_count, _INT))
+            continue
         # In one piece: additions happen in one order, however the column was cut.
-        value = joined(numbers_for(function, columns.full(node, f"{function} of {name}"), name))
+        value = joined(numbers_for(function, value, name))
         if function == "median":
             made.append(medians_of(pa.repeat(ZERO, len(value)), pa.chunked_array([value]), 1)[0])
         else:

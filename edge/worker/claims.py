@@ -108,11 +108,12 @@ def read_reply(message: list[Any]) -> tuple[int, list[Outcome]]:
 
 
 def _check(outcome: Outcome) -> None:
-    expected = {
-        VALUE: type(outcome.value) is bytes,
-        TABLE: type(outcome.table) is TableRef and outcome.table.rows is not None,
-        FAILED: type(outcome.problem) is dict,
-        MISS: type(outcome.problem) is dict,
-    }
-    if not expected.get(outcome.kind, False) or type(outcome.duration_us) is not int:
-        raise ValueError(f"a worker's outcome of kind {outcome.kind!r} has the wrong parts")
+    kind = outcome.kind
+    if kind == VALUE:
+        sound = type(outcome.value) is bytes
+    elif kind == TABLE:
+        sound = type(outcome.table) is TableRef and outcome.table.rows is not None
+    else:
+        sound = kind in (FAILED, MISS) and type(outcome.problem) is dict
+    if not sound or type(outcome.duration_us) is not int:
+        raise ValueError(f"a worker's outcome of kind {kind!r} has the wrong parts")
