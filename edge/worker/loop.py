@@ -19,7 +19,7 @@ from edge.worker.hydrate import Bench, Shelf
 _RECEIVE_BYTES: Final = 256 * 1024
 _FOLDER_DIGITS: Final = 32
 #: A worker that has had something to say for this long says it, however much is still to do.
-_SILENCE_NS: Final = 200_000
+_SILENCE_NS: Final = 600_000
 
 
 def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
