@@ -41,6 +41,13 @@ class FrameOutbox:
             self._soon(self._flush)
         self._frames.append(pack(message))
 
+    def send_now(self, message: list[Any]) -> None:
+        """Say one message at once, unless others wait for the end of the turn already: then behind them."""
+        if self._frames:
+            self._frames.append(pack(message))
+        else:
+            self._write(pack(message))
+
     def _flush(self) -> None:
         frames, self._frames = self._frames, []
         self._write(frames[0] if len(frames) == 1 else b"".join(frames))

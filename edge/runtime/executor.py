@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from edge.core.errors import CacheMiss, EdgeError, LogDamaged, StorageFailed
@@ -22,49 +21,24 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import (
-    BLUEPRINT_BYTES_MAX,
-    FRAME_BYTES_MAX,
     INLINE_BYTES_MAX,
     INLINE_PURE_BYTES_MAX,
 )
 from edge.core.scheduler import FailStep, Finish, Run, check_ctx, decide, route
 from edge.core.state import evolve
 from edge.core.values import TableRef
+from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Live
 from edge.runtime.rebuild import Outputs
 from edge.runtime.workers import Work
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
-from edge.tools.registry import runs_author_code
 from edge.worker.claims import FAILED, MISS, TABLE, Claim, Outcome
-from playbooks.blueprint import Blueprint, Step
+from playbooks.blueprint import Step
 
 #: How often an execution may find its blocks gone before it fails: a budget too small must not spin.
 MISSES_MAX: Final = 8
-#: What one claim may carry in values; its `ctx` and blueprint go beside it in the same frame.
-CLAIM_BYTES_MAX: Final = FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimPlan:
-    """What is the same for every claim of the same steps of one blueprint."""
-
-    timeout_s: float
-    author_code: bool
-    memory_mb: int
-    reads_workload: bool
-
-
-def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
-    """The plan of a claim that carries these steps."""
-    taken = [blueprint.steps[index] for index in steps]
-    return ClaimPlan(
-        sum(step.timeout_ms for step in taken) / 1000,
-        any(runs_author_code(step.kind) for step in taken),
-        max(step.memory_mb for step in taken),
-        any(step.reads_workload for step in taken),
-    )
 
 
 class Pool(Protocol):
@@ -184,7 +158,7 @@ class Executor:
         if workload is not None:
             size_bytes += len(workload)
         if size_bytes > CLAIM_BYTES_MAX:
-            self.fail(live, _inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
+            self.fail(live, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
             return
         self._claim_number += 1
         self._blocks.require_folder(blueprint.digest)
@@ -363,8 +337,12 @@ class Executor:
             return
         seq = self._append(live, body)
         del self.open[live.state.seq]
+        self._gate.after(seq, lambda _: self._ended(live))
+
+    def _ended(self, live: Live) -> None:
+        """The end is durable: the answer first, then the blocks that nobody will read again."""
+        self._on_finished(live)
         self._blocks.drop(live.state.seq)
-        self._gate.after(seq, lambda _: self._on_finished(live))
 
     def _finished_body(self, live: Live, goal: Finish) -> ExecutionFinished:
         name = goal.result_step
@@ -386,12 +364,3 @@ class Executor:
             return ExecutionFinished(goal.status, name, data, result_kind=kind)
         self._gate.store_blob(data)
         return ExecutionFinished(goal.status, name, None, hashlib.sha256(data).digest(), kind)
-
-
-def _inputs_problem(step: str, size_bytes: int) -> dict[str, Any]:
-    return {
-        "code": "inputs_too_large",
-        "message": f"Step {step} reads {size_bytes} bytes of values; a claim may carry {CLAIM_BYTES_MAX}.",
-        "mend": "Let earlier steps return tables, or less.",
-        "step": step,
-    }

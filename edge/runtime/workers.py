@@ -217,12 +217,15 @@ class WorkerPool:
         process.seen.add(claim.digest)
         message = claim.message()
         message[2] = blueprint
-        if not process.under_way:
+        assert process.outbox is not None
+        if process.under_way:
+            process.outbox.send(message)
+        else:
+            # It has nothing to do: it starts while what led to this claim is encoded and written down.
+            process.outbox.send_now(message)
             self._start_clock(work)
         process.under_way.append(work)
         process.under_way_us += work.typical_us
-        assert process.outbox is not None
-        process.outbox.send(message)
 
     # ---- a process's life ----------------------------------------------------------------------------
 

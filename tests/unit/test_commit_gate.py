@@ -377,3 +377,82 @@ async def test_any_error_on_the_journal_thread_ends_the_runtime(tmp_path: Path) 
     finally:
         rig.eventlog.close()
         rig.journal.close()
+
+
+async def test_what_nobody_waits_for_goes_with_what_somebody_does(tmp_path: Path) -> None:
+    """An event that is held back is not flushed by itself; the next wanted one takes it along, in one group."""
+    rig = Rig(tmp_path)
+    held = rig.gate.append(BootStopped(), held_back=True)
+    await turns()
+    assert rig.groups() == []
+    (wanted,) = rig.append()
+    await rig.gate.flushed()
+    assert rig.groups() == [[held.seq, wanted.seq]]
+    await rig.close()
+
+
+async def test_waiting_for_a_held_event_ends_its_holding(tmp_path: Path) -> None:
+    """Once somebody asks to be called back, an event held back is flushed like any other."""
+    rig = Rig(tmp_path)
+    held = rig.gate.append(BootStopped(), held_back=True)
+    rig.gate.after(held.seq, rig.note(held.seq))
+    await rig.in_flight()
+    await rig.gate.flushed()
+    assert rig.called == [held.seq]
+    await rig.close()
+
+
+async def test_a_held_event_is_not_held_for_ever(tmp_path: Path) -> None:
+    """With nobody waiting for anything, a held event still becomes durable by itself."""
+    rig = Rig(tmp_path)
+    held = rig.gate.append(BootStopped(), held_back=True)
+    await rig.in_flight()
+    async with asyncio.timeout(5):
+        while rig.gate.durable_seq < held.seq:
+            await asyncio.sleep(0)
+    assert rig.groups() == [[held.seq]]
+    await rig.close()
+
+
+async def test_an_event_that_cannot_be_written_down_ends_the_runtime(tmp_path: Path) -> None:
+    """Nothing is flushed past an event that has no bytes; it is reported like a failed drive."""
+    rig = Rig(tmp_path)
+    rig.gate.append(StepDone(ctx={"a": object()}), execution=1, step="s")
+    rig.append()
+    assert "TypeError" in (await rig.failure()).message
+    assert (rig.called, rig.groups()) == ([], [])
+    await rig.close()
+
+
+async def test_with_nothing_under_way_a_quick_drive_is_flushed_on_the_loop(tmp_path: Path) -> None:
+    """The loop's own thread writes the group where no claim is under way and the last flush was quick."""
+    rig = Rig(tmp_path)
+    threads: list[str] = []
+    write = rig.journal.write
+
+    def noted(group: Group) -> None:
+        threads.append(threading.current_thread().name)
+        write(group)
+
+    rig.journal.write = noted  # type: ignore[method-assign]
+    for busy, took_s in ((False, 0.0), (False, 0.0001), (True, 0.0001), (False, 0.1)):
+        rig.gate._has_claims = lambda busy=busy: busy  # type: ignore[misc]
+        rig.gate._flush_took_s = took_s
+        rig.append()
+        await rig.gate.flushed()
+    assert threads == ["journal", "MainThread", "journal", "journal"]
+    assert rig.called == [1, 2, 3, 4]
+    await rig.close()
+
+
+async def test_a_failure_on_the_loop_is_a_failure(tmp_path: Path) -> None:
+    """An error of a flush that ran on the loop is reported like one of the thread, and nobody is called back."""
+    rig = Rig(tmp_path)
+    rig.gate._has_claims = lambda: False
+    rig.gate._flush_took_s = 0.0001
+    os.close(rig.journal._fd)
+    rig.append()
+    assert "flushed" in (await rig.failure()).message
+    assert rig.called == []
+    rig.journal._fd = -1
+    await rig.close()

@@ -1,0 +1,47 @@
+"""What a claim of certain steps takes with it: worked out once for each blueprint, used for every execution.
+
+Called by the executor. Knows blueprints and limits, and nothing of any one execution.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from edge.core.limits import BLUEPRINT_BYTES_MAX, FRAME_BYTES_MAX, INLINE_BYTES_MAX
+from edge.core.records import record
+from edge.tools.registry import runs_author_code
+from playbooks.blueprint import Blueprint
+
+#: What one claim may carry in values; its `ctx` and blueprint go beside it in the same frame.
+CLAIM_BYTES_MAX: Final = FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
+
+
+@record
+class ClaimPlan:
+    """What is the same for every claim of the same steps of one blueprint."""
+
+    timeout_s: float
+    author_code: bool
+    memory_mb: int
+    reads_workload: bool
+
+
+def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
+    """The plan of a claim that carries these steps."""
+    taken = [blueprint.steps[index] for index in steps]
+    return ClaimPlan(
+        sum(step.timeout_ms for step in taken) / 1000,
+        any(runs_author_code(step.kind) for step in taken),
+        max(step.memory_mb for step in taken),
+        any(step.reads_workload for step in taken),
+    )
+
+
+def inputs_problem(step: str, size_bytes: int) -> dict[str, Any]:
+    """Why a step whose inputs exceed CLAIM_BYTES_MAX cannot run."""
+    return {
+        "code": "inputs_too_large",
+        "message": f"Step {step} reads {size_bytes} bytes of values; a claim may carry {CLAIM_BYTES_MAX}.",
+        "mend": "Let earlier steps return tables, or less.",
+        "step": step,
+    }
