@@ -7,7 +7,6 @@ on purpose: what is imported before the fork is shared by all processes, what co
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import logging
 import os
@@ -18,9 +17,6 @@ from pathlib import Path
 from edge.core.errors import EdgeError, Misconfigured, Unavailable
 from edge.core.settings import Settings, load_settings
 from edge.runtime.locks import hold_workers_lock, lock_alone
-
-#: malloc.h
-_M_ARENA_MAX = -8
 
 
 def main() -> int:
@@ -50,8 +46,9 @@ def _run(settings: Settings) -> int:
     import uvloop
 
     from edge.runtime.daemon import Daemon
+    from edge.runtime.heap import one_heap
 
-    _one_heap()
+    one_heap()
     # A thread that needs the interpreter lock after a flush must not wait 5 ms for it.
     sys.setswitchinterval(0.0005)
     gc.freeze()
@@ -63,11 +60,6 @@ def _run(settings: Settings) -> int:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve())
-
-
-def _one_heap() -> None:
-    """Keep glibc from giving each thread a heap of its own: three threads that run system calls need none."""
-    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[socket.socket, int]:

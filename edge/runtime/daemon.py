@@ -29,6 +29,7 @@ from edge.runtime.admit import FreeSpace
 from edge.runtime.api import Api
 from edge.runtime.commit import CommitGate
 from edge.runtime.engine import Engine
+from edge.runtime.heap import Trimmer
 from edge.runtime.operations import Operations
 from edge.runtime.workers import WorkerPool
 from edge.store.blobs import BlobStore
@@ -128,6 +129,9 @@ class Daemon:
             on_zygote_gone=self._zygote_gone,
         )
         engine.executor.pool = pool
+        engine.on_quiet = Trimmer(
+            loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open
+        ).quiet
         engine.load_catalog()
         gate.append(BootStarted(version("noetl-edge"), settings.box, _ended_cleanly(homes)))
         resumed = engine.resume()

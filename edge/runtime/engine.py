@@ -87,6 +87,8 @@ class Engine:
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
         self.on_answer: Callable[[Answer], None] = lambda answer: None
+        #: Called when the last open execution ended.
+        self.on_quiet: Callable[[], None] = lambda: None
         #: Called when the catalog changed.
         self.on_catalog: Callable[[], None] = lambda: None
 
@@ -311,6 +313,8 @@ class Engine:
     def _finished(self, live: Live) -> None:
         self.owed.add(live.state.seq, live.state.finished_seq)
         self.on_answer(build_answer(live.state, live.execution_id, self._blobs))
+        if not self.executor.open:
+            self.on_quiet()
 
     def answer(self, execution: int) -> Answer:
         """The recorded answer of a finished execution, from the log."""

@@ -120,7 +120,9 @@ def throughput(bench: Bench, running: Box, effort: Effort) -> dict[str, Any]:
 
 
 def memory(bench: Bench, running: Box) -> dict[str, Any]:
-    """PSS and USS of every process of the box, after load; the broker's beside it."""
+    """PSS and USS of every process of the box, settled after load; the broker's beside it."""
+    running.await_quiet()
+    time.sleep(1)
     measured = {name: memory_mb(pid) for name, pid in running.pids().items()}
     kinds = ("pss_mb", "uss_mb", "pss_anon_mb")
     by_kind = {
