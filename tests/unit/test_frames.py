@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from edge.core.codec import encode
-from edge.core.frames import FrameBuffer, pack
+from edge.core.frames import FrameBuffer, FrameOutbox, pack
 from edge.core.limits import FRAME_BYTES_MAX
 
 
@@ -39,3 +41,18 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
     """A frame that holds no list, or an empty one, is refused."""
     with pytest.raises(ValueError, match="frame"):
         FrameBuffer().feed(len(data).to_bytes(4, "big") + data)
+
+
+def test_an_outbox_writes_once_a_turn_and_in_order() -> None:
+    """Frames of one turn are one write; one said at once goes first only where nothing waits before it."""
+    written: list[bytes] = []
+    turn: list[Callable[[], None]] = []
+    outbox = FrameOutbox(written.append, turn.append)
+    outbox.send_now(["a"])
+    assert written == [pack(["a"])]
+    outbox.send(["b"])
+    outbox.send_now(["c"])
+    assert len(written) == 1
+    (end_of_turn,) = turn
+    end_of_turn()
+    assert written[1:] == [pack(["b"]) + pack(["c"])]

@@ -274,3 +274,78 @@ def test_empty_tables() -> None:
 def test_a_column_wins_over_a_step_of_its_name() -> None:
     """The compiler may take a column for a step it knows; the table decides."""
     assert run(["project", [["x", ["step", "n"]]]])[0] == {"x": 1}
+
+
+def test_one_row_is_the_same_as_rows_of_one() -> None:
+    """`row` straight from the aggregates is what `rows` gives for the same table, whatever the types."""
+    table = pa.table(
+        {
+            "f": [1.5, None, 2.5],
+            "i": [3, 1, None],
+            "t": ["b", None, "a"],
+            "ok": [True, None, False],
+            "at": pa.array([1_000, None, 2_000], pa.timestamp("ms")),
+            "money": pa.array([None, 125, 250], pa.decimal128(9, 2)),
+            "none": pa.nulls(3),
+        }
+    )
+    wanted = [
+        [f"{function}_{name}", function, column(name)]
+        for name in table.column_names
+        for function in ("count", "min", "max")
+    ]
+    wanted += [
+        [f"{function}_{name}", function, column(name)]
+        for name in "fi"
+        for function in ("sum", "mean", "median", "stddev", "first", "last")
+    ]
+    wanted.append(["rows", "count", None])
+    operation = ["aggregate", [], wanted]
+    row = run(operation, output="row", table=table)
+    assert [row] == run(operation, output="rows", table=table)
+    assert (row["count_f"], row["count_none"], row["rows"], row["max_money"]) == (2, 0, 3, "250.00")
+
+
+def test_one_row_that_cannot_be_kept_is_refused() -> None:
+    """NaN in the one row is refused as it is in rows."""
+    table = pa.table({"x": [float("nan")]})
+    error = refused(["aggregate", [], [["m", "max", column("x")]]], output="row", table=table)
+    assert error.problem_code == "result_invalid"
+
+
+def test_one_config_sees_tables_of_many_shapes() -> None:
+    """What was prepared for one table's columns is not used for another's, in whatever order they come."""
+    config = {
+        "table": ["name", "t"],
+        "ops": [["project", [["y", ["bin", "-", const(10), column("x")]]]]],
+        "output": "rows",
+    }
+    shapes = [
+        pa.table({"x": [1]}),
+        pa.table({"a": [0], "x": [2.5]}),
+        pa.table({"x": ["text"]}),
+        pa.table({"a": [0]}),
+        pa.table({"x": [3]}),
+    ]
+    seen: list[Any] = []
+    for table in shapes:
+        try:
+            seen.append(ARROW.run(config, {}, Lent(table, {"args": {}, "input": {}, "workload": {}})))
+        except ToolFailed as error:
+            seen.append(error.problem_code)
+    assert seen == [[{"y": 9}], [{"y": 7.5}], "column_type", "column_unknown", [{"y": 7}]]
+
+
+def test_a_filter_that_keeps_all_rows_copies_nothing() -> None:
+    """Where every row stays the table itself is answered; one null in the condition leaves its row out."""
+    keep_all, one_null = (
+        ["cmp", column("n"), [[">", const(0)]]],
+        ["cmp", column("celsius"), [[">", const(0)]]],
+    )
+    before = pa.total_allocated_bytes()
+    kept = run(["filter", keep_all], output="table")
+    assert kept.column("celsius").chunk(0).buffers()[1].address == (
+        TABLE.column("celsius").chunk(0).buffers()[1].address
+    )
+    assert pa.total_allocated_bytes() - before < 1_024
+    assert run(["filter", one_null], output="table").num_rows == 4
