@@ -181,6 +181,7 @@ class Gateway:
         elif kind == "admission":
             self._table = message[1]
             self._table_known.set()
+            self._link.send(["admitted", message[2]])
         elif kind != "welcome":
             raise ValueError(f"a message of unknown kind {kind!r}")
 

@@ -23,9 +23,10 @@ def pack(message: list[Any]) -> bytes:
 
 
 class FrameOutbox:
-    """Gathers what is said within one turn of an event loop into one write.
+    """Gathers what is said within one turn of an event loop into one write; a lone message waits for nothing.
 
-    At high load this is one system call where there were many; a lone frame waits for the end of the turn only.
+    At high load this is one system call where there were many. While turns have one message or two, the first is
+    written at once, so that the other side starts while this one finishes its turn (5 % of a lone request).
     `write` takes bytes, `soon` calls a function at the end of the turn; both are the owner's.
     """
 
@@ -34,23 +35,27 @@ class FrameOutbox:
     ) -> None:
         self._write, self._soon = write, soon
         self._frames: list[bytes] = []
+        self._turn_is_open = False
+        self._crowded = False
 
     def send(self, message: list[Any]) -> None:
-        """Say one message with the others of this turn."""
-        if not self._frames:
-            self._soon(self._flush)
-        self._frames.append(pack(message))
-
-    def send_now(self, message: list[Any]) -> None:
-        """Say one message at once, unless others wait for the end of the turn already: then behind them."""
-        if self._frames:
+        """Say one message, in order."""
+        if self._turn_is_open:
+            self._frames.append(pack(message))
+            return
+        self._turn_is_open = True
+        self._soon(self._end_turn)
+        if self._crowded:
             self._frames.append(pack(message))
         else:
             self._write(pack(message))
 
-    def _flush(self) -> None:
+    def _end_turn(self) -> None:
+        self._turn_is_open = False
         frames, self._frames = self._frames, []
-        self._write(frames[0] if len(frames) == 1 else b"".join(frames))
+        self._crowded = len(frames) > 1
+        if frames:
+            self._write(frames[0] if len(frames) == 1 else b"".join(frames))
 
 
 class FrameBuffer:

@@ -4,10 +4,10 @@ Owned by the daemon. Frames of `edge.core.frames`; the first element of a messag
 
 From a peer: `["hello", role]`; `["submit", token, playbook, principal, request id, form, response topic,
 correlation, content type, receipt, deadline ms, traceparent, payload]`; `["delivered", execution]`;
-`["refusal", code, principal, playbook, request id]` (the gateway refused by itself);
+`["refusal", code, principal, playbook, request id]` (the gateway refused by itself); `["admitted", version]`;
 `["call", token, operation, arguments]`.
-To a peer: `["welcome", box, log id]`; `["admission", {path: {}}]`; `["accepted", token, execution id, seq, link,
-duplicate]`; `["refused", token, problem]`; `["answer", …fields of Answer]`; `["reply", token, value]`;
+To a peer: `["welcome", box, log id]`; `["admission", {path: {}}, version]`; `["accepted", token, execution id, seq,
+link, duplicate]`; `["refused", token, problem]`; `["answer", …fields of Answer]`; `["reply", token, value]`;
 `["error", token, problem]`.
 
 It must never let one peer's nonsense end the daemon: a peer that breaks the protocol is hung up on.
@@ -37,6 +37,8 @@ Reply = Callable[[Any], None]
 
 GATEWAY: Final = "gateway"
 LOCAL_FORM: Final = "local"
+#: How long a registration waits for the gateways to take up the new table; one that is stuck is not waited for.
+_TAKE_UP_S: Final = 2.0
 
 
 class Api:
@@ -48,6 +50,9 @@ class Api:
         self._peers: set[Peer] = set()
         self._asked_locally: dict[int, Peer] = {}
         self._server: asyncio.Server | None = None
+        self._admission_version = 0
+        #: Who is told once all gateways have taken up a version of the admission table.
+        self._taken_up: list[tuple[int, Callable[[], None]]] = []
         engine.on_answer = self._send_answer
         engine.on_catalog = self._send_admission
 
@@ -71,12 +76,25 @@ class Api:
     def _gateways(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.role == GATEWAY]
 
-    def _send_admission(self) -> None:
+    def _send_admission(self, taken_up: Callable[[], None]) -> None:
+        """Tell the gateways what there is; `taken_up()` once they know, so that a request may follow."""
+        self._admission_version += 1
         for peer in self._gateways():
             peer.send(self._admission())
+        self._taken_up.append((self._admission_version, taken_up))
+        self._tell_taken_up()
+        if self._taken_up:
+            asyncio.get_running_loop().call_later(_TAKE_UP_S, self._tell_taken_up, self._admission_version)
 
     def _admission(self) -> list[Any]:
-        return ["admission", {blueprint.path: {} for blueprint in self._engine.playbooks()}]
+        table: dict[str, dict[str, Any]] = {blueprint.path: {} for blueprint in self._engine.playbooks()}
+        return ["admission", table, self._admission_version]
+
+    def _tell_taken_up(self, at_least: int = 0) -> None:
+        """Call back for every version that all gateways have, or that is not waited for any longer."""
+        known = min((peer.admitted for peer in self._gateways()), default=self._admission_version)
+        while self._taken_up and self._taken_up[0][0] <= max(known, at_least):
+            self._taken_up.pop(0)[1]()
 
     def _send_answer(self, answer: Answer) -> None:
         if answer.form == LOCAL_FORM:
@@ -97,6 +115,7 @@ class Api:
     def left(self, peer: Peer) -> None:
         """A peer went away; its local requests run on, their answers stay in the log."""
         self._peers.discard(peer)
+        self._tell_taken_up()
         self._asked_locally = {seq: p for seq, p in self._asked_locally.items() if p is not peer}
 
     def heard(self, peer: Peer, message: list[Any]) -> None:
@@ -110,6 +129,9 @@ class Api:
             self._call(peer, *message[1:])
         elif kind == "refusal":
             self._engine.note_gateway_refusal(*message[1:])
+        elif kind == "admitted":
+            peer.admitted = int(message[1])
+            self._tell_taken_up()
         elif kind == "hello":
             self._welcome(peer, message[1])
         else:
@@ -183,6 +205,8 @@ class Peer(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._outbox: FrameOutbox | None = None
         self.role = ""
+        #: Version of the admission table that this gateway works by.
+        self.admitted = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Part of asyncio.Protocol."""

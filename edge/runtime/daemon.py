@@ -18,7 +18,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from edge.core.clock import SystemClock, boot_id
 from edge.core.errors import LogDamaged, StorageFailed
@@ -129,22 +129,14 @@ class Daemon:
             on_zygote_gone=self._zygote_gone,
         )
         engine.executor.pool = pool
-        engine.on_quiet = Trimmer(
-            loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open
-        ).quiet
         engine.load_catalog()
+        _trim_when_quiet(engine, gate)
         gate.append(BootStarted(version("noetl-edge"), settings.box, _ended_cleanly(homes)))
         resumed = engine.resume()
         if resumed:
             logger.info("%d executions are resumed", resumed)
         pool.warm()
-        status = {
-            "box": settings.box,
-            "log_id": homes.journal.log_id.hex(),
-            "version": version("noetl-edge"),
-            "pid": os.getpid(),
-            "zygote_pid": self._zygote_pid,
-        }
+        status = self._status(homes.journal.log_id)
         operations = Operations(engine, homes.eventlog, blocks, status, pool.pids).table()
         api = Api(engine, settings.box, homes.journal.log_id, operations)
         await api.listen(settings.socket_path)
@@ -167,6 +159,15 @@ class Daemon:
         blocks.close()
         return self._exit_code
 
+    def _status(self, log_id: bytes) -> dict[str, Any]:
+        return {
+            "box": self._settings.box,
+            "log_id": log_id.hex(),
+            "version": version("noetl-edge"),
+            "pid": os.getpid(),
+            "zygote_pid": self._zygote_pid,
+        }
+
     def _failed(self, error: StorageFailed) -> None:
         logger.critical("%s The runtime stops acknowledging and exits.", error)
         # Nothing may be flushed, answered or tidied after this: leave as a killed process would.
@@ -176,6 +177,12 @@ class Daemon:
         logger.critical("The zygote ended; the runtime exits to be started whole again.")
         self._exit_code = 1
         self._stop.set()
+
+
+def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
+    loop = asyncio.get_running_loop()
+    trimmer = Trimmer(loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open)
+    engine.on_quiet = trimmer.quiet
 
 
 def _ended_cleanly(homes: _Homes) -> bool:

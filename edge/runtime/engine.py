@@ -89,8 +89,8 @@ class Engine:
         self.on_answer: Callable[[Answer], None] = lambda answer: None
         #: Called when the last open execution ended.
         self.on_quiet: Callable[[], None] = lambda: None
-        #: Called when the catalog changed.
-        self.on_catalog: Callable[[], None] = lambda: None
+        #: Called when the catalog changed, with what to call once requests may follow.
+        self.on_catalog: Callable[[Callable[[], None]], None] = lambda taken_up: taken_up()
 
     def execution_id(self, seq: int) -> str:
         """The name an execution has outside: log id and sequence number of its request."""
@@ -122,7 +122,7 @@ class Engine:
         self._by_digest[blueprint.digest] = blueprint
 
     def register(self, data: bytes, registered: Callable[[str, bool], None]) -> None:
-        """Put a blueprint into the catalog; `registered(path, is_new)` once it is durable.
+        """Put a blueprint into the catalog; `registered(path, is_new)` once it is durable and may be asked for.
 
         Raises RequestRefused where the bytes are no blueprint.
         """
@@ -136,19 +136,15 @@ class Engine:
         if known is not None and known.digest == blueprint.digest:
             seq = self._registered.get(blueprint.digest, 0)
             if seq > self._gate.durable_seq:
-                self._gate.after(seq, lambda _: registered(blueprint.path, False))
+                self._gate.after(seq, lambda _: self.on_catalog(lambda: registered(blueprint.path, False)))
             else:
-                registered(blueprint.path, False)
+                self.on_catalog(lambda: registered(blueprint.path, False))
             return
         event = self._gate.append(CatalogRegistered(blueprint.path, blueprint.digest, data))
         self._registered[blueprint.digest] = event.seq
         self._take_up(blueprint)
 
-        def durable(_: bytes) -> None:
-            self.on_catalog()
-            registered(blueprint.path, True)
-
-        self._gate.after(event.seq, durable)
+        self._gate.after(event.seq, lambda _: self.on_catalog(lambda: registered(blueprint.path, True)))
 
     def playbooks(self) -> list[Blueprint]:
         """The catalog, by path."""

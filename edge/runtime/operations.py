@@ -47,7 +47,7 @@ class Operations:
         }
 
     def register(self, arguments: dict[str, Any], reply: Reply) -> None:
-        """`{blueprint: bytes}` → `{path, new}` once durable."""
+        """`{blueprint: bytes}` → `{path, new}` once durable and known to the gateways."""
         self._engine.register(
             _argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
         )

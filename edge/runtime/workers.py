@@ -218,12 +218,10 @@ class WorkerPool:
         message = claim.message()
         message[2] = blueprint
         assert process.outbox is not None
-        if process.under_way:
-            process.outbox.send(message)
-        else:
-            # It has nothing to do: it starts while what led to this claim is encoded and written down.
-            process.outbox.send_now(message)
+        if not process.under_way:
             self._start_clock(work)
+        # One that has nothing to do starts at once, while what led to this claim is encoded and written down.
+        process.outbox.send(message)
         process.under_way.append(work)
         process.under_way_us += work.typical_us
 

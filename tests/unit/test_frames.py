@@ -43,16 +43,25 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
         FrameBuffer().feed(len(data).to_bytes(4, "big") + data)
 
 
-def test_an_outbox_writes_once_a_turn_and_in_order() -> None:
-    """Frames of one turn are one write; one said at once goes first only where nothing waits before it."""
+def test_an_outbox_lets_a_lone_frame_go_at_once_and_gathers_a_crowd() -> None:
+    """The first of a turn goes at once until a turn is crowded; then a turn is one write. Order is kept."""
     written: list[bytes] = []
     turn: list[Callable[[], None]] = []
     outbox = FrameOutbox(written.append, turn.append)
-    outbox.send_now(["a"])
-    assert written == [pack(["a"])]
+    a, b, c = (pack([letter]) for letter in "abc")
+    for letter in "abc":
+        outbox.send([letter])
+    assert written == [a]
+    turn.pop()()
+    assert written == [a, b + c]
+    outbox.send(["a"])
     outbox.send(["b"])
-    outbox.send_now(["c"])
-    assert len(written) == 1
-    (end_of_turn,) = turn
-    end_of_turn()
-    assert written[1:] == [pack(["b"]) + pack(["c"])]
+    assert written == [a, b + c]
+    turn.pop()()
+    outbox.send(["c"])
+    turn.pop()()
+    assert written == [a, b + c, a + b, c]
+    outbox.send(["a"])
+    assert written[4:] == [a]
+    turn.pop()()
+    assert (written[5:], turn) == ([], [])
