@@ -8,6 +8,7 @@ Inside the box nobody waits for a flush; only the intent of a `write` step and t
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -37,7 +38,11 @@ from edge.store.blocks import Blocks
 from edge.worker.claims import FAILED, MISS, TABLE, Claim, Outcome
 from playbooks.blueprint import Step
 
-#: How often an execution may find its blocks gone before it fails: a budget too small must not spin.
+#: How often an execution may find its blocks gone before it asks for the favour of keeping them (`Blocks.favour`),
+#: and waits its turn for it: executions that need more together than the budget holds would evict each other's for
+#: ever.
+MISSES_FREE: Final = 3
+#: How often an execution may find its blocks gone at all before it fails: somebody empties the folder.
 MISSES_MAX: Final = 8
 
 
@@ -60,6 +65,7 @@ class Executor:
         self.pool: Pool | None = None
         self.open: dict[int, Live] = {}
         self._claims: dict[int, Live] = {}
+        self._parked: deque[tuple[Live, Callable[[Live], None]]] = deque()
         self._claim_number = 0
         self._plans: dict[tuple[bytes, tuple[int, ...]], ClaimPlan] = {}
 
@@ -233,10 +239,17 @@ class Executor:
             self._finish(live, Finish("failed", problem=problem))
             return
         self._outputs.forget_absent(live)
-        if anew:
-            self.advance(live)
+        go_on = self.advance if anew else self._pursue
+        if live.misses > MISSES_FREE and not self._blocks.favour(live.state.seq):
+            self._parked.append((live, go_on))
         else:
-            self._pursue(live)
+            go_on(live)
+
+    def _unpark(self) -> None:
+        """The favour is free: the next execution in line has it and goes on."""
+        if self._parked and self._blocks.favour(self._parked[0][0].state.seq):
+            live, go_on = self._parked.popleft()
+            go_on(live)
 
     def _rebuilt(self, live: Live, name: str, outcome: Outcome) -> None:
         """A pure step ran again: its output must be the one recorded."""
@@ -343,6 +356,7 @@ class Executor:
         """The end is durable: the answer first, then the blocks that nobody will read again."""
         self._on_finished(live)
         self._blocks.drop(live.state.seq)
+        self._unpark()
 
     def _finished_body(self, live: Live, goal: Finish) -> ExecutionFinished:
         name = goal.result_step

@@ -60,6 +60,7 @@ class Blocks:
         self._blocks: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._made: set[bytes] = set()
         self._of_execution: dict[int, list[tuple[str, str]]] = {}
+        self._favoured: int | None = None
         try:
             if root.exists():
                 shutil.rmtree(root)
@@ -155,13 +156,31 @@ class Blocks:
         names = self._of_execution.setdefault(execution, [])
         if name not in names:
             names.append(name)
-        while self.used_bytes > self.budget_bytes and len(self._blocks) > 1:
-            oldest = next(iter(self._blocks))
-            self._remove(oldest)
+        if self.used_bytes > self.budget_bytes:
+            self._evict(name)
+
+    def _evict(self, newest: tuple[str, str]) -> None:
+        favoured = self._of_execution.get(self._favoured, []) if self._favoured is not None else []
+        for name in [name for name in self._blocks if name != newest and name not in favoured]:
+            if self.used_bytes <= self.budget_bytes:
+                return
+            self._remove(name)
             self.evicted += 1
+
+    def favour(self, execution: int) -> bool:
+        """Keep this execution's blocks from eviction until it ends; False while another has the favour.
+
+        Where executions need more together than the budget holds, each would evict what the next one is about to
+        read, and none would ever end. One at a time gets through.
+        """
+        if self._favoured is None:
+            self._favoured = execution
+        return self._favoured == execution
 
     def drop(self, execution: int) -> None:
         """The execution ended: its blocks go."""
+        if self._favoured == execution:
+            self._favoured = None
         for name in self._of_execution.pop(execution, ()):
             self._remove(name)
 

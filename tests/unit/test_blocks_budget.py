@@ -120,3 +120,15 @@ def test_names_of_blocks_never_collide() -> None:
     names = [block_key(e, s, v) for e in (1, 11) for s in ("a", "a-1", "1-a") for v in (0, 1, 10)]
     names += [request_key(1), request_key(11)]
     assert len(set(names)) == len(names)
+
+
+def test_one_execution_at_a_time_is_spared(tmp_path: Path) -> None:
+    """The favoured execution's blocks stay whatever the budget says, until it ends; then another may be favoured."""
+    blocks = Blocks(tmp_path / "c", budget_bytes=250)
+    assert blocks.favour(1)
+    assert not blocks.favour(2)
+    refs = [blocks.put(A, n, request_key(n), bytes([n]) * 100) for n in (1, 2, 3, 4)]
+    assert blocks.read(A, refs[0]) == bytes([1]) * 100
+    assert [blocks.holds(A, ref.key) for ref in refs] == [True, False, False, True]
+    blocks.drop(1)
+    assert blocks.favour(2)

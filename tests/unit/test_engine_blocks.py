@@ -83,6 +83,19 @@ async def test_an_evicted_table_is_made_again(tmp_path: Path) -> None:
     await box.close()
 
 
+async def test_executions_that_evict_each_others_blocks_all_end(tmp_path: Path) -> None:
+    """A budget for one block and twenty executions that need it at once: each gets its turn, none fails."""
+    box = Box(tmp_path, cache_bytes=100)
+    await box.register(playbook(TABLES, workload={"go": True}))
+    for _ in range(20):
+        box.submit("t")
+    await box.settle()
+    assert [json.loads(answer.payload).get("result") for answer in box.answers] == [ROWS] * 20
+    assert box.blocks.stat().evicted > 20
+    assert box.blocks.stat().blocks == 0
+    await box.close()
+
+
 async def test_a_changed_block_is_made_again(box: Box) -> None:
     """A block whose bytes were changed is noticed by its digest and made again."""
     await box.register(playbook(TABLES, workload={"go": True}))
