@@ -247,7 +247,6 @@ def box(bench: Bench, data: Path, name: str) -> Iterator[Box]:
     (data / "edge.toml").write_text(f'box = "{name}"\nworkers = {bench.workers}\n')
     settings = load_settings(data)
     bench.load.ask("open", box=name, payload=str(bench.payload))
-    bench.load.tell("first")
     shared = ["--data", str(data), "--log-level", "warning"]
     gateway = [sys.executable, "-m", "gateway", *shared, "--broker", bench.broker.url, *bench.gateway_options]
     started_ns = time.monotonic_ns()
@@ -263,7 +262,7 @@ def box(bench: Bench, data: Path, name: str) -> Iterator[Box]:
                 for blueprint in bench.blueprints:
                     client.call("register", blueprint=blueprint)
                 registered_ns = time.monotonic_ns()
-                first = bench.load.result()
+                first = bench.load.ask("first")
                 moments = {
                     "listening": listening_ns,
                     "registered": registered_ns,
