@@ -16,16 +16,17 @@ from edge.core.limits import (
     PLAYBOOK_STEPS_MAX,
 )
 from playbooks.blueprint import Blueprint, encode_blueprint
+from playbooks.executor import Executor, read_executor
 from playbooks.fields import choice, entries, fields, items, plain, text
 from playbooks.loader import Mapping_, Marked, load
 from playbooks.names import Known
 from playbooks.problems import PlaybookRefused, Problem, Source
-from playbooks.run import longest_runs
-from playbooks.steps import Outline, Spec, outline, read_spec, read_step
+from playbooks.run import Line, straight_line
+from playbooks.spec import Spec, overlay, read_spec
+from playbooks.steps import Outline, outline, read_step
 
-ROOT_KEYS: Final = ("apiVersion", "kind", "metadata", "spec", "workload", "workflow")
+ROOT_KEYS: Final = ("apiVersion", "kind", "metadata", "executor", "spec", "workload", "workflow")
 _ROOT_LATER: Final = {
-    "executor": "it is not supported yet; the first step of the list starts.",
     "keychain": "credentials are not supported yet.",
     "workbook": "reusable tasks are not supported yet.",
     "vars": "it was withdrawn from NoETL; use `workload` and `set`.",
@@ -84,9 +85,19 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
     workload = {
         key.value: plain(source, value) for key, value in entries(source, found.get("workload"), "`workload`")
     }
-    defaults = read_spec(source, found.get("spec"), "The playbook's `spec`")
-    steps = _steps(source, found.get("workflow"), workload, defaults)
-    return {"name": name, "path": path, "workload": workload, "steps": steps}
+    executor = read_executor(source, found.get("executor"))
+    defaults = overlay(read_spec(source, found.get("spec"), "The playbook's `spec`"), executor.spec)
+    steps = _steps(source, found.get("workflow"), workload, defaults, executor)
+    names = [step["name"] for step in steps]
+    return {
+        "name": name,
+        "path": path,
+        "workload": workload,
+        "steps": steps,
+        "entry": executor.index(source, executor.entry, names) or 0,
+        "final": executor.index(source, executor.final, names),
+        "arc_needed": executor.arc_needed,
+    }
 
 
 def _metadata(source: Source, node: Marked | None) -> tuple[str, str]:
@@ -109,7 +120,7 @@ def _metadata(source: Source, node: Marked | None) -> tuple[str, str]:
 
 
 def _steps(
-    source: Source, node: Marked | None, workload: dict[str, Any], defaults: Spec
+    source: Source, node: Marked | None, workload: dict[str, Any], defaults: Spec, executor: Executor
 ) -> list[dict[str, Any]]:
     listed = items(source, node, "`workflow`")
     if node is not None and not listed:
@@ -129,14 +140,23 @@ def _steps(
             source.refuse(item.start, f"There are two steps named {made.name!r}.", "Rename one of them.")
             continue
         outlines[made.name] = made
-    ctx = {name for made in outlines.values() for name, _ in made.ctx}
+    ctx = {name for made in outlines.values() for name in made.ctx_names()}
     known = Known(tuple(outlines), ctx, frozenset(workload))
     steps = [read_step(source, made, known, defaults) for made in outlines.values()]
+    executor.check_final(source, outlines)
     if source.problems:
         return steps
     index = {step["name"]: position for position, step in enumerate(steps)}
     for step in steps:
-        step["arcs"] = [[index[target], when] for target, when in step["arcs"]]
-    for step, further in zip(steps, longest_runs(steps), strict=True):
-        step["run"] = further
+        step["arcs"] = [[index[target], *rest] for target, *rest in step["arcs"]]
+    lines = [_line(step) for step in steps]
+    for position, step in enumerate(steps):
+        step["run"] = straight_line(lines, position)
     return steps
+
+
+def _line(step: dict[str, Any]) -> Line:
+    """What `straight_line` wants to know, as `playbooks.blueprint.line_of` says it of a step read back."""
+    plain = not step["set"] and not any(sets or args for _, _, _, sets, args in step["arcs"])
+    targets = [(target, when is None) for target, when, *_ in step["arcs"]]
+    return Line(step["effect"], plain, step["admit"] is not None, targets)

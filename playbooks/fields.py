@@ -63,6 +63,16 @@ def choice(source: Source, node: Marked | None, what: str, options: Sequence[str
     return None
 
 
+def flag(source: Source, node: Marked | None, what: str) -> bool | None:
+    """True or false, or None where there is none."""
+    if node is None:
+        return None
+    if isinstance(node, Scalar) and isinstance(node.value, bool):
+        return node.value
+    source.refuse(node.start, f"{what} must be true or false.")
+    return None
+
+
 def items(source: Source, node: Marked | None, what: str) -> tuple[Marked, ...]:
     """The elements of a list."""
     if node is None:

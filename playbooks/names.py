@@ -14,14 +14,14 @@ from typing import Final
 from playbooks.expressions import NodeList, Refused
 from playbooks.nodes import RESERVED_NAMES
 
-_TOOL_ONLY: Final = ("args", "input", "input_data")
+_TOOL_ONLY: Final = ("input", "input_data")
 #: NoETL's names that have a meaning there and none here yet.
 _LATER: Final = {
     "keychain": "The keychain is not supported yet.",
     "iter": "Loops are not supported yet.",
     "loop": "Loops are not supported yet.",
-    "outcome": "Task policies are not supported yet.",
-    "output": "Use the step's own name for its result.",
+    "outcome": "It is there in `set`, in arcs and in task policies.",
+    "output": "It is there in `set`, in arcs and in task policies.",
     "_prev": "Use the step's own name for its result.",
     "_task": "Pipelines of several tasks are not supported yet.",
     "_attempt": "Retries are not visible to expressions.",
@@ -47,16 +47,29 @@ class Reads:
     steps: set[str] = field(default_factory=set)
     workload: bool = False
     ctx: bool = False
+    output: bool = False
 
 
 class Names:
     """Resolves the bare names of one step's templates and notes what they read.
 
-    `inputs` are the step's input names inside its tool, None elsewhere; `arc` is true in an arc's `when`.
+    `inputs` are the step's input names inside its tool, None elsewhere. `event` is the boundary event in whose light
+    an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own outcome
+    may be looked at; `gate` in admission rules, which are asked before results are at hand.
     """
 
-    def __init__(self, known: Known, reads: Reads, inputs: Collection[str] | None, arc: bool = False) -> None:
-        self._known, self._reads, self._inputs, self._arc = known, reads, inputs, arc
+    def __init__(
+        self,
+        known: Known,
+        reads: Reads,
+        *,
+        inputs: Collection[str] | None = None,
+        event: str | None = None,
+        output: bool = False,
+        gate: bool = False,
+    ) -> None:
+        self._known, self._reads, self._inputs = known, reads, inputs
+        self._event, self._output, self._gate = event, output or event is not None, gate
 
     def resolve(self, name: str, offset: int) -> NodeList:
         """The node of a bare name. Raises Refused where it can mean nothing."""
@@ -66,17 +79,34 @@ class Names:
             return ["name", name]
         shared = name in self._known.workload or name in self._known.ctx
         if name in self._known.steps:
+            if self._gate:
+                mend = "Put what it asks for into `ctx` with the earlier step's `set`."
+                raise Refused(offset, f"Admission cannot look at the result of {name!r}.", mend)
             self._reads.steps.add(name)
             if not shared:
                 return ["step", name]
-        elif self._arc and name == "event" and not shared:
-            # Arcs are taken when their step is done; a failed step ends the execution.
-            return ["dict", "name", ["const", "step.done"]]
+        elif not shared and name in ("output", "outcome") and self._output:
+            self._reads.output = True
+            return ["name", "output"]
+        elif not shared and name == "event" and self._event is not None:
+            return self._event_node(self._event)
         elif name in _LATER and not shared:
             raise Refused(offset, f"The name {name!r} means nothing here.", _LATER[name])
         self._reads.workload = True
         self._reads.ctx |= name in self._known.ctx
         return ["name", name]
+
+    def _event_node(self, event: str) -> NodeList:
+        """The boundary event is known while compiling, but for what went wrong, and which of two it is."""
+        if event not in ("step.failed", "step.ended"):
+            return ["dict", "name", ["const", event]]
+        self._reads.output = True
+        failed: NodeList = ["dict", "name", ["const", "step.failed"]]
+        failed += ["error", ["attr", ["name", "output"], "error"]]
+        if event == "step.failed":
+            return failed
+        broken: NodeList = ["cmp", ["attr", ["name", "output"], "status"], [["==", ["const", "error"]]]]
+        return ["if", broken, failed, ["dict", "name", ["const", "step.done"]]]
 
     def _reserved(self, name: str, offset: int) -> NodeList:
         if name in _TOOL_ONLY and self._inputs is None:

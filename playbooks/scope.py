@@ -2,8 +2,8 @@
 
 Called once per evaluation site by the scheduler and the workers. A bare name is looked up in this order:
 
-1. the fixed names: `workload`, `ctx`, `execution_id`, and inside a tool `args` = `input` = `input_data`;
-2. the step's own inputs (inside a tool);
+1. the fixed names: `workload`, `ctx`, `execution_id`, `args`, and inside a tool `input` = `input_data`;
+2. the step's own inputs (inside a tool), then what the token carries: `args` is both, the inputs first;
 3. results of steps that have run, by step name;
 4. `ctx` values, newest patch wins;
 5. `workload` values.
@@ -24,9 +24,14 @@ def build_scope(
     results: Mapping[str, Any],
     execution_id: str,
     inputs: Mapping[str, Any] | None,
+    args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A scope for `evaluate`. Values are shared, not copied; `inputs` is None outside a tool."""
     fixed = {"workload": workload, "ctx": ctx, "execution_id": execution_id}
-    if inputs is None:
-        return {**results, **fixed}
+    if args:
+        if inputs is None:
+            return {**results, **args, **fixed, "args": args}
+        inputs = {**args, **inputs}
+    elif inputs is None:
+        return {**results, **fixed, "args": {}}
     return {**results, **inputs, **fixed, "args": inputs, "input": inputs, "input_data": inputs}

@@ -10,39 +10,30 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.core.errors import EvaluationFailed
 from edge.core.limits import STEP_MEMORY_MB, STEP_TIMEOUT_MS
-from playbooks.blueprint import EFFECTS, ON_UNKNOWN
-from playbooks.evaluate import truth
+from playbooks.arcs import NextOutline, outline_next, read_arcs, scoped_writes
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import choice, entries, fields, memory_mb, text, timeout_ms
+from playbooks.fields import entries, fields, text
 from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
-from playbooks.loader import Listing, Mapping_, Marked, Scalar
+from playbooks.loader import Listing, Mapping_, Marked
 from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source, allowed, suggest
-from playbooks.templates import compile_condition, compile_tree, has_template
+from playbooks.spec import Spec, overlay, read_admit, read_spec
+from playbooks.templates import compile_tree, has_template
 
 STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 STEP_KEYS: Final = ("step", "desc", "spec", "input", "tool", "set", "next")
-SPEC_KEYS: Final = ("effect", "timeout", "memory_mb", "on_unknown")
 _STEP_LATER: Final = {
     "loop": "loops are not supported yet.",
-    "when": "admission is `spec.policy.admit` in NoETL, which is not supported yet; put `when` on the arcs.",
+    "when": "write `spec.policy.admit.rules`, or put `when` on the arcs.",
     "args": "write `input`.",
     "case": "it was withdrawn from NoETL; use arcs with `when`.",
     "retry": "it was withdrawn from NoETL; task policies are not supported yet.",
     "sink": "it was withdrawn from NoETL.",
     "vars": "it was withdrawn from NoETL; use `set`.",
     "type": "it was withdrawn from NoETL; write `tool: {kind: …}`.",
-}
-_SPEC_LATER: Final = {
-    "policy": "policies are not supported yet.",
-    "next_mode": "write `next.spec.mode`.",
-    "retain": "it is not supported yet.",
-    "redact": "it is not supported yet.",
 }
 _TOOL_LATER: Final = {
     "spec": "write it under the step's `spec`; task policies are not supported yet.",
@@ -51,32 +42,6 @@ _TOOL_LATER: Final = {
     "auth": "credentials are not supported yet.",
     "as": "use the step's own name for its result.",
 }
-_ARC_LATER: Final = {
-    "set": "it is not supported yet; write `set` on the step the arc leads from.",
-    "args": "it was withdrawn from NoETL; write `set` on the step the arc leads from.",
-    "spec": "it is not supported yet.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A policy block, or the defaults of one; None where nothing is said."""
-
-    effect: str | None = None
-    timeout_ms: int | None = None
-    memory_mb: int | None = None
-    on_unknown: str | None = None
-
-
-def read_spec(source: Source, node: Marked | None, what: str) -> Spec:
-    """The policy block of a step or of the playbook."""
-    found = fields(source, node, what, SPEC_KEYS, _SPEC_LATER)
-    return Spec(
-        choice(source, found.get("effect"), "`effect`", EFFECTS),
-        timeout_ms(source, found.get("timeout")),
-        memory_mb(source, found.get("memory_mb")),
-        choice(source, found.get("on_unknown"), "`on_unknown`", ON_UNKNOWN),
-    )
 
 
 @dataclass(slots=True)
@@ -87,6 +52,11 @@ class Outline:
     name: str
     found: dict[str, Marked]
     ctx: list[tuple[str, Marked]] = field(default_factory=list)
+    next: NextOutline = field(default_factory=NextOutline)
+
+    def ctx_names(self) -> set[str]:
+        """What its `set` and its arcs write."""
+        return {name for name, _ in self.ctx} | {name for arc in self.next.arcs for name, _ in arc.ctx}
 
 
 def outline(source: Source, node: Marked, position: int) -> Outline | None:
@@ -107,20 +77,16 @@ def outline(source: Source, node: Marked, position: int) -> Outline | None:
         )
     text(source, found.get("desc"), "`desc`")
     made = Outline(node, name or f"step {position}", found)
-    for key, value in entries(source, found.get("set"), "`set`"):
-        target = key.value.removeprefix("ctx.")
-        if _CTX_NAME.fullmatch(target) and target not in (existing for existing, _ in made.ctx):
-            made.ctx.append((target, value))
-        else:
-            mend = "Write one `name:` or `ctx.name:` for each value; iter.* and step.* are not supported yet."
-            source.refuse(key.start, f"`set` cannot write {key.value!r:.80}.", mend)
+    made.ctx, _ = scoped_writes(source, found.get("set"), step_scope=False)
+    made.next = outline_next(source, found.get("next"))
     return made
 
 
 def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> dict[str, Any]:
     """The step's part of the blueprint, without `run`."""
     reads = Reads()
-    outside = Names(known, reads, None).resolve
+    outside = Names(known, reads).resolve
+    after = Names(known, reads, output=True).resolve
     tool, kind_name = _tool(source, made)
     kind = KINDS.get(kind_name)
     inputs = _inputs(source, made, tool, kind_name, outside)
@@ -129,9 +95,10 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     if kind is not None and tool is not None:
         keys = ("kind", "input", "args", "name", "desc", *kind.keys)
         entries_of = fields(source, tool, f"A {kind_name} tool", keys, _TOOL_LATER)
-        config = kind.read(source, entries_of, tool, Names(known, reads, input_names).resolve)
-    spec = read_spec(source, made.found.get("spec"), "`spec`")
-    effect = _effect(source, made, kind, kind_name, spec, defaults)
+        config = kind.read(source, entries_of, tool, Names(known, reads, inputs=input_names).resolve)
+    own = read_spec(source, made.found.get("spec"), "`spec`")
+    effect = _effect(source, made, kind, kind_name, own, defaults)
+    spec = overlay(defaults, own)
     tree: NodeList = ["dict"]
     for key, node in inputs:
         tree += [key, node]
@@ -139,16 +106,27 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
         "name": made.name,
         "kind": kind_name if kind else "noop",
         "effect": effect,
-        "on_unknown": spec.on_unknown or (defaults.on_unknown if effect == "write" else None) or "fail",
-        "timeout_ms": spec.timeout_ms or defaults.timeout_ms or STEP_TIMEOUT_MS,
-        "memory_mb": spec.memory_mb or defaults.memory_mb or STEP_MEMORY_MB,
+        "on_unknown": (spec.on_unknown if effect == "write" else None) or "fail",
+        "timeout_ms": spec.timeout_ms or STEP_TIMEOUT_MS,
+        "memory_mb": spec.memory_mb or STEP_MEMORY_MB,
         "input": tree if inputs else None,
         "config": config,
-        "set": [[name, compile_tree(source, node, outside)] for name, node in made.ctx],
-        "arcs": _arcs(source, made.found.get("next"), known, Names(known, reads, None, arc=True).resolve),
+        "set": [[name, compile_tree(source, node, after)] for name, node in made.ctx],
+        "arcs": read_arcs(
+            source,
+            made.next,
+            known,
+            lambda event: Names(known, reads, event=event).resolve,
+            "step.done",
+        ),
+        "mode": made.next.mode,
+        "no_match": made.next.no_match,
+        "admit": read_admit(source, spec.admit, Names(known, reads, gate=True).resolve),
+        "failure": spec.failure or "fail_fast",
         "reads": sorted(reads.steps),
         "reads_workload": reads.workload,
         "reads_ctx": reads.ctx,
+        "reads_output": reads.output,
     }
 
 
@@ -225,74 +203,3 @@ def _effect(
             mend = "Take it out, or declare effect: write."
             source.refuse(unknown.start, f"`on_unknown` means nothing for a {effect} step.", mend)
     return effect
-
-
-def _arcs(source: Source, node: Marked | None, known: Known, resolve: Resolve) -> list[list[Any]]:
-    """`[target name, when]` in order; the compiler turns names into indices."""
-    if isinstance(node, Mapping_) and node.get("step") is None:
-        router = fields(source, node, "`next`", ("spec", "arcs"), {})
-        spec = fields(
-            source,
-            router.get("spec"),
-            "`next.spec`",
-            ("mode",),
-            {"on_no_match": "it is not supported yet.", "policy": "it is not supported yet."},
-        )
-        mode = spec.get("mode")
-        if isinstance(mode, Scalar) and mode.value == "inclusive":
-            source.refuse(mode.start, "Inclusive arcs are not supported yet.", allowed(["exclusive"]))
-        else:
-            choice(source, mode, "`mode`", ("exclusive",))
-        node = router.get("arcs")
-    listed = node.items if isinstance(node, Listing) else () if node is None else (node,)
-    arcs = [_arc(source, item, known, resolve) for item in listed]
-    for earlier, item in zip(arcs, listed[1:], strict=False):
-        if earlier is not None and earlier[1] is None and earlier[0] in known.steps:
-            source.refuse(
-                item.start, "This arc is never taken: the one before it always is.", "Give that one a `when`."
-            )
-    return [arc for arc in arcs if arc is not None]
-
-
-def _arc(source: Source, node: Marked, known: Known, resolve: Resolve) -> list[Any] | None:
-    when: NodeList | None = None
-    target: Marked | None = node
-    if not isinstance(node, Scalar):
-        later = _ARC_LATER | {
-            "then": "it was withdrawn from NoETL; write `step`.",
-            "else": "write an arc without `when`.",
-        }
-        found = fields(source, node, "An arc", ("step", "when"), later)
-        target = found.get("step")
-        if target is None and isinstance(node, Mapping_):
-            source.refuse(node.start, "This arc leads nowhere.", "Write `step: name`.")
-        if "when" in found:
-            when = _condition(source, found["when"], resolve)
-    name = text(source, target, "An arc's `step`")
-    if name is None or target is None:
-        return None
-    if name not in known.steps:
-        did = suggest(name, known.steps)
-        source.refuse(target.start, f"There is no step {name!r:.80}.{did}", allowed(list(known.steps)[:20]))
-    return [name, when]
-
-
-def _condition(source: Source, node: Marked, resolve: Resolve) -> NodeList | None:
-    """The node of a `when`; one that mentions nothing is decided here."""
-    made = compile_condition(source, node, resolve)
-    if made is None or _mentions(made):
-        return made
-    try:
-        return None if truth(made, {}) else ["const", False]
-    except EvaluationFailed as error:
-        source.refuse(node.start, f"This `when` always fails: {error.message}", error.mend)
-        return None
-
-
-def _mentions(node: Any) -> bool:
-    """Whether a node, or anything in it, is a name."""
-    if isinstance(node, dict):
-        return any(_mentions(part) for part in node.values())
-    if not isinstance(node, list) or not node:
-        return False
-    return node[0] in ("name", "step") or any(_mentions(part) for part in node[1:])

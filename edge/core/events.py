@@ -109,6 +109,8 @@ class StepDone(Body):
     A pure step's table is made again the same way; tables of `read` and `write` steps are truth:
     `table_bytes` holds the Arrow stream up to 64 KiB, else the blob store holds it under its digest.
     `arc` is the index of the arc taken (None: no arc matched or there is none), `ctx` the `set` patches.
+    `ways` stands in place of `arc` where the execution has, or now gets, more than one token, or a token that
+    carries something: each is `[arc, target step(, args(, back))]`, `back` true where the arc closes a circle.
     `problem` says why no way on could be decided (an expression failed): the step is done, the execution fails.
     """
 
@@ -122,16 +124,23 @@ class StepDone(Body):
     ctx: dict[str, Any] | None = None
     duration_us: int = 0
     problem: dict[str, Any] | None = None
+    ways: list[Any] | None = None
 
 
 @record
 class StepFailed(Body):
-    """A step's one recorded outcome: it failed for good. `problem` is `{code, message[, mend]}`."""
+    """A step's one recorded outcome: it failed for good. `problem` is `{code, message[, mend]}`.
+
+    `ways` are the ways on that ask for failures, as in StepDone, empty where the playbook bears the failure;
+    None where it ends the execution. `ctx` are the patches of the arcs taken.
+    """
 
     CODE: ClassVar[int] = 7
     TYPE: ClassVar[str] = "step.failed"
     problem: dict[str, Any]
     duration_us: int = 0
+    ways: list[Any] | None = None
+    ctx: dict[str, Any] | None = None
 
 
 @record

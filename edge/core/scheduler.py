@@ -1,30 +1,40 @@
-"""What happens next: `decide` looks at a blueprint and a state, `route` at a step's output.
+"""What happens next: `decide` looks at a blueprint and a state.
 
-Pure and total: no clock, no randomness, no input or output; any state that `fold` can make has exactly one
-next command. The runtime carries the commands out; nobody else starts a step.
+Pure and total: no clock, no randomness, no input or output; for any state that `fold` can make, and any set of
+steps under way, it gives the same commands. The runtime carries them out; nobody else starts a step. How a settled
+step's arcs are chosen stands in `edge.core.routing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from edge.core.codec import check_plain, encode
-from edge.core.errors import EvaluationFailed, PayloadInvalid
-from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX, RESUMES_MAX, VISITS_MAX
+from edge.core.limits import ATTEMPTS_MAX, RESUMES_MAX, VISITS_MAX
 from edge.core.records import record
-from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState
+from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState, Token, taken
 from playbooks.blueprint import Blueprint, Step
-from playbooks.evaluate import render, truth
 
 
 @record
 class Run:
-    """Run `steps` (indices, a straight line of pure steps or just one) on one claim."""
+    """Run `steps` (indices, a straight line of pure steps or just one) on one claim.
+
+    `args` is what the tokens that led there carry.
+    """
 
     steps: tuple[int, ...]
     visit: int
     attempt: int
+    args: dict[str, Any] | None = None
+
+
+@record
+class Admit:
+    """Ask the admission rules of the step at index `step`; `args` as in Run."""
+
+    step: int
+    args: dict[str, Any] | None = None
 
 
 @record
@@ -46,47 +56,172 @@ class Finish:
     problem: dict[str, Any] | None = None
 
 
-Command = Run | FailStep | Finish
+Command = Run | Admit | FailStep | Finish
 
 _NOT_YET: Final = StepState()
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
-def decide(blueprint: Blueprint, state: Execution) -> Command | None:
-    """The one thing to do next, given that nothing of this execution is under way. None once finished."""
+def decide(
+    blueprint: Blueprint,
+    state: Execution,
+    under_way: Collection[str] = _NOTHING,
+    admitted: Collection[str] = _NOTHING,
+    denied: Collection[str] = _NOTHING,
+) -> tuple[Command, ...]:
+    """All that is to be done now, besides what is under way; empty where that has to settle first, or at the end.
+
+    `under_way` names steps whose claims are out, `admitted` and `denied` those whose admission rules were asked and
+    would say the same now.
+    """
     if state.status != RUNNING:
-        return None
+        return ()
     if state.problem is not None:
-        return Finish(FAILED, problem=state.problem)
-    index = _next_index(blueprint, state)
-    if index is None:
-        return Finish(COMPLETED, result_step=state.last_step)
+        return () if under_way else (Finish(FAILED, problem=state.problem),)
+    tokens = state.tokens
+    if not tokens:
+        return () if under_way else (_at_rest(blueprint, state),)
+    if len(tokens) == 1 and not denied:
+        index = _target(blueprint, tokens[0])
+        step = blueprint.steps[index]
+        if step.name in under_way:
+            return ()
+        if step.admit is None or step.name in admitted:
+            return (_start(blueprint, state, index, tokens[0].args),)
+        return (Admit(index, tokens[0].args),)
+    return _decide_many(blueprint, state, under_way, admitted, denied)
+
+
+def _decide_many(
+    blueprint: Blueprint,
+    state: Execution,
+    under_way: Collection[str],
+    admitted: Collection[str],
+    denied: Collection[str],
+) -> tuple[Command, ...]:
+    """`decide` where there are several tokens, or one that is not let in."""
+    where = {_target(blueprint, token): None for token in state.tokens}
+    commands: list[Command] = []
+    for index in _free(blueprint, where):
+        step = blueprint.steps[index]
+        if step.name in under_way or step.name in denied:
+            continue
+        commands.append(_let_in(blueprint, state, index, admitted))
+    if commands or under_way:
+        return _one_end(commands, under_way)
+    # Only steps that are not let in, and what waits for them: those go first now, the first of them alone.
+    for index in where:
+        if blueprint.steps[index].name not in denied:
+            return (_let_in(blueprint, state, index, admitted),)
+    return (_at_rest(blueprint, state),)
+
+
+def _free(blueprint: Blueprint, where: dict[int, None]) -> Iterator[int]:
+    """Steps that wait for nobody: no token elsewhere can still come to them by arcs leading forward."""
+    for index in where:
+        if not any(blueprint.leads_to(other, index) for other in where if other != index):
+            yield index
+
+
+def _let_in(blueprint: Blueprint, state: Execution, index: int, admitted: Collection[str]) -> Command:
+    step = blueprint.steps[index]
+    args = token_args(blueprint, state, step.name)
+    if step.admit is None or step.name in admitted:
+        return _start(blueprint, state, index, args)
+    return Admit(index, args)
+
+
+def _one_end(commands: list[Command], under_way: Collection[str]) -> tuple[Command, ...]:
+    """An end stands alone, and waits for what is under way."""
+    ends = [command for command in commands if isinstance(command, Finish)]
+    if not ends:
+        return tuple(commands)
+    return () if under_way else (ends[0],)
+
+
+def token_args(blueprint: Blueprint, state: Execution, step: str) -> dict[str, Any] | None:
+    """What the tokens a run of `step` takes carry together; the arc written later in the playbook wins."""
+    mine = [token for token in taken(state.tokens, step) if token.args]
+    if len(mine) <= 1:
+        return mine[0].args if mine else None
+    index = blueprint.step_index
+    mine.sort(key=lambda token: (index[token.source] if token.source else -1, token.arc))
+    merged: dict[str, Any] = {}
+    for token in mine:
+        merged.update(token.args or {})
+    return merged
+
+
+def _target(blueprint: Blueprint, token: Token) -> int:
+    if token.target is not None:
+        return blueprint.step_index[token.target]
+    if token.source is None:
+        return blueprint.entry
+    return blueprint.steps[blueprint.step_index[token.source]].arcs[token.arc].target
+
+
+def _at_rest(blueprint: Blueprint, state: Execution) -> Command:
+    """No token can go on: the final step where there is one and it has not run, else the end."""
+    final = blueprint.final
+    if final is None:
+        return Finish(COMPLETED, result_step=_result_step(blueprint, state))
+    name = blueprint.steps[final].name
+    known = state.steps.get(name, _NOT_YET)
+    if known.status == "done":
+        return Finish(COMPLETED, result_step=name)
+    if known.status == "failed":
+        return Finish(COMPLETED, result_step=_result_step(blueprint, state))
+    return _start(blueprint, state, final, summary(state))
+
+
+def summary(state: Execution) -> dict[str, Any]:
+    """What the final step is told: how many steps were done, which failed and how."""
+    failed = [
+        {"step": name, "error": step.problem} for name, step in state.steps.items() if step.status == "failed"
+    ]
+    done = sum(step.status == "done" for step in state.steps.values())
+    return {"done": done, "failed": sorted(failed, key=lambda each: str(each["step"]))}
+
+
+def _result_step(blueprint: Blueprint, state: Execution) -> str | None:
+    """Whose output answers: of the steps where a branch ended, the one written last in the playbook.
+
+    Where branches run side by side, which settled last is chance, and an answer must not be.
+    """
+    last = state.last_step
+    if last is not None and _ended(blueprint, state, last) and len(state.steps) == 1:
+        return last
+    ends = [name for name in state.steps if _ended(blueprint, state, name)]
+    return max(ends, key=blueprint.step_index.__getitem__, default=None)
+
+
+def _ended(blueprint: Blueprint, state: Execution, name: str) -> bool:
+    outcome = state.steps[name].outcome
+    if state.steps[name].status != "done" or outcome is None or outcome.arc is not None or outcome.ways:
+        return False
+    step = blueprint.steps[blueprint.step_index[name]]
+    return not (step.quiet and step.arcs)
+
+
+def _start(blueprint: Blueprint, state: Execution, index: int, args: dict[str, Any] | None) -> Command:
     step = blueprint.steps[index]
     if state.resumes > RESUMES_MAX:
         return Finish(FAILED, problem=_resume_problem(step, state))
     if state.visits >= VISITS_MAX:
         return Finish(FAILED, problem=_visits_problem(step))
     known = state.steps.get(step.name, _NOT_YET)
-    if known.status == "done":
+    if known.status in ("done", "failed"):
         known = StepState(known.visit + 1)
     refusal = _attempts_problem(step, known)
     if refusal is not None:
         return FailStep(step.name, known.visit, known.attempts, refusal)
-    return Run(_straight_line(blueprint, state, index, known), known.visit, known.attempts + 1)
-
-
-def _next_index(blueprint: Blueprint, state: Execution) -> int | None:
-    if state.last_step is None:
-        return 0
-    if state.last_arc is None:
-        return None
-    arcs = blueprint.steps[blueprint.step_index[state.last_step]].arcs
-    return arcs[state.last_arc].target
+    return Run(_straight_line(blueprint, state, index, known), known.visit, known.attempts + 1, args)
 
 
 def _straight_line(blueprint: Blueprint, state: Execution, index: int, known: StepState) -> tuple[int, ...]:
     """The steps one claim may carry. After a lost attempt a step goes alone, so that blame falls right."""
     line = [index]
-    if known.attempts == 0 and state.resumes == 0:
+    if known.attempts == 0 and state.resumes == 0 and len(state.tokens) == 1:
         for _ in range(blueprint.steps[index].run):
             target = blueprint.steps[line[-1]].arcs[0].target
             if blueprint.steps[target].name in state.steps:
@@ -138,39 +273,3 @@ def _visits_problem(step: Step) -> dict[str, Any]:
         "mend": "Give the loop of arcs a `when` that ends it.",
         "step": step.name,
     }
-
-
-def route(
-    step: Step, scope: Mapping[str, Any], ctx: dict[str, Any]
-) -> tuple[int | None, dict[str, Any] | None]:
-    """The arc a settled step takes and its `set` patches: `(arc index or None, patches or None)`.
-
-    `scope` already holds the step's own result; `ctx` is the execution's, and the scope's `ctx` is the same
-    object, so patches are applied to a copy by the caller. Raises EvaluationFailed.
-    """
-    patches: dict[str, Any] | None = None
-    if step.set:
-        patches = {name: render(tree, scope) for name, tree in step.set}
-        scope = {**scope, "ctx": {**ctx, **patches}}
-    for index, arc in enumerate(step.arcs):
-        if arc.when is None or truth(arc.when, scope):
-            return index, patches
-    return None, patches
-
-
-def check_ctx(ctx: Mapping[str, Any], patches: Mapping[str, Any] | None) -> None:
-    """What `set` adds must fit the event that keeps it. Raises EvaluationFailed `ctx_too_large`, `ctx_invalid`."""
-    if not patches:
-        return
-    try:
-        size_bytes = len(encode(check_plain({**ctx, **patches})))
-    except PayloadInvalid as error:
-        raise EvaluationFailed(
-            f"`set` makes a value that cannot be kept: {error.message}", mend=error.mend, code="ctx_invalid"
-        ) from error
-    if size_bytes > INLINE_BYTES_MAX:
-        raise EvaluationFailed(
-            f"`set` makes ctx {size_bytes} bytes large; {INLINE_BYTES_MAX} are allowed.",
-            mend="Keep large values in step results and refer to them.",
-            code="ctx_too_large",
-        )

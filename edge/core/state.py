@@ -30,12 +30,30 @@ FAILED: Final = "failed"
 
 
 @record
+class Token:
+    """A unit of control on its way to a step.
+
+    `target` is that step's name, or None for the only token there is: then the arc says where it leads. It came
+    out of `source` by its arc number `arc` (None at the start), carries `args`, and closes a circle where `back`.
+    """
+
+    target: str | None
+    source: str | None = None
+    arc: int = 0
+    args: dict[str, Any] | None = None
+    back: bool = False
+
+
+START: Final = (Token(None),)
+
+
+@record
 class StepState:
     """The latest visit to one step.
 
     `status` is "ready" (an attempt was lost, nothing else is known), "started" (a write's intent is durable),
     "done" or "failed"; `attempts` counts those begun; `problem` says how the last one was lost or failed;
-    `seq` is the event that said so.
+    `seq` is the event that said so, `cause` the one it names as what the step had seen last, where it names one.
     """
 
     visit: int = 0
@@ -44,15 +62,17 @@ class StepState:
     outcome: StepDone | None = None
     problem: dict[str, Any] | None = None
     seq: int = 0
+    cause: int | None = None
 
 
 @record
 class Execution:
     """The state of one execution after some prefix of its events.
 
-    `last_step` and `last_arc` say which step was settled last and which of its arcs was chosen; with the
-    blueprint, `edge.core.scheduler.decide` knows from them what comes next. The fold itself has no blueprint
-    and needs none. `resumes` counts restarts since the last progress, `visits` the outcomes so far.
+    `tokens` say which steps are next or under way, oldest first: a step takes its tokens when its outcome is
+    recorded (`taken`). With the blueprint, `edge.core.scheduler.decide` knows from them what to do; the fold itself
+    has no blueprint and needs none. `resumes` counts restarts since the last progress, `visits` the outcomes so far,
+    `problem` is what ends the execution.
     """
 
     seq: int
@@ -60,13 +80,25 @@ class Execution:
     status: str = RUNNING
     steps: dict[str, StepState] = field(default_factory=dict)
     ctx: dict[str, Any] = field(default_factory=dict)
+    tokens: tuple[Token, ...] = START
     last_step: str | None = None
-    last_arc: int | None = None
     problem: dict[str, Any] | None = None
     resumes: int = 0
     visits: int = 0
     finished: ExecutionFinished | None = None
     finished_seq: int = 0
+
+
+def taken(tokens: tuple[Token, ...], step: str) -> tuple[Token, ...]:
+    """The tokens one run of a step takes.
+
+    All that came by arcs leading forward make one run together, because the step waited for them; one that closes a
+    circle makes a run of its own. Whichever came first decides.
+    """
+    mine = [token for token in tokens if token.target is None or token.target == step]
+    if mine and mine[0].back:
+        return (mine[0],)
+    return tuple(token for token in mine if not token.back)
 
 
 def evolve(state: Execution | None, event: Event) -> Execution:
@@ -130,14 +162,17 @@ def _done(state: Execution, event: Event) -> Execution:
     body = event.body
     assert isinstance(body, StepDone)
     step = _step_before(state, event)
-    done = StepState(step.visit, "done", event.attempt, body, None, event.seq)
+    done = StepState(step.visit, "done", event.attempt, body, None, event.seq, event.cause)
     steps = dict(state.steps)
     assert event.step is not None
     steps[event.step] = done
     ctx = {**state.ctx, **body.ctx} if body.ctx else state.ctx
-    problem = {**body.problem, "step": event.step} if body.problem is not None else None
+    problem = state.problem
+    if body.problem is not None and problem is None:
+        problem = {**body.problem, "step": event.step}
+    tokens = _moved(state.tokens, event, body.arc, body.ways)
     return Execution(
-        state.seq, state.request, RUNNING, steps, ctx, event.step, body.arc, problem, 0, state.visits + 1
+        state.seq, state.request, RUNNING, steps, ctx, tokens, event.step, problem, 0, state.visits + 1
     )
 
 
@@ -146,15 +181,46 @@ def _failed(state: Execution, event: Event) -> Execution:
     assert isinstance(body, StepFailed)
     step = _step_before(state, event)
     failed = StepState(step.visit, "failed", event.attempt, None, body.problem, event.seq)
+    problem = state.problem
+    if body.ways is None and problem is None:
+        problem = {**body.problem, "step": event.step}
     return _with_step(
         state,
         event.step or "",
         failed,
+        ctx={**state.ctx, **body.ctx} if body.ctx else state.ctx,
+        tokens=_moved(state.tokens, event, None, body.ways),
         last_step=event.step,
-        last_arc=None,
-        problem={**body.problem, "step": event.step},
+        problem=problem,
         visits=state.visits + 1,
     )
+
+
+def _moved(
+    tokens: tuple[Token, ...], event: Event, arc: int | None, ways: list[Any] | None
+) -> tuple[Token, ...]:
+    """The tokens after an outcome: without those it took, with those it gave."""
+    step = event.step
+    assert step is not None, event
+    if len(tokens) == 1 and ways is None and tokens[0].target in (None, step):
+        return () if arc is None else (Token(None, step, arc),)
+    mine = taken(tokens, step)
+    if tokens and not mine:
+        raise LogDamaged(f"Step {step} has an outcome at event {event.seq}, and nothing led to it.")
+    left = [token for token in tokens if not any(token is each for each in mine)]
+    if arc is not None:
+        left.append(Token(None, step, arc))
+    left.extend(_token(step, way, event) for way in ways or ())
+    if len(left) > 1 and any(token.target is None for token in left):
+        raise LogDamaged(f"Event {event.seq} leaves several tokens and does not say where one of them leads.")
+    return tuple(left)
+
+
+def _token(step: str, way: Any, event: Event) -> Token:
+    if type(way) is not list or not 2 <= len(way) <= 4 or type(way[0]) is not int or type(way[1]) is not str:
+        raise LogDamaged(f"Event {event.seq} has a way on that is none: {way!r:.80}")
+    args = way[2] if len(way) > 2 else None
+    return Token(way[1], step, way[0], args, len(way) > 3 and way[3] is True)
 
 
 def _lost(state: Execution, event: Event) -> Execution:
@@ -180,8 +246,8 @@ def _finished(state: Execution, event: Event) -> Execution:
         body.status,
         state.steps,
         state.ctx,
+        state.tokens,
         state.last_step,
-        state.last_arc,
         body.problem,
         state.resumes,
         state.visits,

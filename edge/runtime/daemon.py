@@ -124,11 +124,11 @@ class Daemon:
         pool = WorkerPool(
             self._zygote,
             settings.workers,
-            engine.executor,
+            engine.executor.dispatcher,
             cache_folder=blocks.folder,
             on_zygote_gone=self._zygote_gone,
         )
-        engine.executor.pool = pool
+        engine.executor.dispatcher.pool = pool
         engine.load_catalog()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(version("noetl-edge"), settings.box, _ended_cleanly(homes)))

@@ -236,7 +236,7 @@ class Engine:
         self, blueprint: Blueprint, state: Execution, given: dict[str, Any] | None, payload: bytes
     ) -> Live:
         seq = state.seq
-        live = Live(self.execution_id(seq), blueprint, state, {})
+        live = Live(self.execution_id(seq), blueprint, state, {}, last_seq=seq)
         if given is not None:
             live.workload = merged_workload(blueprint.workload, given)
             return live
@@ -302,6 +302,7 @@ class Engine:
             self._gate.after(event.seq, lambda _: self.executor.fail(live, problem))
         else:
             self._gate.after(event.seq, lambda _: self.executor.advance(live))
+        live.last_seq = event.seq
         self.executor.open[state.seq] = live
 
     # ---- answers -----------------------------------------------------------------------------------

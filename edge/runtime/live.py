@@ -1,7 +1,7 @@
 """One execution while it runs: its folded state beside the values that the log need not hold.
 
-Owned by the engine. The state is what `evolve` says; `results` are outputs kept for the steps that read them,
-and may be missing after a restart or an eviction: `missing` says which steps must be run again first.
+Owned by the engine. The state is what `evolve` says; `results` are outputs kept for the steps that read them, and may
+be missing after a restart or an eviction (`edge.runtime.rebuild`). What is being carried out stands in `under_way`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge.core.codec import decode, encode
-from edge.core.scheduler import Finish, Run
+from edge.core.routing import envelope
+from edge.core.scheduler import FailStep, Finish, Run, token_args
 from edge.core.state import Execution
 from edge.core.values import TableRef
 from edge.store.blocks import REQUEST_TABLE
@@ -20,25 +21,45 @@ from playbooks.blueprint import Blueprint
 from playbooks.scope import build_scope
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Activation:
+    """One thing under way for an execution: `goal` is what `decide` asked for.
+
+    `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
+    the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
+    `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it.
+    """
+
+    goal: Run | FailStep | Finish
+    claim: Claim | None = None
+    rebuilding: str | None = None
+    intent_seq: int = 0
+    claim_bound: bool = False
+    saw_seq: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class Live:
-    """An execution that has not ended. `goal` is what `decide` asked for and what is being carried out."""
+    """An execution that has not ended."""
 
     execution_id: str
     blueprint: Blueprint
     state: Execution
     workload: dict[str, Any]
     results: dict[str, bytes | TableRef] = field(default_factory=dict)
-    goal: Run | Finish | None = None
-    claim: Claim | None = None
-    #: Name of the step that the claim under way makes again, None where it works on the goal.
-    rebuilding: str | None = None
+    #: By the name of its (first) step; the end goes under "".
+    under_way: dict[str, Activation] = field(default_factory=dict)
+    #: Steps whose admission rules were asked and would say the same now.
+    admitted: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    #: Why the execution cannot go on; it ends once nothing is under way.
+    doomed: dict[str, Any] | None = None
     #: Steps whose output comes from a process that ran author code. Only such a process of the same playbook may
     #: open their tables: a table made with bad intent must not reach a process that other playbooks share.
     author_made: set[str] = field(default_factory=set)
-    claim_bound: bool = False
-    intent_seq: int = 0
     misses: int = 0
+    #: The execution's newest event.
+    last_seq: int = 0
     #: The table that came with the request, and its bytes where they travel with the claims.
     request_table: TableRef | None = None
     request_table_bytes: bytes | None = None
@@ -97,12 +118,24 @@ class Live:
         """True where one of the steps looks at the workload."""
         return any(self.blueprint.steps[index].reads_workload for index in steps)
 
-    def routing_scope(self, step: int) -> Mapping[str, Any]:
-        """What a settled step's `set` and arcs may look at: its own output and what else they read."""
-        name = self.blueprint.steps[step].name
-        names = {*self.blueprint.steps[step].reads, name} & self.results.keys()
+    def routing_scope(self, step: int, problem: dict[str, Any] | None = None) -> Mapping[str, Any]:
+        """What a settled step's `set` and arcs may look at: its own outcome and what else they read."""
+        known = self.blueprint.steps[step]
+        names = {*known.reads, known.name} & self.results.keys()
         values = {each: self.value(each) for each in names}
-        workload = self.workload
-        if self.request_table is not None:
-            workload = {**workload, REQUEST_TABLE: self.request_table}
-        return build_scope(workload, self.state.ctx, values, self.execution_id, None)
+        if problem is not None:
+            values.pop(known.name, None)
+        if known.reads_output:
+            output = envelope(values.get(known.name), problem)
+            values = {**values, "output": output}
+        args = token_args(self.blueprint, self.state, known.name)
+        return build_scope(self._workload(), self.state.ctx, values, self.execution_id, None, args)
+
+    def gate_scope(self, args: dict[str, Any] | None) -> Mapping[str, Any]:
+        """What admission rules may look at."""
+        return build_scope(self._workload(), self.state.ctx, {}, self.execution_id, None, args)
+
+    def _workload(self) -> dict[str, Any]:
+        if self.request_table is None:
+            return self.workload
+        return {**self.workload, REQUEST_TABLE: self.request_table}

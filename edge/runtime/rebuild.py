@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.core.errors import CacheMiss
+from edge.core.scheduler import token_args
 from edge.core.state import Execution, StepState, fold
 from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
@@ -20,9 +21,10 @@ from edge.store.blocks import Blocks
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a settled step saw when it ran: `ctx` and the outputs it reads, as of just before its outcome."""
+    """What a settled step saw when it ran: `ctx`, its args and the outputs it reads."""
 
     ctx: dict[str, Any]
+    args: dict[str, Any] | None
     results: dict[str, bytes | TableRef]
 
 
@@ -73,16 +75,17 @@ class Outputs:
 
     def as_it_was(self, live: Live, name: str) -> Past:
         """What a settled step saw. Raises CacheMiss `cache_lost` where that was overwritten since and is gone."""
-        settled_seq = live.state.steps[name].seq
+        settled = live.state.steps[name]
+        last_seq = settled.seq - 1 if settled.cause is None else settled.cause
         past: Execution = fold(
-            event for event in self._gate.events_of(live.state.seq) if event.seq < settled_seq
+            event for event in self._gate.events_of(live.state.seq) if event.seq <= last_seq
         )
         results: dict[str, bytes | TableRef] = {}
         for needed in live.blueprint.steps[live.blueprint.step_index[name]].reads:
             then = past.steps.get(needed)
             if then is not None and then.outcome is not None:
                 results[needed] = self._output_then(live, name, needed, then)
-        return Past(past.ctx, results)
+        return Past(past.ctx, token_args(live.blueprint, past, name), results)
 
     def _output_then(self, live: Live, name: str, needed: str, then: StepState) -> bytes | TableRef:
         now = live.state.steps.get(needed)

@@ -62,8 +62,8 @@ class Box:
         self.engine = Engine(
             self.gate, self.eventlog, self.blobs, self.blocks, self.journal.log_id, free_space
         )
-        self.pool = fake_pool.FakePool(self.engine.executor, self.blocks.root, answer)
-        self.engine.executor.pool = self.pool
+        self.pool = fake_pool.FakePool(self.engine.executor.dispatcher, self.blocks.root, answer)
+        self.engine.executor.dispatcher.pool = self.pool
         self.answers: list[Answer] = []
         self.receipts: list[Receipt] = []
         self.engine.on_answer = self.answers.append

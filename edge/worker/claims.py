@@ -25,7 +25,7 @@ class Claim:
     `results` maps step names to CBOR bytes or table references, `workload` is CBOR bytes of a map or None
     where no step of the run reads it; `blueprint` is its bytes the first time a worker sees the digest.
     `table` refers to the table that came with the request, and `table_bytes` is its Arrow stream where that is
-    small; a larger one is a block of the cache.
+    small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry.
     """
 
     number: int
@@ -41,6 +41,7 @@ class Claim:
     results: dict[str, bytes | TableRef]
     table: TableRef | None = None
     table_bytes: bytes | None = None
+    args: dict[str, Any] | None = None
 
     def message(self) -> list[Any]:
         """The claim as a frame's message."""
@@ -58,6 +59,7 @@ class Claim:
             self.results,
             self.table,
             self.table_bytes,
+            self.args,
         ]
 
     @classmethod

@@ -91,9 +91,11 @@ class Bench:
         step = self._blueprint.steps[index]
         self.step = step.name
         self.idempotency_key = f"{self.execution_id}/{step.name}/{visit}"
-        outer = build_scope(self._workload, self._claim.ctx, self._results, self.execution_id, None)
+        claim = self._claim
+        args = claim.args if index == claim.steps[0] else None
+        outer = build_scope(self._workload, claim.ctx, self._results, self.execution_id, None, args)
         inputs: dict[str, Any] = render(step.input, outer) if step.input is not None else {}
-        self._scope = build_scope(self._workload, self._claim.ctx, self._results, self.execution_id, inputs)
+        self._scope = build_scope(self._workload, claim.ctx, self._results, self.execution_id, inputs, args)
         return step, inputs
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.core import scheduler
 from edge.core.events import (
     AttemptLost,
     Body,
@@ -20,7 +21,8 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import ATTEMPTS_MAX, RESUMES_MAX
-from edge.core.scheduler import FailStep, Finish, Run, decide, route
+from edge.core.routing import route
+from edge.core.scheduler import Command, FailStep, Finish, Run
 from edge.core.state import Execution, evolve, fold
 from edge.testing.plain import playbook
 from playbooks.blueprint import Blueprint
@@ -59,6 +61,13 @@ def blueprints(draw: st.DrawFn, *, effects: tuple[str, ...] = ("pure", "read", "
     return playbook(steps)
 
 
+def decide(blueprint: Blueprint, state: Execution) -> Command | None:
+    """The one command there is where an execution has one token."""
+    commands = scheduler.decide(blueprint, state)
+    assert len(commands) <= 1
+    return commands[0] if commands else None
+
+
 class World:
     """Plays runtime and workers: decides, records, and lets steps end as a random generator says.
 
@@ -84,8 +93,9 @@ class World:
         step = self.blueprint.steps[index]
         value = self.output(step.name, visit)
         scope = build_scope({}, self.state.ctx, {step.name: value}, "id", None)
-        arc, patches = route(step, scope, self.state.ctx)
-        self.append(StepDone(bytes([value]), arc=arc, ctx=patches), step.name, visit, attempt)
+        routed = route(step, scope, self.state.ctx)
+        arc = routed.ways[0].arc if routed.ways else None
+        self.append(StepDone(bytes([value]), arc=arc, ctx=routed.patches), step.name, visit, attempt)
 
     def carry_out(self, run: Run) -> None:
         step = self.blueprint.steps[run.steps[0]]

@@ -349,7 +349,10 @@ def test_blueprints_that_are_none() -> None:
         blueprint.data[:-1],
         blueprint.data + b"\x00",
         encode(dict(reversed(body.items()))),
-        encode_canonical({**body, "version": 2}),
+        encode_canonical({**body, "version": 3}),
+        encode_canonical({**body, "version": 1}),
+        encode_canonical({**body, "entry": 2}),
+        encode_canonical({**body, "final": -1}),
         encode_canonical({**body, "steps": []}),
         encode_canonical({**body, "path": ""}),
         encode_canonical({**body, "workload": []}),
@@ -358,7 +361,9 @@ def test_blueprints_that_are_none() -> None:
             _spoiled(body, **changes)
             for changes in (
                 {"kind": "shell"}, {"effect": "none"}, {"on_unknown": "guess"}, {"timeout_ms": 0}, {"memory_mb": 1},
-                {"memory_mb": True}, {"input": ["nope"]}, {"arcs": [[7, None]]}, {"arcs": [[1]]}, {"run": 0},
+                {"memory_mb": True}, {"input": ["nope"]}, {"arcs": [[7, None, False, [], []]]}, {"arcs": [[1]]},
+                {"mode": "both"}, {"failure": 1},
+                {"arcs": [[1, None, False, [], [["x", ["nope"]]]]]}, {"admit": [[None, 1]]}, {"run": 0},
                 {"reads": ["nowhere"]}, {"set": [["x", ["const", {}]]]}, {"kind": "transform"}, {"name": None},
             )
         ),

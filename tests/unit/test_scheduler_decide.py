@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edge.core import scheduler
 from edge.core.events import (
     AttemptLost,
     Body,
@@ -18,7 +19,8 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import ATTEMPTS_MAX, RESUMES_MAX, VISITS_MAX
-from edge.core.scheduler import Command, FailStep, Finish, Run, decide, route
+from edge.core.routing import Routed, Way, route
+from edge.core.scheduler import Command, FailStep, Finish, Run
 from edge.core.state import Execution, fold
 from edge.testing.plain import playbook
 from playbooks.blueprint import Blueprint
@@ -57,6 +59,13 @@ def done(step: str, arc: int | None = 0, visit: int = 0) -> tuple[Body, str, int
 
 def lost(step: str, attempt: int = 1, code: str = "worker_lost") -> tuple[Body, str, int, int]:
     return AttemptLost("it died", code), step, 0, attempt
+
+
+def decide(blueprint: Blueprint, state: Execution) -> Command | None:
+    """The one command there is where an execution has one token."""
+    commands = scheduler.decide(blueprint, state)
+    assert len(commands) <= 1
+    return commands[0] if commands else None
 
 
 RESUMED = (ExecutionResumed(), None, 0, 1)
@@ -235,12 +244,14 @@ def test_route_takes_the_first_arc_that_holds() -> None:
     ]
     step = playbook(steps).steps[0]
 
-    def routed(value: int) -> tuple[int | None, dict[str, Any] | None]:
+    def routed(value: int) -> Routed:
         return route(step, build_scope({}, {}, {"a": value}, "id", None), {})
 
-    assert routed(9) == (0, {"x": 10, "y": "none"}), "patches see ctx as it was before all of them"
-    assert routed(2) == (1, {"x": 3, "y": "none"})
-    assert routed(1) == (None, {"x": 2, "y": "none"})
+    assert routed(9) == Routed((Way(0),), {"x": 10, "y": "none"}), (
+        "patches see ctx as it was before all of them"
+    )
+    assert routed(2) == Routed((Way(1),), {"x": 3, "y": "none"})
+    assert routed(1) == Routed((), {"x": 2, "y": "none"})
 
 
 def test_route_leaves_ctx_as_it_is() -> None:
@@ -250,5 +261,5 @@ def test_route_leaves_ctx_as_it_is() -> None:
     )
     ctx = {"k": 1}
     scope = build_scope({}, ctx, {"a": None}, "id", None)
-    assert route(blueprint.steps[0], scope, ctx) == (0, {"k": 2})
+    assert route(blueprint.steps[0], scope, ctx) == Routed((Way(0),), {"k": 2})
     assert (ctx, scope["ctx"]) == ({"k": 1}, {"k": 1})

@@ -17,7 +17,7 @@ from edge.core.events import (
     StepFailed,
     StepStarted,
 )
-from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState, fold
+from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState, Token, fold
 
 REQUEST = ExecutionRequested(b"d" * 32, "alice")
 
@@ -42,7 +42,12 @@ def test_a_pure_step_settles() -> None:
     done = StepDone(b"\x01", arc=1, ctx={"k": 2})
     state = fold(history((done, "a")))
     assert state.steps == {"a": StepState(0, "done", 1, done, None, 11)}
-    assert (state.last_step, state.last_arc, state.ctx, state.visits) == ("a", 1, {"k": 2}, 1)
+    assert (state.last_step, state.tokens, state.ctx, state.visits) == (
+        "a",
+        (Token(None, "a", 1),),
+        {"k": 2},
+        1,
+    )
 
 
 def test_later_patches_win() -> None:
@@ -73,7 +78,7 @@ def test_a_failed_step_makes_a_problem_that_names_it() -> None:
     """A failed step is the execution's problem, with the step's name in it."""
     state = fold(history((StepFailed({"code": "x", "message": "y"}), "a", 0, 3)))
     assert state.problem == {"code": "x", "message": "y", "step": "a"}
-    assert (state.status, state.last_step, state.last_arc, state.visits) == (RUNNING, "a", None, 1)
+    assert (state.status, state.last_step, state.tokens, state.visits) == (RUNNING, "a", (), 1)
     assert state.steps["a"].attempts == 3
 
 

@@ -1,0 +1,260 @@
+"""Gets a command done: sees that what it needs is there, sends its claim, and takes what comes back.
+
+Owned by the executor. What a step reads and the cache lost is made again first, by running the pure step that made
+it; an execution that loses its blocks over and over waits its turn for the favour of keeping them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from typing import Any, Final, Protocol
+
+from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
+from edge.core.scheduler import FailStep, Finish, Run
+from edge.core.state import RUNNING
+from edge.core.values import TableRef
+from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
+from edge.runtime.live import Activation, Live
+from edge.runtime.rebuild import Outputs
+from edge.runtime.workers import Work
+from edge.store.blocks import Blocks
+from edge.worker.claims import MISS, TABLE, Claim, Outcome
+
+#: How often an execution may find its blocks gone before it asks for the favour of keeping them (`Blocks.favour`),
+#: and waits its turn for it: executions that need more together than the budget holds would evict each other's for
+#: ever.
+MISSES_FREE: Final = 3
+#: How often an execution may find its blocks gone at all before it fails: somebody empties the folder.
+MISSES_MAX: Final = 8
+
+
+class Pool(Protocol):
+    """Where claims go (`edge.runtime.workers.WorkerPool`)."""
+
+    def submit(self, work: Work) -> None:
+        """Queue a claim."""
+
+
+class Record(Protocol):
+    """Who writes down what came of it (`edge.runtime.executor.Executor`)."""
+
+    def record_intent(self, live: Live, act: Activation, run: Run) -> None:
+        """Make a write's intent durable, then `pursue` again."""
+
+    def settled(self, live: Live, act: Activation, claim: Claim, outcomes: list[Outcome]) -> None:
+        """Record outcomes."""
+
+    def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
+        """Record a lost attempt."""
+
+    def fail_step(self, live: Live, command: FailStep) -> None:
+        """Record a failure."""
+
+    def finish(self, live: Live, goal: Finish) -> None:
+        """Record the end. Raises CacheMiss."""
+
+    def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
+        """Keep an output that was made again."""
+
+    def done_with(self, live: Live, act: Activation) -> None:
+        """Nothing of this activation is under way any longer."""
+
+    def fail(self, live: Live, problem: dict[str, Any]) -> None:
+        """End an execution that cannot go on."""
+
+    def advance(self, live: Live) -> None:
+        """Decide again."""
+
+
+class Dispatcher:
+    """Claims out and outcomes in."""
+
+    def __init__(self, record: Record, blocks: Blocks, outputs: Outputs) -> None:
+        self._record, self._blocks, self._outputs = record, blocks, outputs
+        self.pool: Pool | None = None
+        self._claims: dict[int, tuple[Live, Activation]] = {}
+        self._parked: deque[tuple[Live, Activation]] = deque()
+        self._claim_number = 0
+        self._plans: dict[tuple[bytes, tuple[int, ...]], ClaimPlan] = {}
+
+    def pursue(self, live: Live, act: Activation) -> None:
+        """Work on the goal, or first on what it lacks."""
+        goal = act.goal
+        assert act.claim is None, "a claim is under way"
+        try:
+            lacking = self._lacking(live, goal)
+        except (LogDamaged, StorageFailed) as error:
+            self._give_up(live, act, error.problem())
+            return
+        if lacking is not None:
+            self._rebuild(live, act, lacking)
+        elif isinstance(goal, Finish):
+            try:
+                self._record.finish(live, goal)
+            except CacheMiss:
+                self._missed(live, act)
+        elif isinstance(goal, FailStep):
+            self._record.fail_step(live, goal)
+            self._on(live, act)
+        elif live.blueprint.steps[goal.steps[0]].effect == "write" and act.intent_seq == 0:
+            self._record.record_intent(live, act, goal)
+        else:
+            results = {name: live.results[name] for name in live.needs(goal.steps)}
+            self._submit(live, act, goal, live.state.ctx, goal.args, results)
+
+    def _on(self, live: Live, act: Activation) -> None:
+        self._record.done_with(live, act)
+        self._record.advance(live)
+
+    def _give_up(self, live: Live, act: Activation, problem: dict[str, Any]) -> None:
+        self._record.done_with(live, act)
+        self._record.fail(live, problem)
+
+    def _lacking(self, live: Live, goal: Run | FailStep | Finish) -> str | None:
+        if isinstance(goal, Finish):
+            names = [goal.result_step] if goal.result_step is not None else []
+            return self._outputs.lacking(live, names, reads_workload=False)
+        steps = goal.steps if isinstance(goal, Run) else (live.blueprint.step_index[goal.step],)
+        return self._outputs.lacking(live, live.needs(steps), reads_workload=live.reads_workload(steps))
+
+    def _rebuild(self, live: Live, act: Activation, name: str) -> None:
+        """Run a settled pure step again on what it saw then."""
+        try:
+            past = self._outputs.as_it_was(live, name)
+        except CacheMiss as error:
+            self._give_up(live, act, {**error.problem(), "step": name})
+            return
+        act.rebuilding = name
+        again = Run((live.blueprint.step_index[name],), live.state.steps[name].visit, 1)
+        self._submit(live, act, again, past.ctx, past.args, past.results)
+
+    # ---- claims ------------------------------------------------------------------------------------
+
+    def _submit(
+        self,
+        live: Live,
+        act: Activation,
+        run: Run,
+        ctx: dict[str, Any],
+        args: dict[str, Any] | None,
+        results: dict[str, bytes | TableRef],
+    ) -> None:
+        blueprint, steps = live.blueprint, run.steps
+        plan = self._plans.get((blueprint.digest, steps))
+        if plan is None:
+            plan = self._plans[blueprint.digest, steps] = plan_of(blueprint, steps)
+        workload = live.workload_bytes if plan.reads_workload else None
+        size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
+        if workload is not None:
+            size_bytes += len(workload)
+        if size_bytes > CLAIM_BYTES_MAX:
+            self._give_up(live, act, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
+            return
+        self._claim_number += 1
+        self._blocks.require_folder(blueprint.digest)
+        table = live.table_for(workload, results) if live.request_table is not None else None
+        claim = Claim(
+            self._claim_number,
+            blueprint.digest,
+            None,
+            live.state.seq,
+            live.execution_id,
+            steps,
+            run.visit,
+            run.attempt,
+            workload,
+            ctx,
+            results,
+            table,
+            live.request_table_bytes if table is not None else None,
+            args,
+        )
+        act.claim, act.saw_seq = claim, live.last_seq
+        self._claims[claim.number] = live, act
+        assert self.pool is not None
+        folder = self._blocks.folder_name(blueprint.digest)
+        act.claim_bound = plan.author_code or not live.author_made.isdisjoint(results)
+        self.pool.submit(Work(claim, blueprint.data, plan.timeout_s, act.claim_bound, folder, plan.memory_mb))
+
+    def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
+        """A worker answered (`edge.runtime.workers.Claims`)."""
+        live, act = self._claims.pop(claim.number)
+        act.claim = None
+        rebuilding, act.rebuilding = act.rebuilding, None
+        for outcome in outcomes:
+            if outcome.adopted is not None:
+                live.request_table = outcome.adopted
+        made = [outcome for outcome in outcomes if outcome.kind != MISS]
+        if rebuilding is not None:
+            if made:
+                self._rebuilt(live, act, rebuilding, made[0])
+            else:
+                self._missed(live, act)
+            return
+        if made:
+            self._record.settled(live, act, claim, made)
+            self._record.done_with(live, act)
+        if len(made) < len(outcomes):
+            self._missed(live, None if made else act)
+        else:
+            self._record.advance(live)
+
+    def lost(self, claim: Claim, code: str, reason: str) -> None:
+        """A worker died over a claim (`edge.runtime.workers.Claims`)."""
+        live, act = self._claims.pop(claim.number)
+        act.claim = None
+        if act.rebuilding is not None:
+            act.rebuilding = None
+            self._missed(live, act)
+            return
+        self._record.lost(live, claim, code, reason)
+        self._on(live, act)
+
+    def _missed(self, live: Live, act: Activation | None) -> None:
+        """Blocks were gone; go on with `act`, or where it is None with whatever comes next."""
+        live.misses += 1
+        if live.misses > MISSES_MAX:
+            problem = {
+                "code": "cache_lost",
+                "message": f"What this execution needs vanished from the cache {live.misses} times.",
+                "mend": "Give the cache a larger budget, or find out who empties its folder.",
+            }
+            if act is not None:
+                self._record.done_with(live, act)
+            self._record.fail(live, problem)
+            return
+        self._outputs.forget_absent(live)
+        if act is None:
+            self._record.advance(live)
+        elif live.misses > MISSES_FREE and not self._blocks.favour(live.state.seq):
+            self._parked.append((live, act))
+        else:
+            self.pursue(live, act)
+
+    def unpark(self) -> None:
+        """An execution ended: where the favour is free, the next in line has it and goes on."""
+        while self._parked and self._parked[0][0].state.status != RUNNING:
+            self._parked.popleft()
+        if self._parked and self._blocks.favour(self._parked[0][0].state.seq):
+            self.pursue(*self._parked.popleft())
+
+    def _rebuilt(self, live: Live, act: Activation, name: str, outcome: Outcome) -> None:
+        """A pure step ran again: its output must be the one recorded."""
+        recorded = live.state.steps[name].outcome
+        assert recorded is not None
+        if outcome.kind == TABLE and recorded.table is not None and outcome.table is not None:
+            same = outcome.table.digest == recorded.table.digest
+        else:
+            same = outcome.value is not None and hashlib.sha256(outcome.value).digest() == recorded.digest
+        if not same:
+            problem = {
+                "code": "not_reproducible",
+                "message": f"Step {name} is pure but gave another output when it was run again.",
+                "mend": "Declare it spec.effect: read, or remove what makes it vary.",
+                "step": name,
+            }
+            self._give_up(live, act, problem)
+            return
+        self._record.keep(live, name, outcome, claim_bound=act.claim_bound)
+        self.pursue(live, act)

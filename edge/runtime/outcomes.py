@@ -1,0 +1,156 @@
+"""From what came back to what the log says: a step's outcome with the decision after it, and the end.
+
+Owned by the executor. Decides where a value lives (design §4); evaluates `set` and arcs, so that `fold` never has to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from edge.core.errors import CacheMiss, EdgeError
+from edge.core.events import AttemptLost, Body, ExecutionFinished, StepDone, StepFailed
+from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
+from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, route, ways_on
+from edge.core.scheduler import Finish
+from edge.core.values import TableRef
+from edge.runtime.commit import CommitGate
+from edge.runtime.live import Live
+from edge.runtime.rebuild import Outputs
+from edge.store.blocks import Blocks
+from edge.worker.claims import FAILED, Outcome
+from playbooks.blueprint import Step
+
+_ON_BY_FIRST = Routed((Way(0),))
+_NOWHERE = Routed()
+
+
+class Recorder:
+    """Makes the bodies of outcome events."""
+
+    def __init__(self, gate: CommitGate, blocks: Blocks, outputs: Outputs) -> None:
+        self._gate, self._blocks, self._outputs = gate, blocks, outputs
+
+    def outcome(self, live: Live, index: int, outcome: Outcome, *, claim_bound: bool) -> tuple[Body, bool]:
+        """`(event body, whether its flush may wait)` for one step's outcome, and the decision after it."""
+        step = live.blueprint.steps[index]
+        if outcome.kind == FAILED:
+            return self.failure(live, index, outcome.problem or {}, outcome.duration_us), False
+        self.keep(live, step.name, outcome, claim_bound=claim_bound)
+        routed, problem = self._routed(live, index)
+        try:
+            body = self._done(live, step, outcome, routed, problem)
+        except CacheMiss as error:
+            # The worker's table vanished before it was recorded: an attempt without an outcome.
+            del live.results[step.name]
+            return AttemptLost(error.message, "output_lost"), False
+        # The outcome of a write is wanted durable at once: until then nobody knows whether it had its effect.
+        return body, step.effect != "write"
+
+    def _routed(self, live: Live, index: int) -> tuple[Routed, dict[str, Any] | None]:
+        """Where a step that is done leads, or why that cannot be said."""
+        step = live.blueprint.steps[index]
+        if not step.arcs and not step.set:
+            return _NOWHERE, None
+        if step.goes_on_plainly:
+            return _ON_BY_FIRST, None
+        try:
+            routed = route(step, live.routing_scope(index), live.state.ctx)
+            check_ctx(live.state.ctx, routed.patches)
+            check_args(routed)
+        except EdgeError as error:
+            return _NOWHERE, error.problem()
+        if step.arcs and not routed.ways and live.blueprint.arc_needed:
+            return routed, {
+                "code": "no_arc_matched",
+                "message": f"None of the arcs of step {step.name} holds, and the playbook says one must.",
+                "mend": "Add an arc without `when`, or take executor.spec.no_next_is_error out.",
+            }
+        return routed, None
+
+    def failure(self, live: Live, index: int, problem: dict[str, Any], duration_us: int) -> StepFailed:
+        """The body for a step that failed for good, with the arcs that ask for failures."""
+        step = live.blueprint.steps[index]
+        ways: list[Any] | None = [] if step.best_effort else None
+        patches = None
+        if any(arc.on_failure for arc in step.arcs):
+            try:
+                scope = live.routing_scope(index, problem)
+                routed = route(step, scope, live.state.ctx, failed=True)
+                check_ctx(live.state.ctx, routed.patches)
+                check_args(routed)
+            except EdgeError as error:
+                said = f"{problem.get('message', '')} And its arcs could not be asked: {error.message}"
+                return StepFailed({**problem, "message": said.strip()}, duration_us)
+            if routed.ways:
+                ways, patches = ways_on(live.blueprint, step, routed), routed.patches
+        return StepFailed(problem, duration_us, ways, patches)
+
+    def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
+        """Keep a step's output for the steps that read it."""
+        if outcome.table is not None:
+            if claim_bound:
+                live.author_made.add(name)
+            if live.request_table is None or outcome.table.key != live.request_table.key:
+                self._blocks.note(
+                    live.blueprint.digest, live.state.seq, outcome.table.key, outcome.table.size_bytes
+                )
+            live.keep(name, outcome.table)
+        else:
+            assert outcome.value is not None
+            live.keep(name, outcome.value)
+
+    def _done(
+        self, live: Live, step: Step, outcome: Outcome, routed: Routed, problem: dict[str, Any] | None
+    ) -> StepDone:
+        """The outcome as the log keeps it (design §4, Where a value lives)."""
+        pure = step.effect == "pure"
+        table_bytes = None
+        if outcome.table is not None and not pure:
+            table_bytes = self._outputs.table_bytes(live, outcome.table)
+            if len(table_bytes) > INLINE_BYTES_MAX:
+                self._gate.store_blob(table_bytes)
+                table_bytes = None
+        value = outcome.value
+        digest = None
+        if value is not None and pure and len(value) > INLINE_PURE_BYTES_MAX:
+            digest = hashlib.sha256(value).digest()
+            value = None
+        arc, ways = None, None
+        if needs_ways(live.state.tokens, routed):
+            ways = ways_on(live.blueprint, step, routed)
+        elif routed.ways:
+            arc = routed.ways[0].arc
+        return StepDone(
+            value,
+            outcome.table,
+            digest,
+            table_bytes,
+            arc,
+            routed.patches,
+            outcome.duration_us,
+            problem,
+            ways,
+        )
+
+    def finished(self, live: Live, goal: Finish) -> ExecutionFinished:
+        """The body of the end. Raises CacheMiss where the answer's table vanished."""
+        name = goal.result_step
+        if name is None:
+            return ExecutionFinished(goal.status, problem=goal.problem)
+        outcome = live.state.steps[name].outcome
+        assert outcome is not None
+        pure = live.blueprint.steps[live.blueprint.step_index[name]].effect == "pure"
+        if outcome.value is not None or (outcome.table is not None and not pure):
+            return ExecutionFinished(goal.status, name)
+        # The answer leaves the box, so it is truth, even where the step behind it could be run again.
+        output = live.results[name]
+        if type(output) is TableRef:
+            data, kind = self._outputs.table_bytes(live, output), "table"
+        else:
+            assert isinstance(output, bytes)
+            data, kind = output, "value"
+        if len(data) <= INLINE_BYTES_MAX:
+            return ExecutionFinished(goal.status, name, data, result_kind=kind)
+        self._gate.store_blob(data)
+        return ExecutionFinished(goal.status, name, None, hashlib.sha256(data).digest(), kind)

@@ -1,0 +1,111 @@
+"""`spec`: the policy block of a playbook, its executor or a step, and how the inner ones overlay the outer.
+
+Called by the compiler. NoETL's order is kind → executor → step → loop → task, scalars inner-win and maps merged; each
+block is read into a `Spec` whose None says nothing, and `overlay` puts one over another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any, Final
+
+from playbooks.arcs import condition
+from playbooks.blueprint import EFFECTS, FAILURE, ON_UNKNOWN
+from playbooks.expressions import Resolve
+from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
+from playbooks.loader import Mapping_, Marked
+from playbooks.problems import Source
+
+SPEC_KEYS: Final = ("effect", "timeout", "memory_mb", "on_unknown", "policy")
+POLICY_KEYS: Final = ("admit", "lifecycle", "failure")
+_SPEC_OTHER: Final = {
+    "next_mode": "write `next.spec.mode`.",
+    "retain": "it is not supported yet.",
+    "redact": "it is not supported yet.",
+}
+_POLICY_OTHER: Final = {
+    "emit": "the log holds every outcome; what else it holds is not the playbook's to choose.",
+    "rules": "task policies are not supported yet.",
+    "access": "grants are not supported yet.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A policy block, or the defaults of one; None where nothing is said. `admit` is not read yet."""
+
+    effect: str | None = None
+    timeout_ms: int | None = None
+    memory_mb: int | None = None
+    on_unknown: str | None = None
+    failure: str | None = None
+    admit: Marked | None = None
+
+
+def read_spec(source: Source, node: Marked | None, what: str, *, more: tuple[str, ...] = ()) -> Spec:
+    """A policy block; `more` are keys that somebody else reads."""
+    found = fields(source, node, what, (*SPEC_KEYS, *more), _SPEC_OTHER)
+    policy = fields(source, found.get("policy"), "`policy`", POLICY_KEYS, _POLICY_OTHER)
+    lifecycle = fields(
+        source,
+        policy.get("lifecycle"),
+        "`lifecycle`",
+        ("timeout_s",),
+        {"deadline_s": "deadlines are not supported yet."},
+    )
+    failure = policy.get("failure")
+    if isinstance(failure, Mapping_):
+        failure = fields(source, failure, "`failure`", ("mode",), {}).get("mode")
+    return Spec(
+        choice(source, found.get("effect"), "`effect`", EFFECTS),
+        timeout_ms(source, found.get("timeout") or lifecycle.get("timeout_s")),
+        memory_mb(source, found.get("memory_mb")),
+        choice(source, found.get("on_unknown"), "`on_unknown`", ON_UNKNOWN),
+        choice(source, failure, "The failure `mode`", FAILURE),
+        policy.get("admit"),
+    )
+
+
+def overlay(outer: Spec, inner: Spec) -> Spec:
+    """`inner` over `outer`: what the inner one says wins."""
+    names = [field.name for field in dataclass_fields(Spec)]
+    said = {name: getattr(inner, name) for name in names if getattr(inner, name) is not None}
+    return Spec(**{name: getattr(outer, name) for name in names} | said)
+
+
+def read_admit(source: Source, node: Marked | None, resolve: Resolve) -> list[list[Any]] | None:
+    """Admission rules, `[when, allow]` each, the first that holds decides; None where there are none."""
+    if node is None:
+        return None
+    if isinstance(node, Mapping_):
+        found = fields(source, node, "`admit`", ("mode", "rules"), {})
+        choice(source, found.get("mode"), "`mode`", ("exclusive",))
+        if "rules" not in found:
+            source.refuse(
+                node.start, "`admit` has no `rules`.", "Write rules: [{when: …, then: {allow: true}}]."
+            )
+        node = found.get("rules")
+    return [rule for item in items(source, node, "`rules`") if (rule := _admit_rule(source, item, resolve))]
+
+
+def _admit_rule(source: Source, node: Marked, resolve: Resolve) -> list[Any] | None:
+    found = fields(source, node, "A rule", ("when", "then", "else"), {})
+    other = found.get("else")
+    if other is not None and len(found) > 1:
+        source.refuse(
+            other.start, "A rule has `when` and `then`, or `else`.", "Make `else` a rule of its own."
+        )
+    when = condition(source, found["when"], resolve) if "when" in found else None
+    then = found.get("then", other)
+    inner = [value for key, value in entries(source, then, "`then`") if key.value == "then"]
+    action = fields(source, inner[0] if inner else then, "`then`", ("allow",), _ONLY_ALLOW)
+    allow = flag(source, action.get("allow"), "`allow`")
+    if allow is None and isinstance(node, Mapping_):
+        source.refuse(node.start, "This rule does not say what to do.", "Write then: {allow: true}.")
+    return None if allow is None else [when, allow]
+
+
+_ONLY_ALLOW: Final = dict.fromkeys(
+    ("do", "to", "attempts", "delay", "backoff", "set"), "control of tasks belongs to the task's own policy."
+)
