@@ -6,13 +6,14 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import sys
 from pathlib import Path
 
 import uvloop
 
 from edge.core.errors import EdgeError
-from edge.core.settings import load_settings
+from edge.core.settings import BROKER_VARIABLE, load_settings
 from gateway.daemon import serve
 from gateway.mqtt import IMPLEMENTATIONS
 
@@ -21,7 +22,9 @@ def main() -> int:
     """Run the daemon; its exit code: 0 stopped, 2 cannot serve as configured."""
     arguments = argparse.ArgumentParser(prog="gateway", description="The gateway daemon of one box.")
     arguments.add_argument("--data", type=Path, help="data folder (default: $EDGE_DATA)")
-    arguments.add_argument("--broker", help="mqtt://[user:password@]host[:port]; over edge.toml's")
+    arguments.add_argument(
+        "--broker", help="mqtt://[user:password@]host[:port]; over $EDGE_BROKER and edge.toml"
+    )
     arguments.add_argument("--mqtt", default="codec", choices=IMPLEMENTATIONS, help="MQTT implementation")
     arguments.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = arguments.parse_args()
@@ -29,7 +32,8 @@ def main() -> int:
         level=given.log_level.upper(), format="gateway: %(levelname)s %(message)s", stream=sys.stderr
     )
     try:
-        settings = load_settings(given.data, **({"broker": given.broker} if given.broker else {}))
+        broker = given.broker or os.environ.get(BROKER_VARIABLE)
+        settings = load_settings(given.data, **({"broker": broker} if broker else {}))
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)  # next to nothing here is cyclic
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

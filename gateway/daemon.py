@@ -31,6 +31,12 @@ logger = logging.getLogger(__name__)
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 _RETRY_S: Final = 0.2
 _RETRY_S_MAX: Final = 5.0
+#: A connection that lasted this long was a good one.
+_STEADY_S: Final = 10.0
+#: After so many short ones in a row, with a broker that is there each time, somebody is told and the waits grow: two
+#: boxes of one name take the session from each other for ever.
+_SOON_LOST_MAX: Final = 4
+_CLASH_RETRY_S_MAX: Final = 60.0
 _ONLINE: Final = json.dumps({"online": True}).encode()
 _OFFLINE: Final = json.dumps({"online": False}).encode()
 
@@ -103,7 +109,8 @@ class Gateway:
 
     async def _keep_broker(self) -> None:
         await self._table_known.wait()
-        retry_s = _RETRY_S
+        loop = asyncio.get_running_loop()
+        retry_s, soon_lost = _RETRY_S, 0
         probed = False
         while True:
             self._lost.clear()
@@ -112,17 +119,32 @@ class Gateway:
                     await require_access_list(self._implementation, self._box, self._address)
                     probed = True
                 await self._session.connect()
-                await self._session.subscribe(topics.request_filters(self._box))
+                # A request kept by the broker would run again at every connection.
+                await self._session.subscribe(topics.request_filters(self._box), retained=False)
                 await self._session.publish(topics.status_topic(self._box), _ONLINE, retain=True)
             except Unavailable as error:
                 logger.warning("%s Trying again in %.1f s.", error, retry_s)
+                soon_lost = 0
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
                 continue
             logger.info("serving box %s at %s", self._box, self._address)
-            retry_s = _RETRY_S
             self._responses.again()
+            connected_s = loop.time()
             await self._lost.wait()
+            soon_lost = soon_lost + 1 if loop.time() - connected_s < _STEADY_S else 0
+            if soon_lost < _SOON_LOST_MAX:
+                retry_s = _RETRY_S
+                continue
+            if soon_lost == _SOON_LOST_MAX:
+                logger.error(
+                    "The broker at %s keeps ending this connection. If another gateway serves a box named %r there, "
+                    "give one of them another name (`box` in edge.toml).",
+                    self._address,
+                    self._box,
+                )
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 1.5, _CLASH_RETRY_S_MAX)
 
     def _broker_lost(self, reason: str) -> None:
         # What was not acknowledged comes again on the next connection; acknowledging it now would be void.

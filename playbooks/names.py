@@ -54,8 +54,8 @@ class Names:
     """Resolves the bare names of one step's templates and notes what they read.
 
     `inputs` are the step's input names inside its tool, None elsewhere. `event` is the boundary event in whose light
-    an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own outcome
-    may be looked at; `gate` in admission rules, which are asked before results are at hand.
+    an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own
+    outcome may be looked at; `gate` in admission rules, which are asked before results are at hand.
     """
 
     def __init__(

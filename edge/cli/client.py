@@ -26,6 +26,10 @@ class RemoteProblem(RequestRefused):
         )
 
 
+class NoAnswerInTime(Unavailable):
+    """The runtime is there and has not answered within the time it was given."""
+
+
 class RuntimeClient:
     """A connection to the runtime of one data folder; a context manager."""
 
@@ -92,7 +96,7 @@ class RuntimeClient:
             try:
                 data = self._socket.recv(_RECEIVE_BYTES)
             except TimeoutError as error:
-                raise Unavailable(
+                raise NoAnswerInTime(
                     "The runtime did not answer in time.", mend="`edge show` tells how far it is."
                 ) from error
             except OSError as error:

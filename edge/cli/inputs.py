@@ -47,6 +47,13 @@ def positive_count(text: str) -> int:
     return int(text)
 
 
+def port_number(text: str) -> int:
+    """A port of this machine, 0 for any, for argparse."""
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; write 0 to 65535")
+    return int(text)
+
+
 def positive_seconds(text: str) -> float:
     """A number of seconds above 0, for argparse."""
     try:

@@ -6,6 +6,7 @@ Each group is one file with `add(groups)` and functions that take the parsed arg
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--data",
-        type=Path,
+        type=folder,
         metavar="FOLDER",
         help="data folder (default: $EDGE_DATA, else your own data folder)",
     )
@@ -47,6 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     for group in (up, request, run, playbook, show, log, cache, vitals):
         group.add(groups, shared)
     return parser
+
+
+def folder(text: str) -> Path:
+    """A folder's name, for argparse."""
+    if not text:
+        raise argparse.ArgumentTypeError("a folder's name cannot be empty")
+    return Path(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,6 +79,11 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_OK
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        code = EXIT_FAILED
+        message = "There is no room left where this command writes. Make some, or let it write elsewhere."
     print(f"edge: {message}", file=sys.stderr)
     return code
 

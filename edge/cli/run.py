@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from edge.cli.client import RuntimeClient
+from edge.cli.client import NoAnswerInTime, RuntimeClient
 from edge.cli.inputs import EXAMPLE, positive_seconds, read_input
 from edge.cli.playbook import read_source
 from edge.cli.show import story_lines
@@ -29,6 +29,7 @@ from edge.core.settings import Settings, load_settings
 _START_S: Final = 20.0
 _POLL_S: Final = 0.005
 _ARROW: Final = "application/vnd.apache.arrow.stream"
+_CBOR: Final = "application/cbor"
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -65,7 +66,11 @@ def _run(given: argparse.Namespace) -> int:
                 execution_id = runtime.submit(blueprint.path, payload, content_type, None)
             except RequestRefused as error:
                 return _say_refused(error, as_json=given.json)
-            status, kind, answer = runtime.answer()
+            try:
+                status, kind, answer = runtime.answer()
+            except NoAnswerInTime as error:
+                mend = "Give it longer with --timeout; what it had done is gone with its scratch folder."
+                raise Unavailable(f"It did not end within {given.timeout:g} s.", mend=mend) from error
             found = runtime.call("execution", id=execution_id)
         _say(found, status, kind, answer, settings, as_json=given.json)
         return 0 if status == "completed" else 1
@@ -108,7 +113,7 @@ def _say_refused(error: EdgeError, *, as_json: bool) -> int:
 def _say(
     found: dict[str, Any], status: str, kind: str, answer: bytes, settings: Settings, *, as_json: bool
 ) -> None:
-    result = _table_as_rows(answer) if kind == _ARROW else json.loads(answer).get("result")
+    result = _result(kind, answer)
     if not as_json:
         tell(story_lines(found, settings))
         print(f"\nresult\n  {plain_json(result)}")
@@ -125,6 +130,14 @@ def _say(
         "error": found["problem"],
     }
     print(plain_json(whole))
+
+
+def _result(kind: str, answer: bytes) -> Any:
+    """An answer comes in the kind of the request."""
+    if kind == _ARROW:
+        return _table_as_rows(answer)
+    document = decode(answer) if kind == _CBOR else json.loads(answer)
+    return document.get("result")
 
 
 def _step_result(step: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import fcntl
 import os
 import signal
@@ -16,14 +17,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from edge.cli.inputs import port_number
 from edge.core.errors import Misconfigured, Unavailable
-from edge.core.settings import Settings, load_settings
+from edge.core.settings import BROKER_VARIABLE, Settings, load_settings
+from gateway.mqtt import BrokerAddress
 
 _RESTART_S: Final = 0.2
 _RESTART_S_MAX: Final = 5.0
 #: A process that lived this long earns a quick restart.
 _STEADY_S: Final = 10.0
+_EXIT_FAILED: Final = 1
 _EXIT_MISCONFIGURED: Final = 2
+#: Signals a process brings on itself; one that is killed from outside is simply started again.
+_CRASHES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGILL, signal.SIGABRT, signal.SIGFPE})
+_CRASHES_MAX: Final = 4
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 _PORT_MEND: Final = (
     "If a broker listens on that port already, use it with --broker mqtt://127.0.0.1:1883; "
     "else choose another port: --port 0."
@@ -42,21 +51,26 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--broker", metavar="URL", help="mqtt://[user:password@]host[:port]")
-    parser.add_argument("--port", type=int, default=1883, help="port of the embedded broker; 0 picks one")
+    parser.add_argument(
+        "--port", type=port_number, default=1883, help="port of the embedded broker; 0 picks one"
+    )
     parser.add_argument("--quiet", action="store_true", help="only warnings from the processes")
     parser.set_defaults(command=_up)
 
 
 def _up(given: argparse.Namespace) -> int:
-    settings = load_settings(given.data, **({"broker": given.broker} if given.broker else {}))
+    broker = given.broker or os.environ.get(BROKER_VARIABLE)
+    settings = load_settings(given.data, **({"broker": broker} if broker else {}))
+    if settings.broker:
+        BrokerAddress.parse(settings.broker)  # said now, and not once by every process
     try:
         (settings.data / "run").mkdir(parents=True, exist_ok=True, mode=0o750)
+        _hold_alone(settings)
     except OSError as error:
         raise Misconfigured(
-            f"The data folder {settings.data} cannot be made: {error.strerror}.",
-            mend="Name another with --data.",
+            f"The data folder {settings.data} cannot be used: {error.strerror}.",
+            mend="Name another with --data, or give this one to the user who runs the box.",
         ) from error
-    _hold_alone(settings)
     return asyncio.run(_Supervisor(settings, given.port, "warning" if given.quiet else "info").run())
 
 
@@ -95,15 +109,26 @@ class _Supervisor:
             port = ready.result().rpartition(":")[2]
             self._port = int(port)
             broker = f"mqtt://127.0.0.1:{port}"
-        _broker_note(self._settings).write_text(broker + "\n", "ascii")
+        self._note_broker(broker)
         shared = ["--data", str(self._settings.data), "--log-level", self._log_level]
         runtime = [sys.executable, "-m", "edge.runtime", *shared]
-        gateway = [sys.executable, "-m", "gateway", "--broker", broker, *shared]
+        gateway = [sys.executable, "-m", "gateway", *shared]
+        os.environ[BROKER_VARIABLE] = broker  # not an argument: arguments are for everybody to see
         tasks.append(loop.create_task(self._keep("runtime", lambda: runtime)))
         tasks.append(loop.create_task(self._keep("gateway", lambda: gateway)))
-        print(f"box {self._settings.box} at {broker}, data in {self._settings.data}", flush=True)
+        print(
+            f"box {self._settings.box} at {BrokerAddress.parse(broker)}, data in {self._settings.data}",
+            flush=True,
+        )
         await self._stop.wait()
         return await self._end(tasks)
+
+    def _note_broker(self, broker: str) -> None:
+        """Where `edge request` looks; it may hold a password."""
+        path = _broker_note(self._settings)
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as note:
+            note.write(broker + "\n")
 
     def _broker_command(self) -> list[str]:
         return [sys.executable, "-m", "gateway.embedded_broker", "--port", str(self._port)]
@@ -113,7 +138,7 @@ class _Supervisor:
     ) -> None:
         """Run a process, again and again, until told to stop."""
         loop = asyncio.get_running_loop()
-        restart_s = _RESTART_S
+        restart_s, crashes = _RESTART_S, 0
         while not self._stop.is_set():
             started_s = loop.time()
             code = await self._run_once(command(), ready)
@@ -127,7 +152,11 @@ class _Supervisor:
                 self._stop.set()
                 return
             if loop.time() - started_s > _STEADY_S:
-                restart_s = _RESTART_S
+                restart_s, crashes = _RESTART_S, 0
+            crashes += code < 0 and -code in _CRASHES
+            if crashes >= _CRASHES_MAX:
+                self._give_up(name, -code)
+                return
             print(
                 f"{name} ended (code {code}); it starts again in {restart_s:.1f} s",
                 file=sys.stderr,
@@ -136,12 +165,25 @@ class _Supervisor:
             await asyncio.sleep(restart_s)
             restart_s = min(restart_s * 1.5, _RESTART_S_MAX)
 
+    def _give_up(self, name: str, number: int) -> None:
+        """A process that crashes at every start is not mended by starting it once more."""
+        print(
+            f"edge: {name} was ended {_CRASHES_MAX} times by {signal.Signals(number).name} soon after it started; "
+            f"all stop. `edge log verify --data {self._settings.data}` tells whether the log is whole; a damaged "
+            f"index ({self._settings.index_folder}) may be moved away, it is made again from the journal.",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._exit_code = _EXIT_FAILED
+        self._stop.set()
+
     async def _run_once(self, command: list[str], ready: asyncio.Future[str] | None) -> int:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if ready is not None else None,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         try:
             if ready is not None:
@@ -167,6 +209,11 @@ class _Supervisor:
             await asyncio.gather(task, return_exceptions=True)
         _broker_note(self._settings).unlink(missing_ok=True)
         return self._exit_code
+
+
+def _end_with_parent() -> None:
+    """Between fork and exec: a supervisor that is killed takes its processes with it."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _broker_note(settings: Settings) -> Path:

@@ -18,6 +18,8 @@ from typing import Any, Final
 from edge.core.errors import Misconfigured
 from edge.core.limits import CACHE_BUDGET_BYTES, MIB, RESERVE_BYTES, WORKERS
 
+#: Names the broker where neither edge.toml nor the command line should hold its password.
+BROKER_VARIABLE: Final = "EDGE_BROKER"
 FILE_NAME: Final = "edge.toml"
 #: A unix socket's path, less its closing zero (unix(7)).
 SOCKET_PATH_BYTES_MAX: Final = 107

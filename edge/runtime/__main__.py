@@ -14,13 +14,13 @@ import socket
 import sys
 from pathlib import Path
 
-from edge.core.errors import EdgeError, Misconfigured, Unavailable
+from edge.core.errors import EdgeError, LogDamaged, Misconfigured, Unavailable
 from edge.core.settings import Settings, load_settings
 from edge.runtime.locks import hold_workers_lock, lock_alone
 
 
 def main() -> int:
-    """Run the daemon; its exit code: 0 stopped, 1 failed, 2 cannot start as configured."""
+    """Run the daemon; its exit code: 0 stopped, 1 failed, 2 cannot start until somebody mends something."""
     arguments = argparse.ArgumentParser(prog="edge.runtime", description="The runtime daemon of one box.")
     arguments.add_argument("--data", type=Path, help="data folder (default: $EDGE_DATA)")
     arguments.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
@@ -33,7 +33,14 @@ def main() -> int:
         return _run(settings)
     except EdgeError as error:
         logging.getLogger("edge.runtime").critical("%s", error)
-        return 2 if isinstance(error, Unavailable | Misconfigured) else 1
+        return 2 if isinstance(error, Unavailable | Misconfigured | LogDamaged) else 1
+    except PermissionError as error:
+        logging.getLogger("edge.runtime").critical(
+            "%s may not be used by this user: %s. Give it to the user who runs the box.",
+            error.filename or "Something in the data folder",
+            error.strerror,
+        )
+        return 2
 
 
 def _run(settings: Settings) -> int:

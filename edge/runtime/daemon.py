@@ -36,6 +36,7 @@ from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog, IndexedGroup
 from edge.store.journal import Journal, read_groups
+from edge.store.segment_file import segment_paths
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,12 @@ class Daemon:
         self._exit_code = 0
 
     def _open(self) -> _Homes:
+        settings = self._settings
+        if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
+            raise LogDamaged(
+                f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
+                mend="Put the journal back; or move the folder index away to begin a new log.",
+            )
         journal = Journal(self._settings.journal_folder)
         eventlog = EventLog(self._settings.index_folder)
         caught_up = catch_up(journal, eventlog)

@@ -46,6 +46,8 @@ from playbooks.blueprint import Blueprint
 logger = logging.getLogger(__name__)
 
 _COUNTED_REFUSALS_S: Final = 10.0
+#: Sequence numbers have 64 bits.
+_SEQ_DIGITS_MAX: Final = 18
 
 
 @record
@@ -99,7 +101,8 @@ class Engine:
     def execution_seq(self, execution_id: str) -> int:
         """The sequence number in an execution's name. Raises RequestRefused where it is none of this log."""
         log_id, _, number = execution_id.rpartition("-")
-        if (log_id and log_id != self._log_id) or not number.isdigit():
+        sound = number.isascii() and number.isdecimal() and len(number) <= _SEQ_DIGITS_MAX
+        if (log_id and log_id != self._log_id) or not sound:
             raise RequestRefused(
                 f"{execution_id!r} is no execution of this log.",
                 mend=f"Ids look like {self._log_id}-42; `edge log show` lists them.",

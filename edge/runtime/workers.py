@@ -313,7 +313,7 @@ class WorkerPool:
         if not self._closing:
             self._pump()
 
-    def replied(self, process: _Process, number: int, outcomes: list[Outcome]) -> None:
+    def replied(self, process: _Process, number: int, outcomes: list[Outcome], spent: bool) -> None:
         """A worker answered its oldest claim. Raises ValueError where it answered another."""
         if not process.under_way or process.under_way[0].claim.number != number:
             raise ValueError("it answered a claim that it does not hold")
@@ -323,7 +323,7 @@ class WorkerPool:
         self._learn(work, sum([outcome.duration_us for outcome in outcomes]))
         if process.under_way:
             self._start_clock(process.under_way[0])
-        self._mind_end(process, (outcomes[-1].problem or {}).get("code"))
+        self._mind_end(process, (outcomes[-1].problem or {}).get("code"), spent=spent)
         self._claims.settled(work.claim, outcomes)
         if self._waiting:
             self._pump()
@@ -338,10 +338,10 @@ class WorkerPool:
             known_us = took_us
         self._typical_us[kind] = known_us + (took_us - known_us) // 8
 
-    def _mind_end(self, process: _Process, code: str | None) -> None:
+    def _mind_end(self, process: _Process, code: str | None, *, spent: bool) -> None:
         if code == "blueprint_unknown":
             process.seen.clear()
-        elif code in _RETIRING and not process.under_way:
+        elif (spent or code in _RETIRING) and not process.under_way:
             process.retiring = True
             assert process.transport is not None
             process.transport.close()

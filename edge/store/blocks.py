@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -17,11 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge.core.errors import CacheMiss, StorageFailed
+from edge.core.errors import CacheMiss, Misconfigured, StorageFailed
 from edge.core.limits import CACHE_BUDGET_BYTES
 from edge.core.values import TableRef
 
 _FOLDER_DIGITS: Final = 32
+_FOLDER_NAME: Final = re.compile(rf"[0-9a-f]{{{_FOLDER_DIGITS}}}")
+#: Says that a folder is a cache: nothing is removed from one without it.
+_MARKER: Final = ".noetl-edge-cache"
 #: The workload key under which a request's Arrow payload is found.
 REQUEST_TABLE: Final = "table"
 
@@ -52,7 +56,11 @@ class Blocks:
     """Accounting of all blocks in one cache folder."""
 
     def __init__(self, root: Path, budget_bytes: int = CACHE_BUDGET_BYTES) -> None:
-        """Takes over the folder and empties it: what an earlier runtime left is rebuilt where needed."""
+        """Takes over the folder and removes what an earlier runtime left in it: all of it is rebuilt where needed.
+
+        Only a folder that is absent, empty, or marked as a cache of ours is taken, and only what a cache puts there
+        is ever removed. Raises Misconfigured, StorageFailed.
+        """
         self.root = root
         self._root_text = str(root)
         self.budget_bytes = budget_bytes
@@ -62,11 +70,29 @@ class Blocks:
         self._of_execution: dict[int, list[tuple[str, str]]] = {}
         self._favoured: int | None = None
         try:
-            if root.exists():
-                shutil.rmtree(root)
-            root.mkdir(parents=True, mode=0o700)
+            self._take_over()
         except OSError as error:
             raise StorageFailed(f"The cache folder {root} cannot be made: {error.strerror}.") from error
+
+    def _take_over(self) -> None:
+        self.root.mkdir(parents=True, mode=0o700, exist_ok=True)
+        there = set(os.listdir(self.root))
+        if there and _MARKER not in there:
+            raise Misconfigured(
+                f"The folder {self.root} is not empty, and it is no cache of this software.",
+                mend="Name an absent or empty folder as `cache` in edge.toml, or leave it out.",
+            )
+        self._mark()
+        self._empty()
+
+    def _mark(self) -> None:
+        (self.root / _MARKER).touch(mode=0o600)
+
+    def _empty(self) -> None:
+        """Remove the playbooks' folders, and nothing else that may stand there."""
+        for name in os.listdir(self.root):
+            if _FOLDER_NAME.fullmatch(name):
+                shutil.rmtree(self.root / name, ignore_errors=True)
 
     def folder_name(self, digest: bytes) -> str:
         """Name of a playbook's folder below the root."""
@@ -88,8 +114,9 @@ class Blocks:
     def _make(self, path: Path) -> None:
         try:
             path.mkdir(mode=0o700, exist_ok=True)
-        except FileNotFoundError:
+        except FileNotFoundError:  # somebody removed the whole cache
             path.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self._mark()
 
     def holds(self, digest: bytes, key: str) -> bool:
         """Whether a block should be there, by the books; a worker that misses it makes us look (`lost`)."""
@@ -199,8 +226,11 @@ class Blocks:
         )
 
     def close(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Remove what is ours, and the folder where nothing else is in it."""
+        with contextlib.suppress(OSError):
+            self._empty()
+            (self.root / _MARKER).unlink()
+            self.root.rmdir()
 
 
 def _write(path: str, data: bytes) -> None:

@@ -27,7 +27,7 @@ from typing import Any, Final
 import lmdb
 
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, OpenedGroup, open_group
-from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import (
     CatalogRegistered,
     Event,
@@ -96,10 +96,36 @@ class EventLog:
             self._db: dict[str, Any] = {
                 name.decode(): self._env.open_db(name, create=not readonly) for name in _TABLES
             }
+            self.last()
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError) as error:
+            raise LogDamaged(
+                f"The index in {folder} is damaged: {error}.",
+                mend="Move that folder away; it is made again from the journal at the next start.",
+            ) from error
         except lmdb.Error as error:
+            if isinstance(error, lmdb.ReadonlyError) or "ermission denied" in str(error):
+                raise Misconfigured(
+                    f"The index in {folder} may not be used by this user.",
+                    mend="Give the data folder to the user who runs the box.",
+                ) from error
             raise StorageFailed(f"The event log's index in {folder} cannot be opened: {error}.") from error
         self._data_path = folder / "data.mdb"
         self._address = mapped_pages.find_mapping(self._data_path)
+
+    @staticmethod
+    def there(folder: Path) -> bool:
+        """Whether a folder holds an index that something was written to."""
+        path = folder / "data.mdb"
+        if not path.exists():
+            return False
+        try:
+            log = EventLog(folder, readonly=True)
+        except StorageFailed:  # its tables were never made
+            return False
+        try:
+            return log.last()[0] > 0
+        finally:
+            log.close()
 
     def last(self) -> tuple[int, bytes]:
         """Sequence number and link of the last event in here; (0, GENESIS) when empty."""
@@ -190,10 +216,16 @@ class EventLog:
         """All events of one execution that are in here, oldest first. Raises LogDamaged."""
         prefix = _key(execution)
         found: list[Event] = []
+        group: OpenedGroup | None = None
         with self._env.begin() as txn, txn.cursor(db=self._db["executions"]) as cursor:
             more = cursor.set_range(prefix)
             while more and cursor.key()[:8] == prefix:
-                found.append(self._event(txn, int.from_bytes(cursor.key()[8:], "big")))
+                seq = int.from_bytes(cursor.key()[8:], "big")
+                # Neighbours mostly share a group: opening it anew for each took seconds for a long execution.
+                if group is None or seq > group.last_seq:
+                    group = self._group_of(txn, seq)
+                    events = group.events()
+                found.append(events[seq - group.first_seq])
                 more = cursor.next()
         return found
 
@@ -203,10 +235,14 @@ class EventLog:
             return self._event(txn, seq)
 
     def _event(self, txn: Any, seq: int) -> Event:
+        group = self._group_of(txn, seq)
+        return group.events()[seq - group.first_seq]
+
+    def _group_of(self, txn: Any, seq: int) -> OpenedGroup:
         group = self._group_holding(txn, seq)
         if group is None:
             raise LogDamaged(f"Event {seq} is not in the index.")
-        return group.events()[seq - group.first_seq]
+        return group
 
     def _group_holding(self, txn: Any, seq: int) -> OpenedGroup | None:
         with txn.cursor(db=self._db["groups"]) as cursor:

@@ -86,7 +86,7 @@ class FakePool:
             buffer = FrameBuffer()
             while True:
                 for reply in buffer.feed(ours.recv(_RECEIVE_BYTES)):
-                    number, outcomes = read_reply(reply)
+                    number, outcomes, _ = read_reply(reply)
                     assert number == work.claim.number
                     return outcomes
         finally:

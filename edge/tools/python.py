@@ -202,6 +202,7 @@ def _text(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001 (the named boundary "tool run": `__str__` is author code too)
         text = "(its text cannot be read)"
     text = f"{name}: {text}" if text else name
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text
     return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}…"
 
 

@@ -90,15 +90,15 @@ class Outcome:
         return [self.kind, self.value, self.table, self.problem, self.duration_us, self.adopted]
 
 
-def reply(number: int, outcomes: list[Outcome]) -> list[Any]:
-    """A worker's whole answer to one claim."""
-    return [number, [outcome.parts() for outcome in outcomes]]
+def reply(number: int, outcomes: list[Outcome], *, spent: bool = False) -> list[Any]:
+    """A worker's whole answer to one claim; a process that is `spent` wants no other."""
+    return [number, [outcome.parts() for outcome in outcomes], spent]
 
 
-def read_reply(message: list[Any]) -> tuple[int, list[Outcome]]:
-    """`(claim number, outcomes)`. Raises ValueError where a worker talks nonsense."""
+def read_reply(message: list[Any]) -> tuple[int, list[Outcome], bool]:
+    """`(claim number, outcomes, whether the process is spent)`. Raises ValueError where a worker talks nonsense."""
     try:
-        number, parts = message
+        number, parts, spent = message
         outcomes = [Outcome(*part) for part in parts]
         for outcome in outcomes:
             _check(outcome)
@@ -106,7 +106,7 @@ def read_reply(message: list[Any]) -> tuple[int, list[Outcome]]:
         raise ValueError(f"a worker's reply has the wrong shape: {error}") from error
     if type(number) is not int or not outcomes:
         raise ValueError("a worker's reply names no claim or holds no outcome")
-    return number, outcomes
+    return number, outcomes, bool(spent)
 
 
 def _check(outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ its own (the claim names all it may run), opens neither log nor LMDB, and ends w
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from typing import Any, Final
 
@@ -35,7 +36,9 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
         for message in buffer.feed(data):
             claim = Claim.from_message(message)
             outcomes = _serve(claim, shelf, "." if bound else claim.digest.hex()[:_FOLDER_DIGITS])
-            replies.append(pack(reply(claim.number, outcomes)))
+            # A thread that a block left behind would work on after its step: such a process takes no other claim.
+            spent = bound and threading.active_count() > 1
+            replies.append(pack(reply(claim.number, outcomes, spent=spent)))
             # Very short claims share an answer; others are answered at once, so that more is sent meanwhile.
             if time.perf_counter_ns() - spoke_ns > _SILENCE_NS:
                 runtime.sendall(b"".join(replies))

@@ -108,7 +108,7 @@ class BaseSession(ABC):
         finally:
             self._connack = None
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
+    async def subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool = True) -> None:
         """See `Session.subscribe`."""
         for pattern, qos in filters:
             assert qos in (0, 1), qos
@@ -117,7 +117,7 @@ class BaseSession(ABC):
         if self._wire is None or self._granted is None:
             raise self._away()
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        packet_id = self._send_subscribe(filters)
+        packet_id = self._send_subscribe(filters, retained=retained)
         self._subscribing[packet_id] = future
         try:
             codes = await future
@@ -365,7 +365,7 @@ class BaseSession(ABC):
         """Send PUBLISH; the packet id for QoS 1, 0 for QoS 0. Raises Unsendable."""
 
     @abstractmethod
-    def _send_subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
+    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool) -> int:
         """Send SUBSCRIBE; the packet id."""
 
     @abstractmethod

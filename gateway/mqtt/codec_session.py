@@ -23,6 +23,7 @@ from gateway.mqtt.session import (
     Settings,
 )
 
+_RETAINED = {True: mqtt5.RetainHandling.SEND_ALWAYS, False: mqtt5.RetainHandling.SEND_NEVER}
 _QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
 _PING = mqtt5.PingReqPacket().write()
 _GOODBYE = mqtt5.DisconnectPacket().write()
@@ -91,11 +92,13 @@ class CodecSession(BaseSession):
         self._write(packet)
         return packet_id or 0
 
-    def _send_subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
+    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool) -> int:
         packet_id = self._free_packet_id()
         wanted = [
             # The codec's default is retain_as_published, which would hide what the broker had kept.
-            mqtt5.TopicFilter(pattern, max_qos=_QOS[qos], retain_as_published=False)
+            mqtt5.TopicFilter(
+                pattern, max_qos=_QOS[qos], retain_as_published=False, retain_handling=_RETAINED[retained]
+            )
             for pattern, qos in filters
         ]
         self._write(mqtt5.SubscribePacket(packet_id, wanted).write())

@@ -186,8 +186,11 @@ class PahoSession(BaseSession):
             info = client.publish(item.topic, item.payload, item.qos, item.retain, properties)
         return info.mid if item.qos else 0
 
-    def _send_subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
-        wanted = [(pattern, SubscribeOptions(qos=qos)) for pattern, qos in filters]
+    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool) -> int:
+        handling = (
+            SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        )
+        wanted = [(pattern, SubscribeOptions(qos=qos, retainHandling=handling)) for pattern, qos in filters]
         _, packet_id = self._require().subscribe(wanted)
         assert packet_id is not None
         return packet_id

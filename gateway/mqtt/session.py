@@ -195,8 +195,11 @@ class Session(Protocol):
         Raises Unavailable (try again later) or Misconfigured (credentials, authorisation, TLS, version).
         """
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]]) -> None:
+    async def subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool = True) -> None:
         """Subscribe to (topic filter, QoS 0 or 1) pairs in one request.
+
+        With `retained` false, what the broker had kept from before is not delivered (MQTT 5 §3.8.3.1: Retain
+        Handling 2).
 
         Raises Misconfigured where the broker refuses one, Unavailable where the connection is lost first.
         """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import uuid
 from typing import Any
 
 import pytest
 
+from edge.core.events import ExecutionRequested
 from tests.process.box import BOX, Box
 
 pytestmark = pytest.mark.mosquitto
@@ -176,3 +178,31 @@ def test_cbor_is_answered_in_cbor_and_the_story_is_told(hello: Box, tmp_path: An
     assert "whole" in hello.edge("log", "verify").stdout
     assert "budget" not in hello.edge("cache", "stat").stderr
     assert "demo/hello" in hello.edge("playbook", "list").stdout
+
+
+def test_a_request_that_the_broker_kept_runs_once(hello: Box) -> None:
+    """A request published with the retain flag runs when it comes, and not again whenever the gateway comes back."""
+    topic = f"edge/v1/{BOX}/request/ada/demo/hello"
+    subprocess.run(
+        [*client("mosquitto_pub", hello), "-t", topic, "-m", '{"name": "Ada"}', "-r", "-q", "1"],
+        timeout=40,
+        check=True,
+    )
+    ask(hello, "Zoe")  # messages are acknowledged in order: the broker has ours for the first by now
+    hello.kill("gateway", signal.SIGTERM)
+    hello.start("gateway")  # the broker keeps its session: what is asked meanwhile waits there
+    ask(hello, "Bob")
+    requested = [event.body for event in hello.events() if isinstance(event.body, ExecutionRequested)]
+    assert [body.payload for body in requested] == [
+        b'{"name": "Ada"}',
+        b'{"name": "Zoe"}',
+        b'{"name": "Bob"}',
+    ]
+
+
+def ask(box: Box, name: str) -> None:
+    """One request, and its answer waited for."""
+    topic = f"edge/v1/{BOX}/request/ada/demo/hello"
+    given = ["-t", topic, "-e", "answers/ada", "-m", json.dumps({"name": name}), "-q", "1"]
+    given += ["-D", "publish", "user-property", "receipt", "none", "-W", "20"]
+    subprocess.run([*client("mosquitto_rr", box), *given], capture_output=True, timeout=40, check=True)

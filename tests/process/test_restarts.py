@@ -153,3 +153,31 @@ def test_a_second_runtime_is_refused(quiet_box: Box) -> None:
     assert "Another runtime already serves" in quiet_box.words()
     quiet_box.processes["runtime"] = first
     assert json.dumps(quiet_box.status()["open"]) == "0"
+
+
+def test_a_thread_that_a_block_left_ends_with_its_process(quiet_box: Box) -> None:
+    """A block that leaves a thread behind gives its result, and its process is replaced: nothing computes on."""
+    quiet_box.register(
+        """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: spin, path: restart/spin}
+workflow:
+  - step: spin
+    tool:
+      kind: python
+      code: |
+        import os, threading
+        def work():
+            while True:
+                pass
+        threading.Thread(target=work, daemon=True).start()
+        result = os.getpid()
+"""
+    )
+    pid = quiet_box.run("restart/spin")["result"]
+    deadline_s = time.monotonic() + 15
+    while alive(pid):
+        assert time.monotonic() < deadline_s, "the process lives on"
+        time.sleep(0.02)  # polls for the end of a process that is not our child
+    assert quiet_box.run("restart/spin")["result"] != pid

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.core.errors import CacheMiss
+from edge.core.errors import CacheMiss, Misconfigured
 from edge.core.values import TableRef
 from edge.store.blocks import Blocks, block_key, request_key
 
@@ -16,13 +16,14 @@ A, B = b"a" * 32, b"b" * 32
 
 
 def files(blocks: Blocks) -> list[str]:
-    return sorted(path.name for path in blocks.root.rglob("*") if path.is_file())
+    return sorted(
+        path.name for path in blocks.root.rglob("*") if path.is_file() and path.name != ".noetl-edge-cache"
+    )
 
 
 def test_what_an_earlier_runtime_left_is_emptied(tmp_path: Path) -> None:
     """Opening takes the folder over empty; closing removes it."""
-    (tmp_path / "c" / "old").mkdir(parents=True)
-    (tmp_path / "c" / "old" / "x.arrow").write_bytes(b"x")
+    Blocks(tmp_path / "c").put(A, 7, request_key(7), b"bytes")
     blocks = Blocks(tmp_path / "c")
     assert files(blocks) == []
     assert blocks.root.stat().st_mode & 0o777 == 0o700
@@ -132,3 +133,39 @@ def test_one_execution_at_a_time_is_spared(tmp_path: Path) -> None:
     assert [blocks.holds(A, ref.key) for ref in refs] == [True, False, False, True]
     blocks.drop(1)
     assert blocks.favour(2)
+
+
+def test_a_folder_that_is_no_cache_is_left_alone(tmp_path: Path) -> None:
+    """A folder with anything of somebody else's in it is refused, and nothing in it is touched."""
+    root = tmp_path / "home"
+    (root / ("0" * 32)).mkdir(parents=True)
+    (root / "letters").write_text("keep")
+    with pytest.raises(Misconfigured, match="not empty"):
+        Blocks(root)
+    assert sorted(path.name for path in root.iterdir()) == ["0" * 32, "letters"]
+
+
+def test_only_what_a_cache_puts_there_is_removed(tmp_path: Path) -> None:
+    """Taking over and closing remove blocks of an earlier run, and leave whatever else was put beside them."""
+    root = tmp_path / "c"
+    first = Blocks(root)
+    first.put(A, 1, "1-a-0.arrow", b"x")
+    (root / "notes").mkdir()
+    (root / "notes" / "a").write_text("keep")
+    again = Blocks(root)
+    assert not (root / again.folder_name(A)).exists()
+    again.put(A, 1, "1-a-0.arrow", b"x")
+    again.close()
+    assert [path.name for path in root.iterdir()] == ["notes"]
+    assert (root / "notes" / "a").read_text() == "keep"
+
+
+def test_an_empty_cache_leaves_no_folder(tmp_path: Path) -> None:
+    """A cache that was wiped while it ran is still known as ours, and goes when it is closed."""
+    root = tmp_path / "c"
+    blocks = Blocks(root)
+    shutil.rmtree(root)
+    blocks.note_miss()
+    blocks.put(A, 1, "1-a-0.arrow", b"x")
+    Blocks(root).close()
+    assert not root.exists()

@@ -21,6 +21,15 @@ def test_a_count_must_be_above_zero(last: str, capsys: pytest.CaptureFixture[str
     assert "above 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_must_be_one(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--port` with what is no port is a usage error that says what is."""
+    with pytest.raises(SystemExit) as ended:
+        main(["up", "--port", port])
+    assert ended.value.code == 2
+    assert "0 to 65535" in capsys.readouterr().err
+
+
 def test_a_time_limit_must_be_above_zero() -> None:
     """A request with a time limit below 0 is never sent."""
     with pytest.raises(SystemExit) as ended:

@@ -224,6 +224,6 @@ async def test_a_large_table_of_a_read_step_is_a_blob(box: Box) -> None:
     assert done.table.size_bytes > INLINE_BYTES_MAX
     assert done.table_bytes is None
     assert box.blobs.get(done.table.digest) == box.answers[0].payload
-    assert not any(path.is_file() for path in box.blocks.root.rglob("*")), (
+    assert not any(path.is_file() for path in box.blocks.root.rglob("*.arrow")), (
         "the execution's blocks are dropped"
     )

@@ -296,3 +296,11 @@ async def test_many_requests_at_once_each_get_their_own_answer(box: Box) -> None
     await box.settle()
     got = {answer.request_id: json.loads(answer.payload)["result"]["sum"] for answer in box.answers}
     assert got == {f"r{number}": number + 1 for number in range(200)}
+
+
+@pytest.mark.parametrize("text", ["99999999999999999999999", "²", "", "x-1", "1.5"])
+async def test_what_is_no_execution_id_is_refused(box: Box, text: str) -> None:
+    """A number too large, in other digits or of another log is refused like any unknown execution."""
+    with pytest.raises(RequestRefused) as refused:
+        box.engine.execution_seq(text)
+    assert refused.value.problem_code == "execution_unknown"

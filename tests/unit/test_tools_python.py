@@ -291,3 +291,11 @@ def test_failures_are_of_our_tree() -> None:
     """Whatever comes out of a run is an error of ours, so nobody above has to guess."""
     assert isinstance(failure("1 / 0"), EdgeError)
     assert set(failure("1 / 0").problem()) <= {"code", "message", "mend"}
+
+
+def test_an_exceptions_text_that_is_no_text() -> None:
+    """Half a surrogate pair in an exception's text is shown escaped; it does not break the outcome."""
+    with pytest.raises(ToolFailed) as failed:
+        run("raise ValueError('\\ud800')\nresult = 1")
+    assert "\\ud800" in failed.value.message
+    failed.value.message.encode()
