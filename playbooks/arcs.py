@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edge.core.errors import EvaluationFailed
-from playbooks.blueprint import MODES, NO_MATCH
 from playbooks.evaluate import truth
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import choice, entries, fields, text
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.names import Known
 from playbooks.problems import Source, allowed, suggest
+from playbooks.shape import MODES, NO_MATCH
 from playbooks.templates import compile_condition, compile_tree
 
 CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")

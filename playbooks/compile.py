@@ -140,7 +140,7 @@ def _steps(
             source.refuse(item.start, f"There are two steps named {made.name!r}.", "Rename one of them.")
             continue
         outlines[made.name] = made
-    ctx = {name for made in outlines.values() for name in made.ctx_names()}
+    ctx = {name for made in outlines.values() for name in made.ctx_names(source)}
     known = Known(tuple(outlines), ctx, frozenset(workload))
     steps = [read_step(source, made, known, defaults) for made in outlines.values()]
     executor.check_final(source, outlines)
@@ -157,6 +157,7 @@ def _steps(
 
 def _line(step: dict[str, Any]) -> Line:
     """What `straight_line` wants to know, as `playbooks.blueprint.line_of` says it of a step read back."""
-    plain = not step["set"] and not any(sets or args for _, _, _, sets, args in step["arcs"])
+    pipeline = len(step["tasks"]) > 1 or step["tasks"][0]["rules"] is not None
+    plain = not step["set"] and not pipeline and not any(sets or args for _, _, _, sets, args in step["arcs"])
     targets = [(target, when is None) for target, when, *_ in step["arcs"]]
-    return Line(step["effect"], plain, step["admit"] is not None, targets)
+    return Line(step["effect"], plain, step["admit"] is not None or pipeline, targets)

@@ -15,16 +15,18 @@ from playbooks.expressions import NodeList, Refused
 from playbooks.nodes import RESERVED_NAMES
 
 _TOOL_ONLY: Final = ("input", "input_data")
+#: Names of a running pipeline, in its tools and policies.
+_PIPELINE: Final = ("_prev", "_task", "_attempt", "iter")
 #: NoETL's names that have a meaning there and none here yet.
 _LATER: Final = {
     "keychain": "The keychain is not supported yet.",
-    "iter": "Loops are not supported yet.",
+    "iter": "It is there inside a tool and its policy.",
     "loop": "Loops are not supported yet.",
     "outcome": "It is there in `set`, in arcs and in task policies.",
     "output": "It is there in `set`, in arcs and in task policies.",
-    "_prev": "Use the step's own name for its result.",
-    "_task": "Pipelines of several tasks are not supported yet.",
-    "_attempt": "Retries are not visible to expressions.",
+    "_prev": "It is there inside a tool and its policy; elsewhere use the step's own name for its result.",
+    "_task": "It is there inside a tool and its policy.",
+    "_attempt": "It is there inside a tool and its policy.",
     "event": "`event` is only there in an arc's `when`.",
     "vars": "Use `set:` and `ctx`.",
     "job": "Use `execution_id`.",
@@ -56,6 +58,7 @@ class Names:
     `inputs` are the step's input names inside its tool, None elsewhere. `event` is the boundary event in whose light
     an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own
     outcome may be looked at; `gate` in admission rules, which are asked before results are at hand.
+    `tasks` are the labels of the pipeline whose tool this is, `rule` is true in its policy.
     """
 
     def __init__(
@@ -67,15 +70,24 @@ class Names:
         event: str | None = None,
         output: bool = False,
         gate: bool = False,
+        tasks: Collection[str] = (),
+        rule: bool = False,
     ) -> None:
         self._known, self._reads, self._inputs = known, reads, inputs
         self._event, self._output, self._gate = event, output or event is not None, gate
+        self._tasks, self._rule = tasks, rule
 
     def resolve(self, name: str, offset: int) -> NodeList:
         """The node of a bare name. Raises Refused where it can mean nothing."""
         if name in RESERVED_NAMES:
             return self._reserved(name, offset)
         if self._inputs is not None and name in self._inputs:
+            return ["name", name]
+        if name in _PIPELINE and self._tasks:
+            return ["name", name]
+        if name in ("output", "outcome") and self._rule:
+            return ["name", "output"]
+        if name in self._tasks and name not in self._known.steps:
             return ["name", name]
         shared = name in self._known.workload or name in self._known.ctx
         if name in self._known.steps:

@@ -15,13 +15,13 @@ from edge.core.records import record
 class Line:
     """What of one step decides about straight lines.
 
-    `plain` is false where anything is asked or set after it; `gated` where its own admission is asked; `targets` are
-    `(step, whether that arc is unconditional)`.
+    `plain` is false where anything is asked or set after it; `alone` where its own admission is asked, or it is a
+    pipeline, which may have to stop; `targets` are `(step, whether that arc is unconditional)`.
     """
 
     effect: str
     plain: bool
-    gated: bool
+    alone: bool
     targets: Sequence[tuple[int, bool]]
 
 
@@ -30,7 +30,7 @@ def straight_line(steps: Sequence[Line], start: int) -> int:
     seen, here = {start}, steps[start]
     while here.effect == "pure" and here.plain and len(here.targets) == 1 and here.targets[0][1]:
         target = here.targets[0][0]
-        if target in seen or steps[target].effect != "pure" or steps[target].gated:
+        if target in seen or steps[target].effect != "pure" or steps[target].alone:
             break
         seen.add(target)
         here = steps[target]

@@ -11,11 +11,11 @@ from dataclasses import fields as dataclass_fields
 from typing import Any, Final
 
 from playbooks.arcs import condition
-from playbooks.blueprint import EFFECTS, FAILURE, ON_UNKNOWN
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
 from playbooks.loader import Mapping_, Marked
 from playbooks.problems import Source
+from playbooks.shape import EFFECTS, FAILURE, ON_UNKNOWN
 
 SPEC_KEYS: Final = ("effect", "timeout", "memory_mb", "on_unknown", "policy")
 POLICY_KEYS: Final = ("admit", "lifecycle", "failure")
@@ -26,7 +26,7 @@ _SPEC_OTHER: Final = {
 }
 _POLICY_OTHER: Final = {
     "emit": "the log holds every outcome; what else it holds is not the playbook's to choose.",
-    "rules": "task policies are not supported yet.",
+    "rules": "task policies stand under the tool: tool: {kind: …, spec: {policy: {rules: …}}}.",
     "access": "grants are not supported yet.",
 }
 
@@ -43,10 +43,12 @@ class Spec:
     admit: Marked | None = None
 
 
-def read_spec(source: Source, node: Marked | None, what: str, *, more: tuple[str, ...] = ()) -> Spec:
-    """A policy block; `more` are keys that somebody else reads."""
+def read_spec(
+    source: Source, node: Marked | None, what: str, *, more: tuple[str, ...] = (), task: bool = False
+) -> Spec:
+    """A policy block; `more` are keys that somebody else reads, and so is a `task`'s policy."""
     found = fields(source, node, what, (*SPEC_KEYS, *more), _SPEC_OTHER)
-    policy = fields(source, found.get("policy"), "`policy`", POLICY_KEYS, _POLICY_OTHER)
+    policy = {} if task else fields(source, found.get("policy"), "`policy`", POLICY_KEYS, _POLICY_OTHER)
     lifecycle = fields(
         source,
         policy.get("lifecycle"),

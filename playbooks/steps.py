@@ -7,20 +7,22 @@ the source; the result is of use only where there are none.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.core.limits import STEP_MEMORY_MB, STEP_TIMEOUT_MS
+from edge.core.limits import STEP_MEMORY_MB, STEP_TIMEOUT_MS, STEP_TIMEOUT_MS_MAX
 from playbooks.arcs import NextOutline, outline_next, read_arcs, scoped_writes
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import entries, fields, text
-from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
-from playbooks.loader import Listing, Mapping_, Marked
+from playbooks.fields import fields, text
+from playbooks.kinds import KINDS
+from playbooks.loader import Mapping_, Marked
 from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
-from playbooks.problems import Source, allowed, suggest
+from playbooks.problems import Source
 from playbooks.spec import Spec, overlay, read_admit, read_spec
-from playbooks.templates import compile_tree, has_template
+from playbooks.tasks import TaskOutline, outline_tasks, read_inputs, read_task, strongest, tree_of
+from playbooks.templates import compile_tree
 
 STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
@@ -30,17 +32,10 @@ _STEP_LATER: Final = {
     "when": "write `spec.policy.admit.rules`, or put `when` on the arcs.",
     "args": "write `input`.",
     "case": "it was withdrawn from NoETL; use arcs with `when`.",
-    "retry": "it was withdrawn from NoETL; task policies are not supported yet.",
+    "retry": "it was withdrawn from NoETL; write a rule `do: retry` in the tool's `spec.policy`.",
     "sink": "it was withdrawn from NoETL.",
     "vars": "it was withdrawn from NoETL; use `set`.",
     "type": "it was withdrawn from NoETL; write `tool: {kind: …}`.",
-}
-_TOOL_LATER: Final = {
-    "spec": "write it under the step's `spec`; task policies are not supported yet.",
-    "eval": "it was withdrawn from NoETL.",
-    "script": "scripts from elsewhere are not supported yet; write `code`.",
-    "auth": "credentials are not supported yet.",
-    "as": "use the step's own name for its result.",
 }
 
 
@@ -53,10 +48,12 @@ class Outline:
     found: dict[str, Marked]
     ctx: list[tuple[str, Marked]] = field(default_factory=list)
     next: NextOutline = field(default_factory=NextOutline)
+    tasks: list[TaskOutline] = field(default_factory=list)
 
-    def ctx_names(self) -> set[str]:
-        """What its `set` and its arcs write."""
-        return {name for name, _ in self.ctx} | {name for arc in self.next.arcs for name, _ in arc.ctx}
+    def ctx_names(self, source: Source) -> set[str]:
+        """What its `set`, its arcs and the policies of its tools write."""
+        names = {name for name, _ in self.ctx} | {name for arc in self.next.arcs for name, _ in arc.ctx}
+        return names.union(*(task.ctx_names(source) for task in self.tasks))
 
 
 def outline(source: Source, node: Marked, position: int) -> Outline | None:
@@ -79,6 +76,7 @@ def outline(source: Source, node: Marked, position: int) -> Outline | None:
     made = Outline(node, name or f"step {position}", found)
     made.ctx, _ = scoped_writes(source, found.get("set"), step_scope=False)
     made.next = outline_next(source, found.get("next"))
+    made.tasks = outline_tasks(source, found.get("tool"), made.name)
     return made
 
 
@@ -87,30 +85,25 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     reads = Reads()
     outside = Names(known, reads).resolve
     after = Names(known, reads, output=True).resolve
-    tool, kind_name = _tool(source, made)
-    kind = KINDS.get(kind_name)
-    inputs = _inputs(source, made, tool, kind_name, outside)
-    input_names = [key for key, _ in inputs]
-    config: dict[str, Any] = {}
-    if kind is not None and tool is not None:
-        keys = ("kind", "input", "args", "name", "desc", *kind.keys)
-        entries_of = fields(source, tool, f"A {kind_name} tool", keys, _TOOL_LATER)
-        config = kind.read(source, entries_of, tool, Names(known, reads, inputs=input_names).resolve)
-    own = read_spec(source, made.found.get("spec"), "`spec`")
-    effect = _effect(source, made, kind, kind_name, own, defaults)
-    spec = overlay(defaults, own)
-    tree: NodeList = ["dict"]
-    for key, node in inputs:
-        tree += [key, node]
+    block = made.found.get("spec")
+    spec = overlay(defaults, read_spec(source, block, "`spec`"))
+    alone = len(made.tasks) == 1
+    inputs = read_inputs(source, [made.found.get("input")], made.tasks[0].kind if alone else "", outside)
+    tasks, specs = _tasks(source, made, known, reads, inputs, spec)
+    if alone and tasks[0]["rules"] is None:
+        # One tool without a policy needs no scope of its own: its inputs are the step's.
+        inputs |= _inputs_of(tasks[0])
+        tasks[0]["name"] = made.name
+    effect = strongest([task["effect"] for task in tasks])
+    _refuse_odd_words(source, block, effect, tasks, spec)
     return {
         "name": made.name,
-        "kind": kind_name if kind else "noop",
         "effect": effect,
-        "on_unknown": (spec.on_unknown if effect == "write" else None) or "fail",
-        "timeout_ms": spec.timeout_ms or STEP_TIMEOUT_MS,
-        "memory_mb": spec.memory_mb or STEP_MEMORY_MB,
-        "input": tree if inputs else None,
-        "config": config,
+        "on_unknown": (specs[0].on_unknown if effect == "write" else None) or "fail",
+        "timeout_ms": min(sum(each.timeout_ms or STEP_TIMEOUT_MS for each in specs), STEP_TIMEOUT_MS_MAX),
+        "memory_mb": max(each.memory_mb or STEP_MEMORY_MB for each in specs),
+        "input": tree_of(inputs),
+        "tasks": tasks,
         "set": [[name, compile_tree(source, node, after)] for name, node in made.ctx],
         "arcs": read_arcs(
             source,
@@ -130,76 +123,44 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     }
 
 
-def _tool(source: Source, made: Outline) -> tuple[Mapping_ | None, str]:
-    """The step's one tool and its kind; a step that only routes is a noop."""
-    node = made.found.get("tool")
-    if node is None:
-        if "next" not in made.found:
+def _tasks(
+    source: Source, made: Outline, known: Known, reads: Reads, inputs: dict[str, NodeList], spec: Spec
+) -> tuple[list[dict[str, Any]], list[Spec]]:
+    """The step's tasks and the policy block each runs under; a step that only routes is a noop."""
+    labels = [task.name for task in made.tasks]
+    if not made.tasks:
+        if "next" not in made.found and "tool" not in made.found:
             source.refuse(made.node.start, f"Step {made.name} has neither `tool` nor `next`.", "Give it one.")
-        return None, "noop"
-    if isinstance(node, Listing):
-        if len(node.items) != 1:
-            source.refuse(
-                node.start, "Pipelines of several tasks are not supported yet.", "Use one step for each."
-            )
-            return None, ""
-        node = node.items[0]
-    if not isinstance(node, Mapping_):
-        source.refuse(node.start, "`tool` must be a map.", "Write tool: {kind: …}.")
-        return None, ""
-    if node.get("kind") is None and len(node.pairs) == 1 and isinstance(node.pairs[0][1], Mapping_):
-        node = node.pairs[0][1]  # the labelled form: `- label: {kind: …}`
-    named = text(source, node.get("kind"), "`kind`")
-    if named is None:
-        if node.get("kind") is None:
-            source.refuse(node.start, "This tool has no `kind`.", allowed(sorted(KINDS)))
-        return node, ""
-    if named in KINDS:
-        return node, named
-    message = f"There is no tool of kind {named!r:.80}.{suggest(named, KINDS)}"
-    if named in CENTRE_KINDS:
-        message = f"A {named} tool runs in a data centre, not on the edge."
-    elif named in LATER_KINDS:
-        message = f"The tool kind {named!r} is not supported yet."
-    kind = node.get("kind")
-    assert kind is not None
-    source.refuse(kind.start, message, allowed(sorted(KINDS)))
-    return node, ""
+        noop: dict[str, Any] = {"name": made.name, "kind": "noop", "effect": "pure", "input": None}
+        return [{**noop, "config": {}, "rules": None, "unmatched_fails": False}], [spec]
+
+    def resolve_in(names: Collection[str] | None, tasks: Sequence[str], rule: bool) -> Resolve:
+        return Names(known, reads, inputs=names, tasks=tasks, rule=rule).resolve
+
+    pairs = [read_task(source, task, labels, inputs, spec, resolve_in) for task in made.tasks]
+    return [task for task, _ in pairs], [each for _, each in pairs]
 
 
-def _inputs(
-    source: Source, made: Outline, tool: Mapping_ | None, kind_name: str, resolve: Resolve
-) -> list[tuple[str, NodeList]]:
-    """The step's inputs, then the tool's; the tool's win."""
-    merged: dict[str, NodeList] = {}
-    blocks = [made.found.get("input")]
-    if tool is not None:
-        blocks += [tool.get("args"), tool.get("input")]
-    for block in blocks:
-        for key, value in entries(source, block, "`input`"):
-            if key.value in RESERVED_NAMES and kind_name != "python":
-                source.refuse(
-                    key.start, f"{key.value!r} is a name of the language.", "Call the input something else."
-                )
-            if has_template(key.value):
-                source.refuse(key.start, "A key cannot be a template.", "Write the key out.")
-            if not key.value or len(key.value) > 100:
-                source.refuse(key.start, "An input's name has 1 to 100 characters.")
-            merged[key.value] = compile_tree(source, value, resolve)
-    return list(merged.items())
+def _inputs_of(task: dict[str, Any]) -> dict[str, NodeList]:
+    """Take a task's inputs out of it, by name."""
+    tree, task["input"] = task["input"] or ["dict"], None
+    return dict(zip(tree[1::2], tree[2::2], strict=True))
 
 
-def _effect(
-    source: Source, made: Outline, kind: Kind | None, kind_name: str, spec: Spec, defaults: Spec
-) -> str:
-    block = made.found.get("spec")
-    pure = kind is not None and kind.always_pure
-    effect = "pure" if pure else spec.effect or defaults.effect or "read"
-    if isinstance(block, Mapping_):
-        declared, unknown = block.get("effect"), block.get("on_unknown")
-        if pure and spec.effect not in (None, "pure") and declared is not None:
-            source.refuse(declared.start, f"A {kind_name} step is always pure.", "Take `effect` out.")
-        if unknown is not None and spec.on_unknown is not None and effect != "write":
-            mend = "Take it out, or declare effect: write."
-            source.refuse(unknown.start, f"`on_unknown` means nothing for a {effect} step.", mend)
-    return effect
+def _refuse_odd_words(
+    source: Source, block: Marked | None, effect: str, tasks: list[dict[str, Any]], spec: Spec
+) -> None:
+    """Words of the step's own policy block that mean nothing for its tools."""
+    if not isinstance(block, Mapping_):
+        return
+    kinds = {task["kind"] for task in tasks}
+    declared, unknown = block.get("effect"), block.get("on_unknown")
+    if (
+        declared is not None
+        and spec.effect not in (None, "pure")
+        and all(KINDS[kind].always_pure for kind in kinds)
+    ):
+        source.refuse(declared.start, f"A {tasks[0]['kind']} step is always pure.", "Take `effect` out.")
+    if unknown is not None and spec.on_unknown is not None and effect != "write":
+        mend = "Take it out, or declare effect: write."
+        source.refuse(unknown.start, f"`on_unknown` means nothing for a {effect} step.", mend)

@@ -20,6 +20,7 @@ from edge.core.events import (
     ResponsesDelivered,
     StepDone,
     StepFailed,
+    TaskDone,
 )
 from edge.core.values import TableRef
 
@@ -73,6 +74,9 @@ def _detail(event: Event) -> str:
         text = f"{output_text(body)} in {body.duration_us / 1000:.1f} ms"
     elif isinstance(body, StepFailed):
         text = f"{body.problem.get('code')}: {body.problem.get('message')}"
+    elif isinstance(body, TaskDone):
+        said = output_text(body) if body.problem is None else f"{body.problem.get('code')}"
+        text = f"{body.task} ({body.number}): {said}"
     elif isinstance(body, AttemptLost):
         text = body.reason
     elif isinstance(body, ExecutionFinished):
@@ -88,13 +92,14 @@ def _detail(event: Event) -> str:
     return f"  {shorten(text)}" if text else ""
 
 
-def output_text(done: StepDone) -> str:
-    """A step's output in a few words."""
+def output_text(done: StepDone | TaskDone) -> str:
+    """A step's or task's output in a few words."""
     if done.table is not None:
         return f"table of {done.table.rows} rows × {len(done.table.columns or ())} columns"
     if done.value is not None:
         return plain_json(decode(done.value))
-    return f"value kept by digest {(done.digest or b'').hex()[:16]}"
+    digest = done.digest if isinstance(done, StepDone) else None
+    return f"value kept by digest {(digest or b'').hex()[:16]}"
 
 
 def tell(lines: Sequence[str]) -> None:

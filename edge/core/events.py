@@ -94,10 +94,11 @@ class RequestRefusedNoted(Body):
 
 @record
 class StepStarted(Body):
-    """The intent of a `write` step, durable before the tool runs."""
+    """The intent of a `write` step, durable before the tool runs; in a pipeline that of its invocation `number`."""
 
     CODE: ClassVar[int] = 5
     TYPE: ClassVar[str] = "step.started"
+    number: int = 0
 
 
 @record
@@ -211,6 +212,26 @@ class BootStopped(Body):
     TYPE: ClassVar[str] = "boot.stopped"
 
 
+@record
+class TaskDone(Body):
+    """The recorded outcome of one `read` or `write` task of a pipeline; what is pure is made again.
+
+    `number` counts the invocations of the pipeline's run from 0, `task` is its name. The output stands as in
+    StepDone: `value`, or `table` with `table_bytes` up to 64 KiB, else a blob; or `problem`, where the attempt
+    failed. The last invocation has no event of its own where its output is the step's.
+    """
+
+    CODE: ClassVar[int] = 14
+    TYPE: ClassVar[str] = "task.done"
+    number: int
+    task: str
+    value: bytes | None = None
+    table: TableRef | None = None
+    table_bytes: bytes | None = None
+    problem: dict[str, Any] | None = None
+    duration_us: int = 0
+
+
 BODIES: Final[tuple[type[Body], ...]] = (
     BootStarted,
     CatalogRegistered,
@@ -225,6 +246,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     ResponsesDelivered,
     Gap,
     BootStopped,
+    TaskDone,
 )
 _BY_CODE: Final = {body.CODE: body for body in BODIES}
 _NAMES: Final = {body: tuple(f.name for f in fields(body)) for body in BODIES}

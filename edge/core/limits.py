@@ -64,6 +64,13 @@ STEP_TIMEOUT_MS_MAX = 300_000
 STEP_MEMORY_MB = 64
 STEP_MEMORY_MB_MAX = 2_048
 STEP_MEMORY_MB_MIN = 8
+#: Tools in one step's pipeline, and how often they may run in one go: jumps back end somewhere.
+STEP_TASKS_MAX = 64
+TASK_RUNS_MAX = 10_000
+#: Attempts a policy may ask for; NoETL's published playbooks stay under 20.
+RETRY_ATTEMPTS_MAX = 100
+#: A policy's pause between two attempts.
+RETRY_DELAY_S_MAX = 3_600
 #: Attempts at one step before it fails, whatever killed the earlier ones (issue: "three at most").
 ATTEMPTS_MAX = 3
 #: Restarts of the runtime an execution survives without progress before it fails: no boot loops.

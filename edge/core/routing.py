@@ -14,8 +14,9 @@ from edge.core.errors import EvaluationFailed, PayloadInvalid
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.records import record
 from edge.core.state import Token
-from playbooks.blueprint import Arc, Blueprint, Step
+from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render, truth
+from playbooks.shape import Arc, Step
 
 
 @record

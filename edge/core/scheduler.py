@@ -13,7 +13,8 @@ from typing import Any, Final
 from edge.core.limits import ATTEMPTS_MAX, RESUMES_MAX, VISITS_MAX
 from edge.core.records import record
 from edge.core.state import COMPLETED, FAILED, RUNNING, Execution, StepState, Token, taken
-from playbooks.blueprint import Blueprint, Step
+from playbooks.blueprint import Blueprint
+from playbooks.shape import Step
 
 
 @record
@@ -232,10 +233,10 @@ def _straight_line(blueprint: Blueprint, state: Execution, index: int, known: St
 
 def _attempts_problem(step: Step, known: StepState) -> dict[str, Any] | None:
     """Why the step may not be tried again, or None where it may."""
-    if known.attempts == 0:
+    if known.attempts == 0 and known.intended is None:
         return None
     reason = (known.problem or {}).get("message", "the runtime stopped while it ran")
-    if step.effect == "write" and step.on_unknown != "retry":
+    if known.intended is not None and step.on_unknown != "retry":
         return {
             "code": "outcome_unknown",
             "message": f"Step {step.name} may or may not have had its effect: {reason}.",

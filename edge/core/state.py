@@ -21,6 +21,7 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    TaskDone,
 )
 from edge.core.records import record
 
@@ -54,6 +55,8 @@ class StepState:
     `status` is "ready" (an attempt was lost, nothing else is known), "started" (a write's intent is durable),
     "done" or "failed"; `attempts` counts those begun; `problem` says how the last one was lost or failed;
     `seq` is the event that said so, `cause` the one it names as what the step had seen last, where it names one.
+    `tasks` are the recorded outcomes of its pipeline, `intended` is the invocation whose intent is durable and whose
+    outcome is not known.
     """
 
     visit: int = 0
@@ -63,6 +66,8 @@ class StepState:
     problem: dict[str, Any] | None = None
     seq: int = 0
     cause: int | None = None
+    tasks: tuple[TaskDone, ...] = ()
+    intended: int | None = None
 
 
 @record
@@ -153,9 +158,33 @@ def _with_step(state: Execution, name: str, step: StepState, **changes: Any) -> 
 
 
 def _started(state: Execution, event: Event) -> Execution:
+    body = event.body
+    assert isinstance(body, StepStarted)
     step = _step_before(state, event)
-    started = replace(step, status="started", attempts=event.attempt, seq=event.seq)
+    started = replace(step, status="started", attempts=event.attempt, seq=event.seq, intended=body.number)
     return _with_step(state, event.step or "", started)
+
+
+def _task_done(state: Execution, event: Event) -> Execution:
+    """Progress: what was recorded stays, and the attempts at what comes next are counted anew."""
+    body = event.body
+    assert isinstance(body, TaskDone)
+    step = _step_before(state, event)
+    if any(known.number == body.number for known in step.tasks):
+        raise LogDamaged(
+            f"Task {body.number} of step {event.step} (visit {event.visit}) has two outcomes, again at {event.seq}."
+        )
+    intended = None if step.intended == body.number else step.intended
+    known = replace(
+        step,
+        status="started" if intended is not None else "ready",
+        attempts=0,
+        problem=None,
+        seq=event.seq,
+        tasks=(*step.tasks, body),
+        intended=intended,
+    )
+    return _with_step(state, event.step or "", known, resumes=0)
 
 
 def _done(state: Execution, event: Event) -> Execution:
@@ -258,6 +287,7 @@ def _finished(state: Execution, event: Event) -> Execution:
 
 _RULES: Final[dict[type, Any]] = {
     StepStarted: _started,
+    TaskDone: _task_done,
     StepDone: _done,
     StepFailed: _failed,
     AttemptLost: _lost,

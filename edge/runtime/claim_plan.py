@@ -31,7 +31,7 @@ def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
     taken = [blueprint.steps[index] for index in steps]
     return ClaimPlan(
         sum(step.timeout_ms for step in taken) / 1000,
-        any(runs_author_code(step.kind) for step in taken),
+        any(runs_author_code(task.kind) for step in taken for task in step.tasks),
         max(step.memory_mb for step in taken),
         any(step.reads_workload for step in taken),
     )

@@ -6,8 +6,10 @@ it; an execution that loses its blocks over and over waits its turn for the favo
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
@@ -19,7 +21,7 @@ from edge.runtime.live import Activation, Live
 from edge.runtime.rebuild import Outputs
 from edge.runtime.workers import Work
 from edge.store.blocks import Blocks
-from edge.worker.claims import MISS, TABLE, Claim, Outcome
+from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Outcome, Progress
 
 #: How often an execution may find its blocks gone before it asks for the favour of keeping them (`Blocks.favour`),
 #: and waits its turn for it: executions that need more together than the budget holds would evict each other's for
@@ -27,6 +29,10 @@ from edge.worker.claims import MISS, TABLE, Claim, Outcome
 MISSES_FREE: Final = 3
 #: How often an execution may find its blocks gone at all before it fails: somebody empties the folder.
 MISSES_MAX: Final = 8
+
+
+def _after_ms(delay_ms: int, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(delay_ms / 1000, call)
 
 
 class Pool(Protocol):
@@ -39,8 +45,11 @@ class Pool(Protocol):
 class Record(Protocol):
     """Who writes down what came of it (`edge.runtime.executor.Executor`)."""
 
-    def record_intent(self, live: Live, act: Activation, run: Run) -> None:
+    def record_intent(self, live: Live, act: Activation, run: Run, number: int) -> None:
         """Make a write's intent durable, then `pursue` again."""
+
+    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
+        """Record what a pipeline did before it stopped."""
 
     def settled(self, live: Live, act: Activation, claim: Claim, outcomes: list[Outcome]) -> None:
         """Record outcomes."""
@@ -73,6 +82,8 @@ class Dispatcher:
     def __init__(self, record: Record, blocks: Blocks, outputs: Outputs) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
         self.pool: Pool | None = None
+        #: Calls back after so many milliseconds.
+        self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
         self._claims: dict[int, tuple[Live, Activation]] = {}
         self._parked: deque[tuple[Live, Activation]] = deque()
         self._claim_number = 0
@@ -97,11 +108,21 @@ class Dispatcher:
         elif isinstance(goal, FailStep):
             self._record.fail_step(live, goal)
             self._on(live, act)
-        elif live.blueprint.steps[goal.steps[0]].effect == "write" and act.intent_seq == 0:
-            self._record.record_intent(live, act, goal)
+        elif self._intent_lacks(live, act, goal):
+            self._record.record_intent(live, act, goal, 0)
         else:
             results = {name: live.results[name] for name in live.needs(goal.steps)}
-            self._submit(live, act, goal, live.state.ctx, goal.args, results)
+            progress = live.progress(goal, act.waited)
+            self._submit(live, act, goal, live.state.ctx, goal.args, results, progress)
+
+    @staticmethod
+    def _intent_lacks(live: Live, act: Activation, run: Run) -> bool:
+        """Whether the step begins with an effect whose intent this activation has not made durable yet."""
+        step = live.blueprint.steps[run.steps[0]]
+        if step.tasks[0].effect != "write" or act.intent_seq != 0:
+            return False
+        known = live.state.steps.get(step.name)
+        return known is None or known.visit != run.visit or not known.tasks
 
     def _on(self, live: Live, act: Activation) -> None:
         self._record.done_with(live, act)
@@ -116,6 +137,8 @@ class Dispatcher:
             names = [goal.result_step] if goal.result_step is not None else []
             return self._outputs.lacking(live, names, reads_workload=False)
         steps = goal.steps if isinstance(goal, Run) else (live.blueprint.step_index[goal.step],)
+        if isinstance(goal, Run):
+            self._outputs.restore_tasks(live, live.blueprint.steps[steps[0]].name, goal.visit)
         return self._outputs.lacking(live, live.needs(steps), reads_workload=live.reads_workload(steps))
 
     def _rebuild(self, live: Live, act: Activation, name: str) -> None:
@@ -139,6 +162,7 @@ class Dispatcher:
         ctx: dict[str, Any],
         args: dict[str, Any] | None,
         results: dict[str, bytes | TableRef],
+        progress: Progress | None = None,
     ) -> None:
         blueprint, steps = live.blueprint, run.steps
         plan = self._plans.get((blueprint.digest, steps))
@@ -169,6 +193,7 @@ class Dispatcher:
             table,
             live.request_table_bytes if table is not None else None,
             args,
+            progress,
         )
         act.claim, act.saw_seq = claim, live.last_seq
         self._claims[claim.number] = live, act
@@ -192,6 +217,10 @@ class Dispatcher:
             else:
                 self._missed(live, act)
             return
+        if made and made[-1].kind == PAUSE:
+            self._record.paused(live, act, claim, made[-1])
+            self._pause(live, act, made[-1])
+            return
         if made:
             self._record.settled(live, act, claim, made)
             self._record.done_with(live, act)
@@ -199,6 +228,18 @@ class Dispatcher:
             self._missed(live, None if made else act)
         else:
             self._record.advance(live)
+
+    def _pause(self, live: Live, act: Activation, outcome: Outcome) -> None:
+        """A pipeline stopped: it goes on when its intent is durable, its pause is over, or its block is back."""
+        goal = act.goal
+        assert isinstance(goal, Run), goal
+        if outcome.problem is not None:
+            self._missed(live, act)
+        elif outcome.wait_ms is None:
+            self._record.record_intent(live, act, goal, outcome.next_number)
+        else:
+            act.waited += 1
+            self.after_ms(outcome.wait_ms, lambda: self.pursue(live, act))
 
     def lost(self, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a claim (`edge.runtime.workers.Claims`)."""

@@ -104,10 +104,10 @@ class Executor:
 
     # ---- what the dispatcher comes back with ---------------------------------------------------------
 
-    def record_intent(self, live: Live, act: Activation, run: Run) -> None:
+    def record_intent(self, live: Live, act: Activation, run: Run, number: int) -> None:
         """The effect waits until its intent is durable."""
         step = live.blueprint.steps[run.steps[0]].name
-        act.intent_seq = self.append(live, StepStarted(), step, visit=run.visit, attempt=run.attempt)
+        act.intent_seq = self.append(live, StepStarted(number), step, visit=run.visit, attempt=run.attempt)
         self._gate.after(act.intent_seq, lambda _: self.dispatcher.pursue(live, act))
 
     def done_with(self, live: Live, act: Activation) -> None:
@@ -122,11 +122,25 @@ class Executor:
             if place == 0 and live.last_seq != act.saw_seq:
                 envelope["cause"] = act.saw_seq
             index = claim.steps[place]
+            self._record_tasks(live, index, outcome, act, envelope)
             body, held_back = self._recorder.outcome(live, index, outcome, claim_bound=act.claim_bound)
             self.append(live, body, live.blueprint.steps[index].name, held_back=held_back, **envelope)
             if isinstance(body, AttemptLost):
                 break
         live.denied.clear()
+
+    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
+        """Record what a pipeline did before it stopped."""
+        envelope = {"visit": claim.visit, "attempt": claim.attempt}
+        self._record_tasks(live, claim.steps[0], outcome, act, envelope)
+
+    def _record_tasks(
+        self, live: Live, index: int, outcome: Outcome, act: Activation, envelope: dict[str, Any]
+    ) -> None:
+        step = live.blueprint.steps[index]
+        for record in outcome.tasks:
+            body = self._recorder.task(live, record, claim_bound=act.claim_bound)
+            self.append(live, body, step.name, held_back=step.effect != "write", **envelope)
 
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
         """Record that a claim's first step was lost."""

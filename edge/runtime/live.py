@@ -16,7 +16,7 @@ from edge.core.scheduler import FailStep, Finish, Run, token_args
 from edge.core.state import Execution
 from edge.core.values import TableRef
 from edge.store.blocks import REQUEST_TABLE
-from edge.worker.claims import Claim
+from edge.worker.claims import Claim, Progress, TaskRecord
 from playbooks.blueprint import Blueprint
 from playbooks.scope import build_scope
 
@@ -27,7 +27,8 @@ class Activation:
 
     `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
-    `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it.
+    `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it;
+    `waited` counts the pauses a pipeline served.
     """
 
     goal: Run | FailStep | Finish
@@ -36,6 +37,7 @@ class Activation:
     intent_seq: int = 0
     claim_bound: bool = False
     saw_seq: int = 0
+    waited: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -100,6 +102,20 @@ class Live:
             output = self.results[step]
             self._decoded[step] = decode(output) if type(output) is bytes else output
         return self._decoded[step]
+
+    def progress(self, run: Run, waited: int) -> Progress | None:
+        """How far the pipeline of a run came before, by the log; None where its step is no pipeline."""
+        step = self.blueprint.steps[run.steps[0]]
+        if not step.pipeline:
+            return None
+        known = self.state.steps.get(step.name)
+        if known is None or known.visit != run.visit:
+            return Progress(waited=waited)
+        records = [
+            TaskRecord(done.number, done.task, done.value, done.table, done.problem, done.duration_us)
+            for done in known.tasks
+        ]
+        return Progress(tuple(records), waited, known.intended)
 
     def needs(self, steps: Iterable[int]) -> list[str]:
         """Names of settled steps whose outputs these steps read."""

@@ -9,7 +9,7 @@ import hashlib
 from typing import Any
 
 from edge.core.errors import CacheMiss, EdgeError
-from edge.core.events import AttemptLost, Body, ExecutionFinished, StepDone, StepFailed
+from edge.core.events import AttemptLost, Body, ExecutionFinished, StepDone, StepFailed, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
 from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, route, ways_on
 from edge.core.scheduler import Finish
@@ -18,8 +18,8 @@ from edge.runtime.commit import CommitGate
 from edge.runtime.live import Live
 from edge.runtime.rebuild import Outputs
 from edge.store.blocks import Blocks
-from edge.worker.claims import FAILED, Outcome
-from playbooks.blueprint import Step
+from edge.worker.claims import FAILED, Outcome, TaskRecord
+from playbooks.shape import Step
 
 _ON_BY_FIRST = Routed((Way(0),))
 _NOWHERE = Routed()
@@ -35,11 +35,12 @@ class Recorder:
         """`(event body, whether its flush may wait)` for one step's outcome, and the decision after it."""
         step = live.blueprint.steps[index]
         if outcome.kind == FAILED:
-            return self.failure(live, index, outcome.problem or {}, outcome.duration_us), False
+            problem = outcome.problem or {}
+            return self.failure(live, index, problem, outcome.duration_us, outcome.ctx), False
         self.keep(live, step.name, outcome, claim_bound=claim_bound)
-        routed, problem = self._routed(live, index)
+        routed, routing_problem = self._routed(live, index, outcome.ctx)
         try:
-            body = self._done(live, step, outcome, routed, problem)
+            body = self._done(live, step, outcome, routed, routing_problem)
         except CacheMiss as error:
             # The worker's table vanished before it was recorded: an attempt without an outcome.
             del live.results[step.name]
@@ -47,15 +48,40 @@ class Recorder:
         # The outcome of a write is wanted durable at once: until then nobody knows whether it had its effect.
         return body, step.effect != "write"
 
-    def _routed(self, live: Live, index: int) -> tuple[Routed, dict[str, Any] | None]:
-        """Where a step that is done leads, or why that cannot be said."""
+    def task(self, live: Live, record: TaskRecord, *, claim_bound: bool) -> TaskDone:
+        """The body for one recorded task of a pipeline."""
+        table_bytes = None
+        if record.table is not None:
+            # Noted first: reading it counts as use, and what is evicted now could not be read.
+            self._note(live, record.table)
+            if claim_bound:
+                live.author_made.add(record.task)
+            table_bytes = self._truth(live, record.table)
+        return TaskDone(
+            record.number,
+            record.task,
+            record.value,
+            record.table,
+            table_bytes,
+            record.problem,
+            record.duration_us,
+        )
+
+    def _routed(
+        self, live: Live, index: int, written: dict[str, Any] | None
+    ) -> tuple[Routed, dict[str, Any] | None]:
+        """Where a step that is done leads, or why that cannot be said; `written` is what its policies set."""
         step = live.blueprint.steps[index]
-        if not step.arcs and not step.set:
-            return _NOWHERE, None
-        if step.goes_on_plainly:
-            return _ON_BY_FIRST, None
+        if written is None:
+            if not step.arcs and not step.set:
+                return _NOWHERE, None
+            if step.goes_on_plainly:
+                return _ON_BY_FIRST, None
         try:
-            routed = route(step, live.routing_scope(index), live.state.ctx)
+            ctx = {**live.state.ctx, **(written or {})}
+            routed = route(step, {**live.routing_scope(index), "ctx": ctx}, ctx)
+            if written:
+                routed = Routed(routed.ways, {**written, **(routed.patches or {})})
             check_ctx(live.state.ctx, routed.patches)
             check_args(routed)
         except EdgeError as error:
@@ -68,37 +94,55 @@ class Recorder:
             }
         return routed, None
 
-    def failure(self, live: Live, index: int, problem: dict[str, Any], duration_us: int) -> StepFailed:
+    def failure(
+        self,
+        live: Live,
+        index: int,
+        problem: dict[str, Any],
+        duration_us: int,
+        written: dict[str, Any] | None = None,
+    ) -> StepFailed:
         """The body for a step that failed for good, with the arcs that ask for failures."""
         step = live.blueprint.steps[index]
         ways: list[Any] | None = [] if step.best_effort else None
-        patches = None
+        ctx = {**live.state.ctx, **(written or {})}
+        patches = written
         if any(arc.on_failure for arc in step.arcs):
             try:
-                scope = live.routing_scope(index, problem)
-                routed = route(step, scope, live.state.ctx, failed=True)
+                scope = {**live.routing_scope(index, problem), "ctx": ctx}
+                routed = route(step, scope, ctx, failed=True)
                 check_ctx(live.state.ctx, routed.patches)
                 check_args(routed)
             except EdgeError as error:
                 said = f"{problem.get('message', '')} And its arcs could not be asked: {error.message}"
                 return StepFailed({**problem, "message": said.strip()}, duration_us)
             if routed.ways:
-                ways, patches = ways_on(live.blueprint, step, routed), routed.patches
-        return StepFailed(problem, duration_us, ways, patches)
+                ways = ways_on(live.blueprint, step, routed)
+                patches = {**(written or {}), **(routed.patches or {})}
+        return StepFailed(problem, duration_us, ways, patches or None)
 
     def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
         """Keep a step's output for the steps that read it."""
         if outcome.table is not None:
             if claim_bound:
                 live.author_made.add(name)
-            if live.request_table is None or outcome.table.key != live.request_table.key:
-                self._blocks.note(
-                    live.blueprint.digest, live.state.seq, outcome.table.key, outcome.table.size_bytes
-                )
+            self._note(live, outcome.table)
             live.keep(name, outcome.table)
         else:
             assert outcome.value is not None
             live.keep(name, outcome.value)
+
+    def _note(self, live: Live, ref: TableRef) -> None:
+        if live.request_table is None or ref.key != live.request_table.key:
+            self._blocks.note(live.blueprint.digest, live.state.seq, ref.key, ref.size_bytes)
+
+    def _truth(self, live: Live, ref: TableRef) -> bytes | None:
+        """The bytes of a table that is truth, for its event; None where they went into a blob. Raises CacheMiss."""
+        data = self._outputs.table_bytes(live, ref)
+        if len(data) <= INLINE_BYTES_MAX:
+            return data
+        self._gate.store_blob(data)
+        return None
 
     def _done(
         self, live: Live, step: Step, outcome: Outcome, routed: Routed, problem: dict[str, Any] | None
@@ -107,10 +151,7 @@ class Recorder:
         pure = step.effect == "pure"
         table_bytes = None
         if outcome.table is not None and not pure:
-            table_bytes = self._outputs.table_bytes(live, outcome.table)
-            if len(table_bytes) > INLINE_BYTES_MAX:
-                self._gate.store_blob(table_bytes)
-                table_bytes = None
+            table_bytes = self._truth(live, outcome.table)
         value = outcome.value
         digest = None
         if value is not None and pure and len(value) > INLINE_PURE_BYTES_MAX:

@@ -73,6 +73,16 @@ class Outputs:
             self._restore_request_table(live)
         return name
 
+    def restore_tasks(self, live: Live, name: str, visit: int) -> None:
+        """Put back the tables of a pipeline's recorded tasks. Raises StorageFailed, LogDamaged."""
+        known = live.state.steps.get(name)
+        if known is None or known.visit != visit:
+            return
+        for done in known.tasks:
+            if done.table is not None and not self._blocks.holds(live.blueprint.digest, done.table.key):
+                data = done.table_bytes or self._blobs.get(done.table.digest)
+                self._blocks.restore(live.blueprint.digest, live.state.seq, done.table, data)
+
     def as_it_was(self, live: Live, name: str) -> Past:
         """What a settled step saw. Raises CacheMiss `cache_lost` where that was overwritten since and is gone."""
         settled = live.state.steps[name]

@@ -7,6 +7,7 @@ cut would leave it; a second box on the copy is the restart.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +65,9 @@ class Box:
         )
         self.pool = fake_pool.FakePool(self.engine.executor.dispatcher, self.blocks.root, answer)
         self.engine.executor.dispatcher.pool = self.pool
+        #: Pauses asked for and not over yet, `(milliseconds, what to call)`: a test lets them pass.
+        self.pauses: list[tuple[int, Callable[[], None]]] = []
+        self.engine.executor.dispatcher.after_ms = lambda delay_ms, call: self.pauses.append((delay_ms, call))
         self.answers: list[Answer] = []
         self.receipts: list[Receipt] = []
         self.engine.on_answer = self.answers.append
@@ -97,6 +101,17 @@ class Box:
         await self.gate.flushed()
         while not self.failures and self.pool.run():
             await self.gate.flushed()
+
+    async def settle_with_pauses(self) -> list[int]:
+        """As `settle`, letting every pause pass; how long they were, in milliseconds."""
+        passed = []
+        await self.settle()
+        while self.pauses:
+            delay_ms, call = self.pauses.pop(0)
+            passed.append(delay_ms)
+            call()
+            await self.settle()
+        return passed
 
     def events(self) -> list[Event]:
         """Every event on the drive, in order."""

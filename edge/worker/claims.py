@@ -12,10 +12,49 @@ from edge.core.records import record
 from edge.core.values import TableRef
 
 #: An outcome's kinds, as they stand in a frame.
+PAUSE: Final = "pause"
 VALUE: Final = "value"
 TABLE: Final = "table"
 FAILED: Final = "failed"
 MISS: Final = "miss"
+
+
+@record
+class TaskRecord:
+    """The outcome of one `read` or `write` task of a pipeline, for the log and for later goes of the same pipeline.
+
+    `number` counts the pipeline's invocations from 0. Exactly one of `value` (CBOR bytes), `table` and `problem` is
+    set.
+    """
+
+    number: int
+    task: str
+    value: bytes | None = None
+    table: TableRef | None = None
+    problem: dict[str, Any] | None = None
+    duration_us: int = 0
+
+    def parts(self) -> list[Any]:
+        """The record as part of a frame."""
+        return [self.number, self.task, self.value, self.table, self.problem, self.duration_us]
+
+
+@record
+class Progress:
+    """How far a pipeline came in earlier goes: what was recorded, the pauses served, the intent that is durable."""
+
+    recorded: tuple[TaskRecord, ...] = ()
+    waited: int = 0
+    intended: int | None = None
+
+    def parts(self) -> list[Any]:
+        """The progress as part of a claim."""
+        return [[record.parts() for record in self.recorded], self.waited, self.intended]
+
+    @classmethod
+    def from_parts(cls, parts: list[Any]) -> Progress:
+        """The progress from a claim's frame."""
+        return cls(tuple(TaskRecord(*record) for record in parts[0]), parts[1], parts[2])
 
 
 @record
@@ -25,7 +64,8 @@ class Claim:
     `results` maps step names to CBOR bytes or table references, `workload` is CBOR bytes of a map or None
     where no step of the run reads it; `blueprint` is its bytes the first time a worker sees the digest.
     `table` refers to the table that came with the request, and `table_bytes` is its Arrow stream where that is
-    small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry.
+    small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry;
+    `progress` says how far a pipeline came that had to stop before, None where this is its first go.
     """
 
     number: int
@@ -42,6 +82,7 @@ class Claim:
     table: TableRef | None = None
     table_bytes: bytes | None = None
     args: dict[str, Any] | None = None
+    progress: Progress | None = None
 
     def message(self) -> list[Any]:
         """The claim as a frame's message."""
@@ -60,12 +101,15 @@ class Claim:
             self.table,
             self.table_bytes,
             self.args,
+            None if self.progress is None else self.progress.parts(),
         ]
 
     @classmethod
     def from_message(cls, message: list[Any]) -> Claim:
         """The claim from a frame's message."""
         message[5] = tuple(message[5])
+        if message[14] is not None:
+            message[14] = Progress.from_parts(message[14])
         return cls(*message)
 
 
@@ -75,6 +119,9 @@ class Outcome:
 
     `kind` VALUE: `value` is CBOR bytes. TABLE: `table` names the block written. FAILED: `problem` is
     `{code, message[, mend]}`. MISS: a block named in `problem` was not in the cache; nothing ran.
+    PAUSE: a pipeline stopped before its end; `wait_ms` says for how long, None that it waits for the intent of the
+    task whose number is `next_number`; `problem` names a block that was not there. `tasks` are a pipeline's new
+    records, `ctx` what its rules wrote.
     `adopted` is the request's table with rows and columns filled in, once a worker has validated it.
     """
 
@@ -84,10 +131,24 @@ class Outcome:
     problem: dict[str, Any] | None = None
     duration_us: int = 0
     adopted: TableRef | None = None
+    tasks: tuple[TaskRecord, ...] = ()
+    ctx: dict[str, Any] | None = None
+    wait_ms: int | None = None
+    next_number: int = 0
 
     def parts(self) -> list[Any]:
         """The outcome as part of a reply."""
-        return [self.kind, self.value, self.table, self.problem, self.duration_us, self.adopted]
+        plain = [self.kind, self.value, self.table, self.problem, self.duration_us, self.adopted]
+        if not self.tasks and self.ctx is None and self.kind != PAUSE:
+            return plain
+        return [*plain, [record.parts() for record in self.tasks], self.ctx, self.wait_ms, self.next_number]
+
+    @classmethod
+    def from_parts(cls, parts: list[Any]) -> Outcome:
+        """The outcome from a reply. Raises TypeError where it has the wrong shape."""
+        if len(parts) > 6:
+            parts[6] = tuple(TaskRecord(*record) for record in parts[6])
+        return cls(*parts)
 
 
 def reply(number: int, outcomes: list[Outcome], *, spent: bool = False) -> list[Any]:
@@ -99,7 +160,7 @@ def read_reply(message: list[Any]) -> tuple[int, list[Outcome], bool]:
     """`(claim number, outcomes, whether the process is spent)`. Raises ValueError where a worker talks nonsense."""
     try:
         number, parts, spent = message
-        outcomes = [Outcome(*part) for part in parts]
+        outcomes = [Outcome.from_parts(part) for part in parts]
         for outcome in outcomes:
             _check(outcome)
     except TypeError as error:
@@ -115,6 +176,8 @@ def _check(outcome: Outcome) -> None:
         sound = type(outcome.value) is bytes
     elif kind == TABLE:
         sound = type(outcome.table) is TableRef and outcome.table.rows is not None
+    elif kind == PAUSE:
+        sound = outcome.wait_ms is None or type(outcome.wait_ms) is int
     else:
         sound = kind in (FAILED, MISS) and type(outcome.problem) is dict
     if not sound or type(outcome.duration_us) is not int:

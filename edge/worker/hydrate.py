@@ -13,17 +13,19 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from edge.core.codec import check_plain, decode, encode
-from edge.core.errors import CacheMiss, PayloadInvalid, ToolFailed
-from edge.core.limits import INLINE_BYTES_MAX
+from edge.core.codec import decode
+from edge.core.errors import CacheMiss, ToolFailed
 from edge.core.values import TableRef
 from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key
 from edge.store.cache import BlockStore
-from edge.worker.claims import TABLE, VALUE, Claim, Outcome
+from edge.tools.registry import tool
+from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
+from edge.worker.pipeline import Pipeline, encoded
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
 from playbooks.scope import build_scope
+from playbooks.shape import Step, Task
 
 _KEPT_MAX: Final = 32
 
@@ -84,19 +86,66 @@ class Bench:
         self.step = ""
         self.idempotency_key = ""
         self._scope: Mapping[str, Any] = {}
+        self._args: dict[str, Any] | None = None
+        self._inputs: dict[str, Any] = {}
         self.adopted: TableRef | None = None
 
-    def begin(self, index: int, visit: int) -> tuple[Any, dict[str, Any]]:
-        """Take up one step: `(its blueprint step, its evaluated inputs)`. Raises EvaluationFailed."""
+    def begin(self, index: int, visit: int) -> Step:
+        """Take up one step: its inputs are evaluated and its scope is laid out. Raises EvaluationFailed."""
         step = self._blueprint.steps[index]
+        claim = self._claim
         self.step = step.name
         self.idempotency_key = f"{self.execution_id}/{step.name}/{visit}"
+        self._args = claim.args if index == claim.steps[0] else None
+        if step.input is not None:
+            outer = build_scope(self._workload, claim.ctx, self._results, self.execution_id, None, self._args)
+            self._inputs = render(step.input, outer)
+        else:
+            self._inputs = {}
+        self._scope = build_scope(
+            self._workload, claim.ctx, self._results, self.execution_id, self._inputs, self._args
+        )
+        return step
+
+    def run(self, task: Task) -> Any:
+        """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
+        return tool(task.kind).run(task.config, self._inputs, self)
+
+    def pipeline(self, step: Step, visit: int) -> Pipeline:
+        """The step's tasks, ready to run from where earlier goes stopped."""
         claim = self._claim
-        args = claim.args if index == claim.steps[0] else None
-        outer = build_scope(self._workload, claim.ctx, self._results, self.execution_id, None, args)
-        inputs: dict[str, Any] = render(step.input, outer) if step.input is not None else {}
-        self._scope = build_scope(self._workload, claim.ctx, self._results, self.execution_id, inputs, args)
-        return step, inputs
+        progress = claim.progress or Progress()
+        base, inputs = self._scope, self._inputs
+
+        def invoke(number: int, task: Task, names: Mapping[str, Any]) -> Any:
+            scope = {**base, **names}
+            own = render(task.input, scope) if task.input is not None else {}
+            given = {**inputs, **own}
+            carried = {**(self._args or {}), **given}
+            self._scope = {**scope, **given, "args": carried, "input": carried, "input_data": carried}
+            self.idempotency_key = f"{self.execution_id}/{step.name}/{visit}/{task.name}/{number}"
+            output = tool(task.kind).run(task.config, given, self)
+            try:
+                return self._held(output, block_key(claim.execution, f"{step.name}.{number}", visit))
+            except CacheMiss as error:
+                if task.effect != "write":
+                    raise
+                # It had its effect: losing its output must not bring it about a second time.
+                raise ToolFailed(
+                    f"Task {task.name} had its effect, but its output could not be kept: {error.message}",
+                    mend="Look at the effect; then send a new request.",
+                    code="output_lost",
+                ) from error
+
+        return Pipeline(
+            step.tasks,
+            dict(base),
+            claim.ctx,
+            invoke,
+            {record.number: record for record in progress.recorded},
+            progress.waited,
+            progress.intended,
+        )
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's configuration. Raises EvaluationFailed."""
@@ -117,29 +166,20 @@ class Bench:
 
     def settle(self, visit: int, output: Any) -> Outcome:
         """Write the step's output where it belongs. Raises ToolFailed, CacheMiss, Unavailable."""
+        output = self._held(output, block_key(self._claim.execution, self.step, visit))
+        self._results[self.step] = output
+        if type(output) is TableRef:
+            return Outcome(TABLE, table=output)
+        return Outcome(VALUE, value=encoded(output, self.step))
+
+    def _held(self, output: Any, key: str) -> Any:
+        """An output as other steps and tasks see it: tables are blocks of the cache."""
         if isinstance(output, pa.RecordBatch):
             output = pa.Table.from_batches([output])
         if isinstance(output, pa.Table):
-            output = self._blocks.write(block_key(self._claim.execution, self.step, visit), output)
+            output = self._blocks.write(key, output)
         if type(output) is TableRef and output.outside:
             self.table(output)
             assert self.adopted is not None, "an outside table was opened"
             output = self.adopted
-        self._results[self.step] = output
-        if type(output) is TableRef:
-            return Outcome(TABLE, table=output)
-        try:
-            value = encode(check_plain(output))
-        except PayloadInvalid as error:
-            raise ToolFailed(
-                f"Step {self.step} returned what cannot be kept: {error.message}",
-                mend="Return numbers, texts, lists, maps or one table.",
-                code="result_invalid",
-            ) from error
-        if len(value) > INLINE_BYTES_MAX:
-            raise ToolFailed(
-                f"Step {self.step} returned {len(value)} bytes; a value may have {INLINE_BYTES_MAX}.",
-                mend="Return a table (pyarrow.Table), or less.",
-                code="result_too_large",
-            )
-        return Outcome(VALUE, value=value)
+        return output

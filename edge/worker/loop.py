@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from edge.core.errors import CacheMiss, EdgeError
 from edge.core.frames import FrameBuffer, pack
-from edge.tools.registry import tool
-from edge.worker.claims import FAILED, MISS, Claim, Outcome, reply
+from edge.worker.claims import FAILED, MISS, PAUSE, TABLE, VALUE, Claim, Outcome, TaskRecord, reply
 from edge.worker.hydrate import Bench, Shelf
+from edge.worker.pipeline import Pause, memory_problem
+from playbooks.shape import Step
 
 _RECEIVE_BYTES: Final = 256 * 1024
 _FOLDER_DIGITS: Final = 32
@@ -62,7 +63,7 @@ def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
         visit = claim.visit if place == 0 else 0
         outcome = _run_step(bench, index, visit)
         outcomes.append(outcome)
-        if outcome.kind in (FAILED, MISS):
+        if outcome.kind in (FAILED, MISS, PAUSE):
             break
     return outcomes
 
@@ -73,8 +74,10 @@ def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
     bench.adopted = None
     acted = False
     try:
-        step, inputs = bench.begin(index, visit)
-        output = tool(step.kind).run(step.config, inputs, bench)
+        step = bench.begin(index, visit)
+        if step.pipeline:
+            return _run_pipeline(bench, step, visit, started_ns)
+        output = bench.run(step.tasks[0])
         acted = step.effect == "write"
         made = bench.settle(visit, output)
     except CacheMiss as error:
@@ -84,11 +87,50 @@ def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
     except EdgeError as error:
         made = Outcome(FAILED, problem=error.problem())
     except MemoryError:
-        made = Outcome(FAILED, problem=_memory_problem(bench.step))
+        made = Outcome(FAILED, problem=memory_problem(bench.step))
     except Exception as error:  # noqa: BLE001 - the named boundary "tool run"
         made = Outcome(FAILED, problem=_unexpected_problem(bench.step, error))
     duration_us = (time.perf_counter_ns() - started_ns) // 1000
     return Outcome(made.kind, made.value, made.table, made.problem, duration_us, bench.adopted)
+
+
+def _run_pipeline(bench: Bench, step: Step, visit: int, started_ns: int) -> Outcome:
+    """One go of a step's pipeline: its end, or the pause it stopped at. Raises CacheMiss, EvaluationFailed."""
+    pipeline = bench.pipeline(step, visit)
+    try:
+        end = pipeline.run()
+        if isinstance(end, Pause):
+            made = Outcome(PAUSE, wait_ms=end.wait_ms, next_number=end.number)
+        elif end.problem is not None:
+            made = Outcome(FAILED, problem=end.problem)
+        else:
+            made = bench.settle(visit, end.value)
+    except CacheMiss as error:
+        if not pipeline.records:
+            raise
+        # What was recorded in this go must not be lost with it: it is written down, and the next go adopts it.
+        made = Outcome(PAUSE, wait_ms=0, next_number=-1, problem=error.problem())
+    duration_us = (time.perf_counter_ns() - started_ns) // 1000
+    tasks = tuple(pipeline.records)
+    if tasks and made.kind in (VALUE, TABLE) and _is_output(tasks[-1], made, pipeline.last_number):
+        tasks = tasks[:-1]
+    return Outcome(
+        made.kind,
+        made.value,
+        made.table,
+        made.problem,
+        duration_us,
+        bench.adopted,
+        tasks,
+        pipeline.patches or None,
+        made.wait_ms,
+        made.next_number,
+    )
+
+
+def _is_output(last: TaskRecord, made: Outcome, last_number: int) -> bool:
+    """Whether the last task's record says no more than the step's own outcome."""
+    return last.number == last_number and (last.value, last.table) == (made.value, made.table)
 
 
 def _output_problem(step: str, error: CacheMiss) -> dict[str, Any]:
@@ -97,14 +139,6 @@ def _output_problem(step: str, error: CacheMiss) -> dict[str, Any]:
         "code": "output_lost",
         "message": f"Step {step} had its effect, but its output could not be kept: {error.message}",
         "mend": "Look at the effect; then send a new request.",
-    }
-
-
-def _memory_problem(step: str) -> dict[str, Any]:
-    return {
-        "code": "memory_exceeded",
-        "message": f"Step {step} needed more memory than it may have.",
-        "mend": "Raise spec.memory_mb, or work on less at a time.",
     }
 
 

@@ -1,6 +1,7 @@
-"""Records `tests/golden/v1`: a small log that every later release must read to the same state.
+"""Records the logs of `tests/golden`: small ones that every later release must read to the same state.
 
-Run it by hand, once for each version of the format: `python tests/golden/record.py`. It writes segments by the
+`v1` holds what the first release knew; `v1-branches` what came to the same format with branches and pipelines.
+Run it by hand, once for each: `python -m tests.golden.record`. It writes segments by the
 functions of `edge.store.segment_file` and `edge.core.chain` under fixed keys, ids and clocks, so that recording
 again with the same code gives the same bytes. A recorded version is never changed: what reads differently is the
 bug. When FORMAT_VERSION rises, copy this script's history into a new folder beside it.
@@ -35,6 +36,7 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    TaskDone,
 )
 from edge.core.limits import KIB
 from edge.core.state import fold
@@ -42,7 +44,6 @@ from edge.core.values import TableRef
 from edge.store.segment_file import SegmentHeader, create, group_frame, prepare
 from edge.testing.plain import plain
 
-FOLDER: Final = Path(__file__).parent / "v1"
 SEGMENT_BYTES: Final = 8 * KIB
 LOG_ID: Final = bytes.fromhex("00112233445566ff")
 BOOTS: Final = (b"first boot id  .", b"second boot id .")
@@ -162,6 +163,40 @@ GROUPS: Final[list[list[Entry]]] = [
 #: After which groups a new segment begins.
 ROLLS: Final = (3, 13)
 
+#: Branches, failures led on and borne, and pipelines.
+BRANCHES: Final[list[list[Entry]]] = [
+    [_box(BootStarted("0.2.0", "golden", False)), _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT))],
+    # 3: a fork with args, branches that settle out of order, a join, a circle, an end.
+    [_of(3, ExecutionRequested(DIGEST, "alice", "r-3", payload=b"{}"))],
+    [
+        _of(3, StepDone(encode(1), ctx={"n": 1}, ways=[[0, "left", {"k": 2}], [2, "right"]]), "fork"),
+        _of(3, StepDone(encode(30), ways=[[0, "join"]]), "right"),
+        _of(3, StepDone(encode(20), ctx={"l": 1}, ways=[[0, "join", {"from": "left"}]]), "left", cause=4),
+        _of(3, StepDone(encode(50), arc=1), "join"),
+        _of(3, StepDone(encode(1), ways=[[0, "fork", None, True], [1, "last"]]), "again"),
+        _of(3, StepDone(encode("end")), "last"),
+    ],
+    # 10: a failure that an arc takes, one that is borne, and the end of what is left.
+    [
+        _of(10, ExecutionRequested(DIGEST, "alice", "r-10")),
+        _of(10, StepDone(encode(None), ways=[[0, "a"], [1, "b"]]), "fork"),
+        _of(10, StepFailed(PROBLEM, 5, [[1, "mend", {"why": "x"}]], {"seen": True}), "a"),
+        _of(10, StepFailed(PROBLEM, 6, []), "b"),
+        _of(10, StepDone(encode("mended")), "mend"),
+        _of(10, ExecutionFinished("completed", "mend")),
+    ],
+    # 16: a pipeline with a failed attempt, a table, an intent that came true and one that did not.
+    [_of(16, ExecutionRequested(DIGEST, "bob", form="local"))],
+    [
+        _of(16, TaskDone(0, "fetch", problem={"code": "x", "message": "y"}, duration_us=9), "pipe"),
+        _of(16, TaskDone(1, "fetch", None, TABLE, STREAM), "pipe"),
+        _of(16, StepStarted(3), "pipe"),
+    ],
+    [_of(16, TaskDone(3, "send", encode({"ok": True})), "pipe"), _of(16, StepStarted(5), "pipe")],
+    [_of(16, AttemptLost("it died"), "pipe")],
+    [_box(BootStopped())],
+]
+
 
 def _reading(place: int) -> Reading:
     trust = (WALL_IMPLAUSIBLE, WALL_UNCONFIRMED, WALL_SYNCHRONISED)[min(place, 2)]
@@ -171,16 +206,24 @@ def _reading(place: int) -> Reading:
     return Reading(5_000_000_000 + place * 1_000_003, wall_ns, trust)
 
 
+#: What is recorded where: the groups, and after which of them a new segment begins.
+LOGS: Final[dict[str, tuple[list[list[Entry]], tuple[int, ...]]]] = {
+    "v1": (GROUPS, ROLLS),
+    "v1-branches": (BRANCHES, (4,)),
+}
+
+
 def record(folder: Path) -> None:
-    """Write the log below `folder`/journal and what it must fold to into `folder`/expected.json."""
+    """Write the log of that name below `folder`/journal and what it must fold to into `folder`/expected.json."""
+    groups, rolls = LOGS[folder.name]
     journal = folder / "journal"
     journal.mkdir(parents=True)
     seq, link, number, fd, offset, boot = 1, GENESIS, 0, -1, 0, 0
     header: SegmentHeader | None = None
     links: list[str] = []
     events: list[Event] = []
-    for place, group in enumerate(GROUPS):
-        if place == 0 or place in ROLLS:
+    for place, group in enumerate(groups):
+        if place == 0 or place in rolls:
             if fd >= 0:
                 os.close(fd)
             number += 1
@@ -205,7 +248,7 @@ def record(folder: Path) -> None:
     expected = {
         "log_id": LOG_ID.hex(),
         "events": len(events),
-        "groups": len(GROUPS),
+        "groups": len(groups),
         "links": links,
         "seqs": [event.seq for event in events],
         "types": [event.type for event in events],
@@ -219,7 +262,10 @@ def record(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if FOLDER.exists() and "--again" not in sys.argv:
-        sys.exit(f"{FOLDER} is recorded already and never changed once released.")
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    record(FOLDER)
+    for name in LOGS:
+        target = Path(__file__).parent / name
+        if target.exists() and "--again" not in sys.argv:
+            print(f"{target} is recorded already and never changed once released.")
+            continue
+        shutil.rmtree(target, ignore_errors=True)
+        record(target)

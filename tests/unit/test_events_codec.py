@@ -26,6 +26,7 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    TaskDone,
     decode_event,
     encode_body,
     encode_envelope,
@@ -50,6 +51,7 @@ LEAST: list[Body] = [
     ResponsesDelivered(7),
     Gap(1, 2, "torn"),
     BootStopped(),
+    TaskDone(0, "t"),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False),
@@ -71,6 +73,8 @@ MOST: list[Body] = [
     RequestRefusedNoted("payload_invalid", "alice", "p", "id-1", 3),
     StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12, {"code": "c"}),
     StepDone(ways=[[0, "b"], [1, "c", {"k": 1}], [2, "a", None, True]]),
+    StepStarted(3),
+    TaskDone(2, "t", b"\x01", TABLE, b"arrow", {"code": "x"}, 5),
     StepFailed({"code": "x", "message": "y", "mend": "z"}, 1, [[0, "b"]], {"k": 1}),
     AttemptLost("it ran too long", "timeout"),
     ExecutionFinished("failed", "a", b"", b"d" * 32, "table", {"code": "x", "message": "y"}),
@@ -112,6 +116,7 @@ def test_type_codes_and_names_never_move() -> None:
         11: "responses.delivered",
         12: "gap",
         13: "boot.stopped",
+        14: "task.done",
     }
 
 
@@ -168,7 +173,7 @@ def test_any_envelope_comes_back(
 def test_an_unknown_type_is_refused_by_name() -> None:
     """A type of a newer release is refused, naming the event."""
     with pytest.raises(ValueError, match="event 7 has no known type; a newer release wrote it"):
-        decode_event(7, encode([14]), encode({}))
+        decode_event(7, encode([99]), encode({}))
 
 
 def test_an_unknown_body_field_is_refused_by_name() -> None:

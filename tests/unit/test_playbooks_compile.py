@@ -69,7 +69,7 @@ workflow:
     inputs = render(shape.input, outer)
     assert inputs == {"a": 70, "b": 2}
     inner = build_scope(blueprint.workload, {}, {}, "x", inputs)
-    made = render(shape.config["value"], inner)
+    made = render(shape.tasks[0].config["value"], inner)
     assert made == {"a": 71, "text": "b=2", "list": [70, 2]}
     after = build_scope(blueprint.workload, {}, {"shape": made}, "x", None)
     assert [(name, render(tree, after)) for name, tree in shape.set] == [("hot", True), ("count", 3)]
@@ -78,13 +78,13 @@ workflow:
     assert [arc.target for arc in shape.arcs] == [1, 2]
     assert (shape.effect, shape.timeout_ms, shape.memory_mb) == ("pure", 5_000, 32)
     assert (act.effect, act.timeout_ms, act.memory_mb, act.on_unknown) == ("write", 120_000, 128, "retry")
-    assert act.config == {
+    assert act.tasks[0].config == {
         "code": "result = 1\n",
         "form": "result",
         "libs": {"j": "json", "p": "os.path"},
         "line": 27,
     }
-    assert (end.kind, end.arcs, end.on_unknown) == ("noop", (), "fail")
+    assert (end.tasks[0].kind, end.arcs, end.on_unknown) == ("noop", (), "fail")
 
 
 def test_the_same_source_gives_the_same_blueprint() -> None:
@@ -95,7 +95,7 @@ def test_the_same_source_gives_the_same_blueprint() -> None:
     assert first.digest == second.digest
     assert first.data == second.data
     assert Blueprint.decode(first.data) == first
-    assert list(render(first.steps[0].config["value"], {})) == ["b", "a"]
+    assert list(render(first.steps[0].tasks[0].config["value"], {})) == ["b", "a"]
 
 
 def test_daemons_import_neither_yaml_nor_jinja() -> None:
@@ -172,7 +172,7 @@ def test_conditions_that_are_decided_while_compiling(condition: str, wanted: boo
 )
 def test_spellings_of_tool(tool: str) -> None:
     """One tool may be written as a map, in a list, named or labelled; a step that only routes is a noop."""
-    assert step(f"workflow:\n  - step: a\n    {tool}\n").kind == "noop"
+    assert step(f"workflow:\n  - step: a\n    {tool}\n").tasks[0].kind == "noop"
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_step_name_means_its_result_only() -> None:
     found = step(
         'workflow:\n  - {step: a, tool: {kind: transform, value: "{{ b }}"}}\n  - {step: b, tool: {kind: noop}}'
     )
-    assert found.config["value"].node == ["step", "b"]
+    assert found.tasks[0].config["value"].node == ["step", "b"]
 
 
 def test_native_and_mixed_text() -> None:
@@ -278,7 +278,7 @@ workflow:
         plain: 12:30
         yes: no
 """)
-    assert render(found.config["value"], build_scope({"n": 3}, {}, {}, "x", {})) == {
+    assert render(found.tasks[0].config["value"], build_scope({"n": 3}, {}, {}, "x", {})) == {
         "whole": 3,
         "spaced": " 3",
         "mixed": "33",
@@ -306,7 +306,7 @@ def test_the_arrow_tool() -> None:
       output: row
 """)
     t, limit = ["name", "t"], ["name", "limit"]
-    assert found.config["ops"] == [
+    assert found.tasks[0].config["ops"] == [
         [
             "filter",
             [
@@ -327,14 +327,19 @@ def test_the_arrow_tool() -> None:
         ["aggregate", [], [["n", "count", t], ["avg", "mean", ["bin", "+", t, ["const", 1]]]]],
         ["window", ["room"], ["at"], 5, [["m", "max", t]]],
     ]  # fmt: skip
-    assert found.config["output"] == "row"
-    assert found.config["table"].node == ["attr", ["name", "workload"], "table"]
+    assert found.tasks[0].config["output"] == "row"
+    assert found.tasks[0].config["table"].node == ["attr", ["name", "workload"], "table"]
     assert (found.effect, found.reads_workload) == ("pure", True)
 
 
 def _spoiled(body: dict[str, Any], **changes: Any) -> bytes:
-    first, *others = body["steps"]
-    return encode_canonical({**body, "steps": [{**first, **changes}, *others]})
+    """A blueprint with its first step, or that step's one task, changed."""
+    steps = [dict(step) for step in body["steps"]]
+    task = {key: value for key, value in changes.items() if key in ("kind", "config", "rules")}
+    steps[0] |= {key: value for key, value in changes.items() if key not in task}
+    if task:
+        steps[0]["tasks"] = [{**steps[0]["tasks"][0], **task}]
+    return encode_canonical({**body, "steps": steps})
 
 
 def test_blueprints_that_are_none() -> None:
@@ -362,7 +367,7 @@ def test_blueprints_that_are_none() -> None:
             for changes in (
                 {"kind": "shell"}, {"effect": "none"}, {"on_unknown": "guess"}, {"timeout_ms": 0}, {"memory_mb": 1},
                 {"memory_mb": True}, {"input": ["nope"]}, {"arcs": [[7, None, False, [], []]]}, {"arcs": [[1]]},
-                {"mode": "both"}, {"failure": 1},
+                {"mode": "both"}, {"failure": 1}, {"tasks": []}, {"rules": [{}]},
                 {"arcs": [[1, None, False, [], [["x", ["nope"]]]]]}, {"admit": [[None, 1]]}, {"run": 0},
                 {"reads": ["nowhere"]}, {"set": [["x", ["const", {}]]]}, {"kind": "transform"}, {"name": None},
             )

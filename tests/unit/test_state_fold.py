@@ -61,7 +61,7 @@ def test_later_patches_win() -> None:
 def test_an_intent_shows_as_started() -> None:
     """A write's intent is remembered with its attempt until the outcome comes."""
     state = fold(history((StepStarted(), "a", 0, 1), (StepStarted(), "a", 0, 2)))
-    assert state.steps["a"] == StepState(0, "started", 2, None, None, 12)
+    assert state.steps["a"] == StepState(0, "started", 2, None, None, 12, intended=0)
     assert fold(history((StepStarted(), "a"), (StepDone(b"\x01"), "a"))).steps["a"].status == "done"
 
 
@@ -69,7 +69,7 @@ def test_a_lost_attempt_keeps_what_was_known() -> None:
     """A lost attempt leaves an intent standing, and says how it was lost."""
     state = fold(history((StepStarted(), "a"), (AttemptLost("it died"), "a")))
     assert state.steps["a"] == StepState(
-        0, "started", 1, None, {"code": "worker_lost", "message": "it died"}, 12
+        0, "started", 1, None, {"code": "worker_lost", "message": "it died"}, 12, intended=0
     )
     assert fold(history((AttemptLost("x"), "a"))).steps["a"].status == "ready"
 

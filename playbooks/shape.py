@@ -1,0 +1,294 @@
+"""The parts of a blueprint: steps, tasks, arcs and rules, and how each is read from plain data.
+
+Owned by `playbooks.blueprint`, which reads the whole; the compiler takes the closed sets of words from here. Every
+part is checked in full when it is read, so that nobody after it has to. Imports no YAML, no Jinja2, no pydantic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from edge.core.limits import (
+    RETRY_ATTEMPTS_MAX,
+    STEP_MEMORY_MB_MAX,
+    STEP_MEMORY_MB_MIN,
+    STEP_TASKS_MAX,
+    STEP_TIMEOUT_MS_MAX,
+)
+from playbooks.nodes import Prepared
+
+KINDS: Final = ("arrow", "noop", "python", "transform")
+EFFECTS: Final = ("pure", "read", "write")
+ON_UNKNOWN: Final = ("fail", "retry", "ask")
+MODES: Final = ("exclusive", "inclusive")
+NO_MATCH: Final = ("complete", "quiet")
+FAILURE: Final = ("fail_fast", "best_effort")
+
+DIRECTIVES: Final = ("continue", "retry", "jump", "break", "fail")
+BACKOFF: Final = ("none", "linear", "exponential")
+
+#: Keys of a step's config that are template trees; everything else in a config is plain data.
+CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
+    "arrow": ("table",),
+    "noop": (),
+    "python": (),
+    "transform": ("value",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arc:
+    """One way on, to the step at index `target`.
+
+    It is taken where `when` holds (None: always) after the step is done; where `on_failure`, also after it failed if
+    `when_failed` holds. `set` are `(ctx name, tree)` and `args` `(name, tree)`, evaluated when it is taken. `back` is
+    true where the arc closes a circle.
+    """
+
+    target: int
+    when: Prepared | None
+    on_failure: bool
+    when_failed: Prepared | None
+    set: tuple[tuple[str, Prepared], ...]
+    args: tuple[tuple[str, Prepared], ...]
+    back: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitRule:
+    """One admission rule: `allow` where `when` holds (None: always)."""
+
+    when: Prepared | None
+    allow: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule of a task's policy: what to do where `when` holds (None: always).
+
+    `do` is one of DIRECTIVES. A retry runs the task up to `attempts` times in all, `delay` (a tree giving seconds, or
+    None) apart, more with each attempt as `backoff` says. `to` is the task a jump goes to. `ctx` and `iter` are
+    `(name, tree)`, what the rule writes.
+    """
+
+    when: Prepared | None
+    do: str
+    attempts: int
+    backoff: str
+    delay: Prepared | None
+    to: int
+    ctx: tuple[tuple[str, Prepared], ...]
+    iter: tuple[tuple[str, Prepared], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One tool of a step's pipeline.
+
+    `input` is a template tree giving a map that goes over the step's own, or None. `config` is the tool's own (trees
+    in it are prepared: CONFIG_TREES). `rules` are its policy, None where it has none: then success goes on and
+    failure fails. Where no rule holds the pipeline goes on, or fails where `unmatched_fails`.
+    """
+
+    name: str
+    kind: str
+    effect: str
+    input: Prepared | None
+    config: dict[str, Any]
+    rules: tuple[Rule, ...] | None
+    unmatched_fails: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step.
+
+    `input` is a template tree giving a map, or None; `tasks` are its tools, in order. Its `effect` is the strongest
+    of theirs, its time and memory limits are for one claim. `set` are `(ctx name, tree)`, all evaluated before any is
+    applied. Of its `arcs` the first that holds is taken, or all that hold where `inclusive`; `quiet` says that a
+    branch which ends here for want of one gives no answer. `admit` are the rules asked before it starts (None:
+    always), `best_effort` that its failure does not end the execution. `reads` are the names of the steps whose
+    results its templates mention; `reads_workload`, `reads_ctx` and `reads_output` say the same of those. `run` is
+    how many following steps one claim may carry on with.
+    """
+
+    name: str
+    effect: str
+    on_unknown: str
+    timeout_ms: int
+    memory_mb: int
+    input: Prepared | None
+    tasks: tuple[Task, ...]
+    set: tuple[tuple[str, Prepared], ...]
+    arcs: tuple[Arc, ...]
+    inclusive: bool
+    quiet: bool
+    admit: tuple[AdmitRule, ...] | None
+    best_effort: bool
+    reads: tuple[str, ...]
+    reads_workload: bool
+    reads_ctx: bool
+    reads_output: bool
+    run: int
+
+    @property
+    def pipeline(self) -> bool:
+        """True where more than one tool runs, or a policy says what follows an outcome."""
+        return len(self.tasks) > 1 or self.tasks[0].rules is not None
+
+    @property
+    def goes_on_plainly(self) -> bool:
+        """True where nothing has to be evaluated to know that the first arc is taken, and it alone."""
+        if not self.arcs or self.set:
+            return False
+        first = self.arcs[0]
+        plain = first.when is None and not first.set and not first.args
+        return plain and (not self.inclusive or len(self.arcs) == 1)
+
+
+def expect(holds: bool, what: str) -> None:
+    """Raises ValueError where it does not hold."""
+    if not holds:
+        raise ValueError(f"not a blueprint: {what}")
+
+
+_T = TypeVar("_T")
+
+
+def field_of(body: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
+    """A value of exactly that kind. Raises ValueError."""
+    value = body.get(key)
+    if type(value) is not kind:
+        raise ValueError(f"not a blueprint: {key} is {type(value).__name__}")
+    return value
+
+
+def limited(body: Mapping[str, Any], key: str, least: int, most: int) -> int:
+    """A whole number within bounds. Raises ValueError."""
+    value = field_of(body, key, int)
+    expect(least <= value <= most, key)
+    return value
+
+
+def _one_of(body: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str:
+    value = field_of(body, key, str)
+    expect(value in allowed, f"{key} {value!r:.40}")
+    return value
+
+
+def targets_of(raw: Any, step_count: int) -> list[int]:
+    """Where a raw step's arcs lead, before the step is read. Raises ValueError."""
+    expect(type(raw) is dict, "a step is no map")
+    targets = [arc[0] if type(arc) is list and len(arc) == 5 else None for arc in field_of(raw, "arcs", list)]
+    expect(
+        all(type(target) is int and 0 <= target < step_count for target in targets), "an arc leads nowhere"
+    )
+    return [target for target in targets if target is not None]
+
+
+def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
+    """One step from plain data; `back` are its arcs that close circles. Raises ValueError."""
+    tasks = field_of(raw, "tasks", list)
+    expect(0 < len(tasks) <= STEP_TASKS_MAX, "number of tasks")
+    return Step(
+        name=field_of(raw, "name", str),
+        effect=_one_of(raw, "effect", EFFECTS),
+        on_unknown=_one_of(raw, "on_unknown", ON_UNKNOWN),
+        timeout_ms=limited(raw, "timeout_ms", 1, STEP_TIMEOUT_MS_MAX),
+        memory_mb=limited(raw, "memory_mb", STEP_MEMORY_MB_MIN, STEP_MEMORY_MB_MAX),
+        input=_tree(raw, "input"),
+        tasks=tuple(_task(task, len(tasks)) for task in tasks),
+        set=_pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree))),
+        arcs=tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list))),
+        inclusive=_one_of(raw, "mode", MODES) == "inclusive",
+        quiet=_one_of(raw, "no_match", NO_MATCH) == "quiet",
+        admit=None
+        if raw.get("admit") is None
+        else _pairs(raw, "admit", lambda when, allow: AdmitRule(_condition(when), _flag(allow))),
+        best_effort=_one_of(raw, "failure", FAILURE) == "best_effort",
+        reads=tuple(_text(name) for name in field_of(raw, "reads", list)),
+        reads_workload=field_of(raw, "reads_workload", bool),
+        reads_ctx=field_of(raw, "reads_ctx", bool),
+        reads_output=field_of(raw, "reads_output", bool),
+        run=limited(raw, "run", 0, step_count - 1),
+    )
+
+
+def _task(raw: Any, task_count: int) -> Task:
+    expect(type(raw) is dict, "a task is no map")
+    kind = _one_of(raw, "kind", KINDS)
+    config: dict[str, Any] = dict(field_of(raw, "config", dict))
+    for key in CONFIG_TREES[kind]:
+        config[key] = Prepared(field_of(config, key, list))
+    return Task(
+        name=field_of(raw, "name", str),
+        kind=kind,
+        effect=_one_of(raw, "effect", EFFECTS),
+        input=_tree(raw, "input"),
+        config=config,
+        rules=None
+        if raw.get("rules") is None
+        else tuple(_rule(rule, task_count) for rule in field_of(raw, "rules", list)),
+        unmatched_fails=field_of(raw, "unmatched_fails", bool),
+    )
+
+
+def _rule(raw: Any, task_count: int) -> Rule:
+    expect(type(raw) is dict, "a rule is no map")
+    return Rule(
+        when=_tree(raw, "when"),
+        do=_one_of(raw, "do", DIRECTIVES),
+        attempts=limited(raw, "attempts", 1, RETRY_ATTEMPTS_MAX),
+        backoff=_one_of(raw, "backoff", BACKOFF),
+        delay=_tree(raw, "delay"),
+        to=limited(raw, "to", 0, task_count - 1),
+        ctx=_named_trees(raw.get("ctx")),
+        iter=_named_trees(raw.get("iter")),
+    )
+
+
+def _tree(raw: Mapping[str, Any], key: str) -> Prepared | None:
+    return None if raw.get(key) is None else Prepared(field_of(raw, key, list))
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError("not a blueprint: a name is no text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    expect(type(value) is bool, "neither true nor false")
+    return bool(value)
+
+
+def _condition(when: Any) -> Prepared | None:
+    return None if when is None else Prepared(when)
+
+
+def _arc(raw: list[Any], back: bool) -> Arc:
+    """`[target, when, failed, set, args]`; `failed` is false, true, or the condition that holds after a failure."""
+    target, when, failed, sets, args = raw
+    return Arc(
+        target,
+        _condition(when),
+        failed is not False,
+        None if type(failed) is bool else Prepared(failed),
+        _named_trees(sets),
+        _named_trees(args),
+        back,
+    )
+
+
+def _named_trees(raw: Any) -> tuple[tuple[str, Prepared], ...]:
+    return _pairs({"set": raw}, "set", lambda name, tree: (_text(name), Prepared(tree)))
+
+
+def _pairs(raw: Mapping[str, Any], key: str, build: Callable[[Any, Any], _T]) -> tuple[_T, ...]:
+    made = []
+    for pair in field_of(raw, key, list):
+        expect(type(pair) is list and len(pair) == 2, key)
+        made.append(build(pair[0], pair[1]))
+    return tuple(made)

@@ -1,0 +1,193 @@
+"""`tool`: a step's one tool or its pipeline, from marked nodes to tasks of the blueprint.
+
+Called by `playbooks.steps`. Every form NoETL publishes is read: a map with `kind`, a list of such maps with or
+without `name`, and the older `- label: {kind: …}`; all become named tasks. Problems are noted in the source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.core.limits import STEP_TASKS_MAX
+from playbooks.expressions import NodeList, Resolve
+from playbooks.fields import entries, fields, text
+from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
+from playbooks.loader import Listing, Mapping_, Marked
+from playbooks.nodes import RESERVED_NAMES
+from playbooks.policy import policy_writes, read_policy
+from playbooks.problems import Source, allowed, suggest
+from playbooks.shape import EFFECTS
+from playbooks.spec import Spec, overlay, read_spec
+from playbooks.templates import compile_tree, has_template
+
+_LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_TOOL_LATER: Final = {
+    "eval": "it was withdrawn from NoETL; write `spec.policy.rules`.",
+    "script": "scripts from elsewhere are not supported yet; write `code`.",
+    "auth": "credentials are not supported yet.",
+    "as": "use the task's `name`.",
+    "output": "it is not supported yet.",
+}
+_TASK_KEYS: Final = ("kind", "name", "desc", "input", "args", "spec")
+
+#: Gives the resolver of names inside a task: `(its input names or None, labels of the pipeline, whether in a rule)`.
+ResolveIn = Callable[[Collection[str] | None, Sequence[str], bool], Resolve]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutline:
+    """One tool before its templates are read; `kind` is "" where it has none that is known."""
+
+    node: Mapping_
+    name: str
+    kind: str
+
+    def ctx_names(self, source: Source) -> set[str]:
+        """What its policy writes into ctx."""
+        return policy_writes(source, self.node.get("spec"))
+
+
+def outline_tasks(source: Source, node: Marked | None, step: str) -> list[TaskOutline]:
+    """The tools of a step, named."""
+    if node is None:
+        return []
+    if not isinstance(node, Listing):
+        made = _outline(source, node, step)
+        return [] if made is None else [made]
+    if not node.items:
+        source.refuse(node.start, "This pipeline has no task.", "Write `- {name: …, kind: …}`.")
+    if len(node.items) > STEP_TASKS_MAX:
+        message = f"A pipeline has at most {STEP_TASKS_MAX} tasks."
+        source.refuse(node.items[STEP_TASKS_MAX].start, message, "Split it.")
+    tasks: list[TaskOutline] = []
+    for place, item in enumerate(node.items[:STEP_TASKS_MAX]):
+        task = _outline(source, item, f"task_{place}" if len(node.items) > 1 else step)
+        if task is None:
+            continue
+        if task.name in (each.name for each in tasks):
+            source.refuse(item.start, f"There are two tasks named {task.name!r}.", "Rename one of them.")
+            continue
+        tasks.append(task)
+    return tasks
+
+
+def _outline(source: Source, node: Marked, default_name: str) -> TaskOutline | None:
+    if not isinstance(node, Mapping_):
+        source.refuse(node.start, "`tool` must be a map.", "Write tool: {kind: …}.")
+        return None
+    label = None
+    if node.get("kind") is None and len(node.pairs) == 1 and isinstance(node.pairs[0][1], Mapping_):
+        label, node = node.pairs[0][0].value, node.pairs[0][1]
+    name = text(source, node.get("name"), "A task's name") or label or default_name
+    if not _LABEL.fullmatch(name) or name in RESERVED_NAMES:
+        mend = "Use up to 64 letters, digits, _ and -, and no name of the language."
+        source.refuse((node.get("name") or node).start, f"{name!r:.80} cannot be a task's name.", mend)
+    return TaskOutline(node, name, _kind(source, node))
+
+
+def _kind(source: Source, node: Mapping_) -> str:
+    kind = node.get("kind")
+    named = text(source, kind, "`kind`")
+    if kind is None:
+        source.refuse(node.start, "This tool has no `kind`.", allowed(sorted(KINDS)))
+    if named is None or kind is None:
+        return ""
+    if named in KINDS:
+        return named
+    message = f"There is no tool of kind {named!r:.80}.{suggest(named, KINDS)}"
+    if named in CENTRE_KINDS:
+        message = f"A {named} tool runs in a data centre, not on the edge."
+    elif named in LATER_KINDS:
+        message = f"The tool kind {named!r} is not supported yet."
+    source.refuse(kind.start, message, allowed(sorted(KINDS)))
+    return ""
+
+
+def read_task(
+    source: Source,
+    task: TaskOutline,
+    labels: Sequence[str],
+    step_inputs: Collection[str],
+    spec: Spec,
+    resolve_in: ResolveIn,
+) -> tuple[dict[str, Any], Spec]:
+    """`(the task's part of the blueprint, the policy block it runs under)`."""
+    kind = KINDS.get(task.kind)
+    inputs = read_inputs(
+        source, [task.node.get("args"), task.node.get("input")], task.kind, resolve_in(None, labels, False)
+    )
+    names = {*step_inputs, *inputs}
+    config: dict[str, Any] = {}
+    found = {key.value: value for key, value in task.node.pairs}
+    if kind is not None:
+        found = fields(source, task.node, f"A {task.kind} tool", (*_TASK_KEYS, *kind.keys), _TOOL_LATER)
+        config = kind.read(source, found, task.node, resolve_in(names, labels, False))
+    text(source, found.get("desc"), "`desc`")
+    block = found.get("spec")
+    own = read_spec(source, block, "The task's `spec`", task=True)
+    policy = block.get("policy") if isinstance(block, Mapping_) else None
+    rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
+    under = overlay(spec, own)
+    made = {
+        "name": task.name,
+        "kind": task.kind or "noop",
+        "effect": effect_of(source, task, kind, block, own, under),
+        "input": tree_of(inputs),
+        "config": config,
+        "rules": rules,
+        "unmatched_fails": unmatched_fails,
+    }
+    return made, under
+
+
+def effect_of(
+    source: Source, task: TaskOutline, kind: Kind | None, block: Marked | None, own: Spec, under: Spec
+) -> str:
+    """What class of effect the tool has: pure by nature, or as declared, else `read`."""
+    pure = kind is not None and kind.always_pure
+    refuse_odd_effect(source, block, pure=pure, kind=task.kind, spec=own)
+    return "pure" if pure else under.effect or "read"
+
+
+def refuse_odd_effect(source: Source, block: Marked | None, *, pure: bool, kind: str, spec: Spec) -> None:
+    """A kind that is always pure cannot be declared otherwise."""
+    declared = block.get("effect") if isinstance(block, Mapping_) else None
+    if pure and spec.effect not in (None, "pure") and declared is not None:
+        source.refuse(declared.start, f"A {kind} step is always pure.", "Take `effect` out.")
+
+
+def strongest(effects: Sequence[str]) -> str:
+    """The effect of a whole pipeline."""
+    return max(effects, key=EFFECTS.index, default="pure")
+
+
+def read_inputs(
+    source: Source, blocks: Sequence[Marked | None], kind: str, resolve: Resolve
+) -> dict[str, NodeList]:
+    """The inputs of a step or task by name; later blocks win."""
+    merged: dict[str, NodeList] = {}
+    for block in blocks:
+        for key, value in entries(source, block, "`input`"):
+            if key.value in RESERVED_NAMES and kind != "python":
+                source.refuse(
+                    key.start, f"{key.value!r} is a name of the language.", "Call the input something else."
+                )
+            if has_template(key.value):
+                source.refuse(key.start, "A key cannot be a template.", "Write the key out.")
+            if not key.value or len(key.value) > 100:
+                source.refuse(key.start, "An input's name has 1 to 100 characters.")
+            merged[key.value] = compile_tree(source, value, resolve)
+    return merged
+
+
+def tree_of(inputs: dict[str, NodeList]) -> NodeList | None:
+    """Inputs as one tree, None where there are none."""
+    if not inputs:
+        return None
+    tree: NodeList = ["dict"]
+    for name, node in inputs.items():
+        tree += [name, node]
+    return tree
