@@ -132,29 +132,19 @@ class Step:
     reads_ctx: bool
     reads_output: bool
     run: int
+    #: More than one tool runs, or a policy says what follows an outcome.
+    pipeline: bool
+    #: Nothing has to be evaluated to know that the first arc is taken, and it alone.
+    goes_on_plainly: bool
 
-    @property
-    def pipeline(self) -> bool:
-        """True where more than one tool runs, or a policy says what follows an outcome."""
-        return len(self.tasks) > 1 or self.tasks[0].rules is not None
 
-    @property
-    def goes_on_plainly(self) -> bool:
-        """True where nothing has to be evaluated to know that the first arc is taken, and it alone."""
-        if not self.arcs or self.set:
-            return False
-        first = self.arcs[0]
-        plain = first.when is None and not first.set and not first.args
-        return plain and (not self.inclusive or len(self.arcs) == 1)
+_T = TypeVar("_T")
 
 
 def expect(holds: bool, what: str) -> None:
     """Raises ValueError where it does not hold."""
     if not holds:
         raise ValueError(f"not a blueprint: {what}")
-
-
-_T = TypeVar("_T")
 
 
 def field_of(body: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
@@ -190,8 +180,13 @@ def targets_of(raw: Any, step_count: int) -> list[int]:
 
 def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     """One step from plain data; `back` are its arcs that close circles. Raises ValueError."""
-    tasks = field_of(raw, "tasks", list)
-    expect(0 < len(tasks) <= STEP_TASKS_MAX, "number of tasks")
+    raw_tasks = field_of(raw, "tasks", list)
+    expect(0 < len(raw_tasks) <= STEP_TASKS_MAX, "number of tasks")
+    tasks = tuple(_task(task, len(raw_tasks)) for task in raw_tasks)
+    arcs = tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list)))
+    sets = _pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree)))
+    inclusive = _one_of(raw, "mode", MODES) == "inclusive"
+    first = arcs[0] if arcs and not sets and (not inclusive or len(arcs) == 1) else None
     return Step(
         name=field_of(raw, "name", str),
         effect=_one_of(raw, "effect", EFFECTS),
@@ -199,10 +194,10 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         timeout_ms=limited(raw, "timeout_ms", 1, STEP_TIMEOUT_MS_MAX),
         memory_mb=limited(raw, "memory_mb", STEP_MEMORY_MB_MIN, STEP_MEMORY_MB_MAX),
         input=_tree(raw, "input"),
-        tasks=tuple(_task(task, len(tasks)) for task in tasks),
-        set=_pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree))),
-        arcs=tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list))),
-        inclusive=_one_of(raw, "mode", MODES) == "inclusive",
+        tasks=tasks,
+        set=sets,
+        arcs=arcs,
+        inclusive=inclusive,
         quiet=_one_of(raw, "no_match", NO_MATCH) == "quiet",
         admit=None
         if raw.get("admit") is None
@@ -213,6 +208,8 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         reads_ctx=field_of(raw, "reads_ctx", bool),
         reads_output=field_of(raw, "reads_output", bool),
         run=limited(raw, "run", 0, step_count - 1),
+        pipeline=len(tasks) > 1 or tasks[0].rules is not None,
+        goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
     )
 
 

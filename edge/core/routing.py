@@ -83,7 +83,8 @@ def ways_on(blueprint: Blueprint, step: Step, routed: Routed) -> list[Any]:
 
 def needs_ways(tokens: tuple[Token, ...], routed: Routed) -> bool:
     """Whether an outcome names its ways: not where it takes the only token and gives one that carries nothing."""
-    return len(tokens) > 1 or len(routed.ways) > 1 or any(way.args for way in routed.ways)
+    ways = routed.ways
+    return len(tokens) > 1 or len(ways) > 1 or (len(ways) == 1 and ways[0].args is not None)
 
 
 def envelope(value: Any, problem: dict[str, Any] | None) -> dict[str, Any]:

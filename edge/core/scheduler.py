@@ -142,7 +142,10 @@ def _one_end(commands: list[Command], under_way: Collection[str]) -> tuple[Comma
 
 def token_args(blueprint: Blueprint, state: Execution, step: str) -> dict[str, Any] | None:
     """What the tokens a run of `step` takes carry together; the arc written later in the playbook wins."""
-    mine = [token for token in taken(state.tokens, step) if token.args]
+    tokens = state.tokens
+    if len(tokens) == 1:
+        return tokens[0].args
+    mine = [token for token in taken(tokens, step) if token.args]
     if len(mine) <= 1:
         return mine[0].args if mine else None
     index = blueprint.step_index
@@ -210,7 +213,9 @@ def _start(blueprint: Blueprint, state: Execution, index: int, args: dict[str, A
         return Finish(FAILED, problem=_resume_problem(step, state))
     if state.visits >= VISITS_MAX:
         return Finish(FAILED, problem=_visits_problem(step))
-    known = state.steps.get(step.name, _NOT_YET)
+    known = state.steps.get(step.name)
+    if known is None:
+        return Run(_straight_line(blueprint, state, index, _NOT_YET), 0, 1, args)
     if known.status in ("done", "failed"):
         known = StepState(known.visit + 1)
     refusal = _attempts_problem(step, known)
@@ -221,6 +226,8 @@ def _start(blueprint: Blueprint, state: Execution, index: int, args: dict[str, A
 
 def _straight_line(blueprint: Blueprint, state: Execution, index: int, known: StepState) -> tuple[int, ...]:
     """The steps one claim may carry. After a lost attempt a step goes alone, so that blame falls right."""
+    if not blueprint.steps[index].run:
+        return (index,)
     line = [index]
     if known.attempts == 0 and state.resumes == 0 and len(state.tokens) == 1:
         for _ in range(blueprint.steps[index].run):

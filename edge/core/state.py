@@ -199,7 +199,11 @@ def _done(state: Execution, event: Event) -> Execution:
     problem = state.problem
     if body.problem is not None and problem is None:
         problem = {**body.problem, "step": event.step}
-    tokens = _moved(state.tokens, event, body.arc, body.ways)
+    tokens = state.tokens
+    if len(tokens) == 1 and body.ways is None and tokens[0].target is None:
+        tokens = () if body.arc is None else (Token(None, event.step, body.arc),)
+    else:
+        tokens = _moved(tokens, event, body.arc, body.ways)
     return Execution(
         state.seq, state.request, RUNNING, steps, ctx, tokens, event.step, problem, 0, state.visits + 1
     )

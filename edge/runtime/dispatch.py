@@ -100,20 +100,22 @@ class Dispatcher:
             return
         if lacking is not None:
             self._rebuild(live, act, lacking)
-        elif isinstance(goal, Finish):
+        elif type(goal) is Run:
+            if self._intent_lacks(live, act, goal):
+                self._record.record_intent(live, act, goal, 0)
+                return
+            results = {name: live.results[name] for name in live.needs(goal.steps)}
+            progress = live.progress(goal, act.waited)
+            self._submit(live, act, goal, live.state.ctx, goal.args, results, progress)
+        elif isinstance(goal, FailStep):
+            self._record.fail_step(live, goal)
+            self._on(live, act)
+        else:
+            assert isinstance(goal, Finish), goal
             try:
                 self._record.finish(live, goal)
             except CacheMiss:
                 self._missed(live, act)
-        elif isinstance(goal, FailStep):
-            self._record.fail_step(live, goal)
-            self._on(live, act)
-        elif self._intent_lacks(live, act, goal):
-            self._record.record_intent(live, act, goal, 0)
-        else:
-            results = {name: live.results[name] for name in live.needs(goal.steps)}
-            progress = live.progress(goal, act.waited)
-            self._submit(live, act, goal, live.state.ctx, goal.args, results, progress)
 
     @staticmethod
     def _intent_lacks(live: Live, act: Activation, run: Run) -> bool:
@@ -136,9 +138,13 @@ class Dispatcher:
         if isinstance(goal, Finish):
             names = [goal.result_step] if goal.result_step is not None else []
             return self._outputs.lacking(live, names, reads_workload=False)
-        steps = goal.steps if isinstance(goal, Run) else (live.blueprint.step_index[goal.step],)
-        if isinstance(goal, Run):
-            self._outputs.restore_tasks(live, live.blueprint.steps[steps[0]].name, goal.visit)
+        if isinstance(goal, FailStep):
+            steps: tuple[int, ...] = (live.blueprint.step_index[goal.step],)
+        else:
+            steps = goal.steps
+            first = live.blueprint.steps[steps[0]]
+            if first.pipeline:
+                self._outputs.restore_tasks(live, first.name, goal.visit)
         return self._outputs.lacking(live, live.needs(steps), reads_workload=live.reads_workload(steps))
 
     def _rebuild(self, live: Live, act: Activation, name: str) -> None:
@@ -210,24 +216,25 @@ class Dispatcher:
         for outcome in outcomes:
             if outcome.adopted is not None:
                 live.request_table = outcome.adopted
-        made = [outcome for outcome in outcomes if outcome.kind != MISS]
+        last = outcomes[-1].kind
         if rebuilding is not None:
-            if made:
-                self._rebuilt(live, act, rebuilding, made[0])
-            else:
+            if last == MISS:
                 self._missed(live, act)
-            return
-        if made and made[-1].kind == PAUSE:
-            self._record.paused(live, act, claim, made[-1])
-            self._pause(live, act, made[-1])
-            return
-        if made:
+            else:
+                self._rebuilt(live, act, rebuilding, outcomes[0])
+        elif last == PAUSE:
+            self._record.paused(live, act, claim, outcomes[0])
+            self._pause(live, act, outcomes[0])
+        elif last == MISS and len(outcomes) == 1:
+            self._missed(live, act)
+        else:
+            made = outcomes if last != MISS else outcomes[:-1]
             self._record.settled(live, act, claim, made)
             self._record.done_with(live, act)
-        if len(made) < len(outcomes):
-            self._missed(live, None if made else act)
-        else:
-            self._record.advance(live)
+            if last == MISS:
+                self._missed(live, None)
+            else:
+                self._record.advance(live)
 
     def _pause(self, live: Live, act: Activation, outcome: Outcome) -> None:
         """A pipeline stopped: it goes on when its intent is durable, its pause is over, or its block is back."""

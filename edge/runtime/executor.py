@@ -67,13 +67,14 @@ class Executor:
         return () if live.under_way else (Finish(FAILED, problem=live.doomed),)
 
     def _begin(self, live: Live, goal: Command) -> None:
-        assert not isinstance(goal, Admit), goal
-        if isinstance(goal, Run):
+        if type(goal) is Run:
             name = live.blueprint.steps[goal.steps[0]].name
-            live.admitted.discard(name)
+            if live.admitted:
+                live.admitted.discard(name)
         else:
+            assert not isinstance(goal, Admit | Run), goal
             name = goal.step if isinstance(goal, FailStep) else _END
-        act = live.under_way[name] = Activation(goal)
+        act = live.under_way[name] = Activation(goal, name)
         self.dispatcher.pursue(live, act)
 
     def _ask_admission(self, live: Live, command: Admit) -> None:
@@ -112,35 +113,36 @@ class Executor:
 
     def done_with(self, live: Live, act: Activation) -> None:
         """Nothing of this activation is under way any longer."""
-        live.under_way = {name: each for name, each in live.under_way.items() if each is not act}
+        live.under_way.pop(act.name, None)
 
     def settled(self, live: Live, act: Activation, claim: Claim, outcomes: list[Outcome]) -> None:
         """Record the outcomes of a claim's steps, in order."""
-        for place, outcome in enumerate(outcomes):
-            visit, attempt = (claim.visit, claim.attempt) if place == 0 else (0, 1)
-            envelope: dict[str, Any] = {"visit": visit, "attempt": attempt}
-            if place == 0 and live.last_seq != act.saw_seq:
-                envelope["cause"] = act.saw_seq
-            index = claim.steps[place]
-            self._record_tasks(live, index, outcome, act, envelope)
+        visit, attempt = claim.visit, claim.attempt
+        cause = act.saw_seq if live.last_seq != act.saw_seq else None
+        for index, outcome in zip(claim.steps, outcomes, strict=False):
+            if outcome.tasks:
+                self._record_tasks(live, index, outcome, act, visit, attempt)
             body, held_back = self._recorder.outcome(live, index, outcome, claim_bound=act.claim_bound)
-            self.append(live, body, live.blueprint.steps[index].name, held_back=held_back, **envelope)
-            if isinstance(body, AttemptLost):
+            name = live.blueprint.steps[index].name
+            self.append(live, body, name, held_back=held_back, visit=visit, attempt=attempt, cause=cause)
+            if type(body) is AttemptLost:
                 break
-        live.denied.clear()
+            visit, attempt, cause = 0, 1, None
+        if live.denied:
+            live.denied.clear()
 
     def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
         """Record what a pipeline did before it stopped."""
-        envelope = {"visit": claim.visit, "attempt": claim.attempt}
-        self._record_tasks(live, claim.steps[0], outcome, act, envelope)
+        self._record_tasks(live, claim.steps[0], outcome, act, claim.visit, claim.attempt)
 
     def _record_tasks(
-        self, live: Live, index: int, outcome: Outcome, act: Activation, envelope: dict[str, Any]
+        self, live: Live, index: int, outcome: Outcome, act: Activation, visit: int, attempt: int
     ) -> None:
         step = live.blueprint.steps[index]
         for record in outcome.tasks:
             body = self._recorder.task(live, record, claim_bound=act.claim_bound)
-            self.append(live, body, step.name, held_back=step.effect != "write", **envelope)
+            held_back = step.effect != "write"
+            self.append(live, body, step.name, held_back=held_back, visit=visit, attempt=attempt)
 
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
         """Record that a claim's first step was lost."""

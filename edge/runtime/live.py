@@ -23,7 +23,7 @@ from playbooks.scope import build_scope
 
 @dataclass(slots=True, eq=False)
 class Activation:
-    """One thing under way for an execution: `goal` is what `decide` asked for.
+    """One thing under way for an execution: `goal` is what `decide` asked for, `name` its place in `Live.under_way`.
 
     `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
@@ -32,6 +32,7 @@ class Activation:
     """
 
     goal: Run | FailStep | Finish
+    name: str
     claim: Claim | None = None
     rebuilding: str | None = None
     intent_seq: int = 0

@@ -78,10 +78,13 @@ class Recorder:
             if step.goes_on_plainly:
                 return _ON_BY_FIRST, None
         try:
-            ctx = {**live.state.ctx, **(written or {})}
-            routed = route(step, {**live.routing_scope(index), "ctx": ctx}, ctx)
+            scope, ctx = live.routing_scope(index), live.state.ctx
             if written:
+                ctx = {**ctx, **written}
+                routed = route(step, {**scope, "ctx": ctx}, ctx)
                 routed = Routed(routed.ways, {**written, **(routed.patches or {})})
+            else:
+                routed = route(step, scope, ctx)
             check_ctx(live.state.ctx, routed.patches)
             check_args(routed)
         except EdgeError as error:
