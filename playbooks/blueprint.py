@@ -95,8 +95,9 @@ class Blueprint:
 
 def line_of(step: Step) -> Line:
     """What `straight_line` wants to know of a step."""
-    plain = not step.set and not step.pipeline and not any(arc.set or arc.args for arc in step.arcs)
-    alone = step.admit is not None or step.pipeline
+    apart = step.pipeline or step.loop is not None
+    plain = not step.set and not apart and not any(arc.set or arc.args for arc in step.arcs)
+    alone = step.admit is not None or apart
     return Line(step.effect, plain, alone, [(arc.target, arc.when is None) for arc in step.arcs])
 
 
@@ -108,6 +109,7 @@ def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:
         "failure": "fail_fast",
         "admit": None,
         "reads_output": False,
+        "loop": None,
     }
     task = {"input": None, "rules": None, "unmatched_fails": False}
     steps = field_of(body, "steps", list)

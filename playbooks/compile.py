@@ -157,7 +157,8 @@ def _steps(
 
 def _line(step: dict[str, Any]) -> Line:
     """What `straight_line` wants to know, as `playbooks.blueprint.line_of` says it of a step read back."""
-    pipeline = len(step["tasks"]) > 1 or step["tasks"][0]["rules"] is not None
-    plain = not step["set"] and not pipeline and not any(sets or args for _, _, _, sets, args in step["arcs"])
+    tasks = step["tasks"]
+    apart = len(tasks) > 1 or tasks[0]["rules"] is not None or step["loop"] is not None
+    plain = not step["set"] and not apart and not any(sets or args for _, _, _, sets, args in step["arcs"])
     targets = [(target, when is None) for target, when, *_ in step["arcs"]]
-    return Line(step["effect"], plain, step["admit"] is not None or pipeline, targets)
+    return Line(step["effect"], plain, step["admit"] is not None or apart, targets)

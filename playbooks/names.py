@@ -21,7 +21,7 @@ _PIPELINE: Final = ("_prev", "_task", "_attempt", "iter")
 _LATER: Final = {
     "keychain": "The keychain is not supported yet.",
     "iter": "It is there inside a tool and its policy.",
-    "loop": "Loops are not supported yet.",
+    "loop": "Use `iter`, `_index` and `_total` inside the loop's tools.",
     "outcome": "It is there in `set`, in arcs and in task policies.",
     "output": "It is there in `set`, in arcs and in task policies.",
     "_prev": "It is there inside a tool and its policy; elsewhere use the step's own name for its result.",
@@ -58,7 +58,8 @@ class Names:
     `inputs` are the step's input names inside its tool, None elsewhere. `event` is the boundary event in whose light
     an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own
     outcome may be looked at; `gate` in admission rules, which are asked before results are at hand.
-    `tasks` are the labels of the pipeline whose tool this is, `rule` is true in its policy.
+    `tasks` are the labels of the pipeline whose tool this is, `rule` is true in its policy, `iteration`
+    are the names its loop gives each item.
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class Names:
         gate: bool = False,
         tasks: Collection[str] = (),
         rule: bool = False,
+        iteration: Collection[str] = (),
     ) -> None:
         self._known, self._reads, self._inputs = known, reads, inputs
         self._event, self._output, self._gate = event, output or event is not None, gate
-        self._tasks, self._rule = tasks, rule
+        self._tasks, self._rule, self._iteration = tasks, rule, iteration
 
     def resolve(self, name: str, offset: int) -> NodeList:
         """The node of a bare name. Raises Refused where it can mean nothing."""
@@ -83,7 +85,7 @@ class Names:
             return self._reserved(name, offset)
         if self._inputs is not None and name in self._inputs:
             return ["name", name]
-        if name in _PIPELINE and self._tasks:
+        if name in self._iteration or (name in _PIPELINE and self._tasks):
             return ["name", name]
         if name in ("output", "outcome") and self._rule:
             return ["name", "output"]

@@ -16,7 +16,7 @@ class Line:
     """What of one step decides about straight lines.
 
     `plain` is false where anything is asked or set after it; `alone` where its own admission is asked, or it is a
-    pipeline, which may have to stop; `targets` are `(step, whether that arc is unconditional)`.
+    pipeline or a loop, which may have to stop; `targets` are `(step, whether that arc is unconditional)`.
     """
 
     effect: str

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from edge.core.limits import (
+    EXECUTIONS_OPEN_MAX,
     RETRY_ATTEMPTS_MAX,
     STEP_MEMORY_MB_MAX,
     STEP_MEMORY_MB_MIN,
@@ -26,6 +27,7 @@ MODES: Final = ("exclusive", "inclusive")
 NO_MATCH: Final = ("complete", "quiet")
 FAILURE: Final = ("fail_fast", "best_effort")
 
+LOOP_MODES: Final = ("sequential", "parallel")
 DIRECTIVES: Final = ("continue", "retry", "jump", "break", "fail")
 BACKOFF: Final = ("none", "linear", "exponential")
 
@@ -102,10 +104,25 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """A step's repetition: `items` is a tree giving a list, `iterator` what its tools call an item.
+
+    Where not `parallel`, an item begins when the one before it has its outcome; `max_in_flight` bounds the claims out
+    at once, None leaves that to the runtime.
+    """
+
+    items: Prepared
+    iterator: str
+    parallel: bool
+    max_in_flight: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step.
 
-    `input` is a template tree giving a map, or None; `tasks` are its tools, in order. Its `effect` is the strongest
+    `input` is a template tree giving a map, or None; `tasks` are its tools, in order, run once
+    or for each item of its `loop`. Its `effect` is the strongest
     of theirs, its time and memory limits are for one claim. `set` are `(ctx name, tree)`, all evaluated before any is
     applied. Of its `arcs` the first that holds is taken, or all that hold where `inclusive`; `quiet` says that a
     branch which ends here for want of one gives no answer. `admit` are the rules asked before it starts (None:
@@ -121,6 +138,7 @@ class Step:
     memory_mb: int
     input: Prepared | None
     tasks: tuple[Task, ...]
+    loop: Loop | None
     set: tuple[tuple[str, Prepared], ...]
     arcs: tuple[Arc, ...]
     inclusive: bool
@@ -195,6 +213,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         memory_mb=limited(raw, "memory_mb", STEP_MEMORY_MB_MIN, STEP_MEMORY_MB_MAX),
         input=_tree(raw, "input"),
         tasks=tasks,
+        loop=_loop(raw.get("loop")),
         set=sets,
         arcs=arcs,
         inclusive=inclusive,
@@ -210,6 +229,21 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         run=limited(raw, "run", 0, step_count - 1),
         pipeline=len(tasks) > 1 or tasks[0].rules is not None,
         goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
+    )
+
+
+def _loop(raw: Any) -> Loop | None:
+    if raw is None:
+        return None
+    expect(type(raw) is dict, "a loop is no map")
+    in_flight = (
+        None if raw.get("max_in_flight") is None else limited(raw, "max_in_flight", 1, EXECUTIONS_OPEN_MAX)
+    )
+    return Loop(
+        Prepared(field_of(raw, "in", list)),
+        field_of(raw, "iterator", str),
+        _one_of(raw, "mode", LOOP_MODES) == "parallel",
+        in_flight,
     )
 
 

@@ -17,6 +17,7 @@ from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import fields, text
 from playbooks.kinds import KINDS
 from playbooks.loader import Mapping_, Marked
+from playbooks.loops import ITERATION_NAMES, iterator_of, read_loop, refuse_pauses
 from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
@@ -26,9 +27,8 @@ from playbooks.templates import compile_tree
 
 STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
-STEP_KEYS: Final = ("step", "desc", "spec", "input", "tool", "set", "next")
+STEP_KEYS: Final = ("step", "desc", "spec", "input", "loop", "tool", "set", "next")
 _STEP_LATER: Final = {
-    "loop": "loops are not supported yet.",
     "when": "write `spec.policy.admit.rules`, or put `when` on the arcs.",
     "args": "write `input`.",
     "case": "it was withdrawn from NoETL; use arcs with `when`.",
@@ -83,13 +83,17 @@ def outline(source: Source, node: Marked, position: int) -> Outline | None:
 def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> dict[str, Any]:
     """The step's part of the blueprint, without `run`."""
     reads = Reads()
-    outside = Names(known, reads).resolve
+    iterator = iterator_of(source, made.found.get("loop"))
+    item_names = () if "loop" not in made.found else (iterator or "item", *ITERATION_NAMES)
+    inside = Names(known, reads, iteration=item_names).resolve
     after = Names(known, reads, output=True).resolve
     block = made.found.get("spec")
     spec = overlay(defaults, read_spec(source, block, "`spec`"))
     alone = len(made.tasks) == 1
-    inputs = read_inputs(source, [made.found.get("input")], made.tasks[0].kind if alone else "", outside)
-    tasks, specs = _tasks(source, made, known, reads, inputs, spec)
+    inputs = read_inputs(source, [made.found.get("input")], made.tasks[0].kind if alone else "", inside)
+    tasks, specs = _tasks(source, made, known, reads, inputs, spec, item_names)
+    if "loop" in made.found:
+        refuse_pauses(source, made.found["loop"], tasks)
     if alone and tasks[0]["rules"] is None:
         # One tool without a policy needs no scope of its own: its inputs are the step's.
         inputs |= _inputs_of(tasks[0])
@@ -104,13 +108,14 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
         "memory_mb": max(each.memory_mb or STEP_MEMORY_MB for each in specs),
         "input": tree_of(inputs),
         "tasks": tasks,
+        "loop": read_loop(source, made.found.get("loop"), Names(known, reads).resolve),
         "set": [[name, compile_tree(source, node, after)] for name, node in made.ctx],
         "arcs": read_arcs(
             source,
             made.next,
             known,
             lambda event: Names(known, reads, event=event).resolve,
-            "step.done",
+            "loop.done" if "loop" in made.found else "step.done",
         ),
         "mode": made.next.mode,
         "no_match": made.next.no_match,
@@ -124,7 +129,13 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
 
 
 def _tasks(
-    source: Source, made: Outline, known: Known, reads: Reads, inputs: dict[str, NodeList], spec: Spec
+    source: Source,
+    made: Outline,
+    known: Known,
+    reads: Reads,
+    inputs: dict[str, NodeList],
+    spec: Spec,
+    iteration: Collection[str],
 ) -> tuple[list[dict[str, Any]], list[Spec]]:
     """The step's tasks and the policy block each runs under; a step that only routes is a noop."""
     labels = [task.name for task in made.tasks]
@@ -135,7 +146,9 @@ def _tasks(
         return [{**noop, "config": {}, "rules": None, "unmatched_fails": False}], [spec]
 
     def resolve_in(names: Collection[str] | None, tasks: Sequence[str], rule: bool) -> Resolve:
-        return Names(known, reads, inputs=names, tasks=tasks, rule=rule).resolve
+        # One tool without a policy is no pipeline: nothing came before it, and nothing is tried again.
+        labels = tasks if len(tasks) > 1 or made.tasks[0].has_policy else ()
+        return Names(known, reads, inputs=names, tasks=labels, rule=rule, iteration=iteration).resolve
 
     pairs = [read_task(source, task, labels, inputs, spec, resolve_in) for task in made.tasks]
     return [task for task, _ in pairs], [each for _, each in pairs]

@@ -45,6 +45,12 @@ class TaskOutline:
     name: str
     kind: str
 
+    @property
+    def has_policy(self) -> bool:
+        """Whether it says what follows its outcome."""
+        spec = self.node.get("spec")
+        return isinstance(spec, Mapping_) and spec.get("policy") is not None
+
     def ctx_names(self, source: Source) -> set[str]:
         """What its policy writes into ctx."""
         return policy_writes(source, self.node.get("spec"))

@@ -16,6 +16,8 @@ from edge.core.events import (
     Event,
     ExecutionFinished,
     ExecutionRequested,
+    LoopItems,
+    LoopStarted,
     RequestRefusedNoted,
     ResponsesDelivered,
     StepDone,
@@ -77,6 +79,11 @@ def _detail(event: Event) -> str:
     elif isinstance(body, TaskDone):
         said = output_text(body) if body.problem is None else f"{body.problem.get('code')}"
         text = f"{body.task} ({body.number}): {said}"
+    elif isinstance(body, LoopStarted):
+        text = f"{body.total} items"
+    elif isinstance(body, LoopItems):
+        text = f"{body.first} to {body.first + body.count - 1} in {body.duration_us / 1000:.1f} ms"
+        text += f", {len(body.failed)} failed" if body.failed else ""
     elif isinstance(body, AttemptLost):
         text = body.reason
     elif isinstance(body, ExecutionFinished):

@@ -16,7 +16,8 @@ from typing import Final
 from edge.core.clock import Reading
 from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
-from edge.core.events import Event, decode_event, encode_body, encode_envelope
+from edge.core.event_codec import decode_event, encode_body, encode_envelope
+from edge.core.events import Event
 from edge.core.records import record
 
 GENESIS: Final = bytes(32)

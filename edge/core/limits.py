@@ -67,6 +67,12 @@ STEP_MEMORY_MB_MIN = 8
 #: Tools in one step's pipeline, and how often they may run in one go: jumps back end somewhere.
 STEP_TASKS_MAX = 64
 TASK_RUNS_MAX = 10_000
+#: Items of one loop, and how many one claim may carry at most; a claim is meant to take LOOP_CLAIM_US.
+LOOP_ITEMS_MAX = 100_000
+LOOP_CLAIM_ITEMS_MAX = 128
+LOOP_CLAIM_US = 20_000
+#: The collected results of a loop: what a claim may carry beside them is as much again.
+LOOP_RESULT_BYTES_MAX = 2 * MIB
 #: Attempts a policy may ask for; NoETL's published playbooks stay under 20.
 RETRY_ATTEMPTS_MAX = 100
 #: A policy's pause between two attempts.

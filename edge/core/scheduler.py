@@ -31,6 +31,15 @@ class Run:
 
 
 @record
+class RunLoop:
+    """Run the step at index `step` once for each item of its loop, or go on where it stopped."""
+
+    step: int
+    visit: int
+    args: dict[str, Any] | None = None
+
+
+@record
 class Admit:
     """Ask the admission rules of the step at index `step`; `args` as in Run."""
 
@@ -57,7 +66,7 @@ class Finish:
     problem: dict[str, Any] | None = None
 
 
-Command = Run | Admit | FailStep | Finish
+Command = Run | RunLoop | Admit | FailStep | Finish
 
 _NOT_YET: Final = StepState()
 _NOTHING: Final[frozenset[str]] = frozenset()
@@ -214,6 +223,9 @@ def _start(blueprint: Blueprint, state: Execution, index: int, args: dict[str, A
     if state.visits >= VISITS_MAX:
         return Finish(FAILED, problem=_visits_problem(step))
     known = state.steps.get(step.name)
+    if step.loop is not None:
+        visit = 0 if known is None else known.visit + (known.status in ("done", "failed"))
+        return RunLoop(index, visit, args)
     if known is None:
         return Run(_straight_line(blueprint, state, index, _NOT_YET), 0, 1, args)
     if known.status in ("done", "failed"):

@@ -13,15 +13,19 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
-from edge.core.scheduler import FailStep, Finish, Run
+from edge.core.events import Body
+from edge.core.scheduler import FailStep, Finish, Run, RunLoop
 from edge.core.state import RUNNING
 from edge.core.values import TableRef
 from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
+from edge.runtime.commit import CommitGate
 from edge.runtime.live import Activation, Live
+from edge.runtime.loops import Loops
 from edge.runtime.rebuild import Outputs
 from edge.runtime.workers import Work
+from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
-from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Outcome, Progress
+from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
 
 #: How often an execution may find its blocks gone before it asks for the favour of keeping them (`Blocks.favour`),
 #: and waits its turn for it: executions that need more together than the budget holds would evict each other's for
@@ -60,6 +64,12 @@ class Record(Protocol):
     def fail_step(self, live: Live, command: FailStep) -> None:
         """Record a failure."""
 
+    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
+        """Record that a loop is done."""
+
+    def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
+        """Append an event of an execution; its sequence number."""
+
     def finish(self, live: Live, goal: Finish) -> None:
         """Record the end. Raises CacheMiss."""
 
@@ -79,8 +89,11 @@ class Record(Protocol):
 class Dispatcher:
     """Claims out and outcomes in."""
 
-    def __init__(self, record: Record, blocks: Blocks, outputs: Outputs) -> None:
+    def __init__(
+        self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate, blobs: BlobStore
+    ) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
+        self._loops = Loops(self, gate, blobs)
         self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
         self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
@@ -107,15 +120,17 @@ class Dispatcher:
             results = {name: live.results[name] for name in live.needs(goal.steps)}
             progress = live.progress(goal, act.waited)
             self._submit(live, act, goal, live.state.ctx, goal.args, results, progress)
+        elif type(goal) is RunLoop:
+            self._loops.pursue(live, act, goal)
         elif isinstance(goal, FailStep):
             self._record.fail_step(live, goal)
-            self._on(live, act)
+            self.on(live, act)
         else:
             assert isinstance(goal, Finish), goal
             try:
                 self._record.finish(live, goal)
             except CacheMiss:
-                self._missed(live, act)
+                self.missed(live, act)
 
     @staticmethod
     def _intent_lacks(live: Live, act: Activation, run: Run) -> bool:
@@ -126,7 +141,8 @@ class Dispatcher:
         known = live.state.steps.get(step.name)
         return known is None or known.visit != run.visit or not known.tasks
 
-    def _on(self, live: Live, act: Activation) -> None:
+    def on(self, live: Live, act: Activation) -> None:
+        """The activation is over: decide again."""
         self._record.done_with(live, act)
         self._record.advance(live)
 
@@ -134,12 +150,14 @@ class Dispatcher:
         self._record.done_with(live, act)
         self._record.fail(live, problem)
 
-    def _lacking(self, live: Live, goal: Run | FailStep | Finish) -> str | None:
+    def _lacking(self, live: Live, goal: Run | RunLoop | FailStep | Finish) -> str | None:
         if isinstance(goal, Finish):
             names = [goal.result_step] if goal.result_step is not None else []
             return self._outputs.lacking(live, names, reads_workload=False)
         if isinstance(goal, FailStep):
             steps: tuple[int, ...] = (live.blueprint.step_index[goal.step],)
+        elif isinstance(goal, RunLoop):
+            steps = (goal.step,)
         else:
             steps = goal.steps
             first = live.blueprint.steps[steps[0]]
@@ -169,7 +187,9 @@ class Dispatcher:
         args: dict[str, Any] | None,
         results: dict[str, bytes | TableRef],
         progress: Progress | None = None,
-    ) -> None:
+        items: Items | None = None,
+    ) -> int | None:
+        """Send a claim; its number, None where it is too large and the execution was given up."""
         blueprint, steps = live.blueprint, run.steps
         plan = self._plans.get((blueprint.digest, steps))
         if plan is None:
@@ -178,9 +198,11 @@ class Dispatcher:
         size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
         if workload is not None:
             size_bytes += len(workload)
+        if items is not None:
+            size_bytes += len(items.values)
         if size_bytes > CLAIM_BYTES_MAX:
             self._give_up(live, act, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
-            return
+            return None
         self._claim_number += 1
         self._blocks.require_folder(blueprint.digest)
         table = live.table_for(workload, results) if live.request_table is not None else None
@@ -200,39 +222,65 @@ class Dispatcher:
             live.request_table_bytes if table is not None else None,
             args,
             progress,
+            items,
         )
-        act.claim, act.saw_seq = claim, live.last_seq
+        if items is None:
+            act.claim = claim
+        act.saw_seq = live.last_seq
         self._claims[claim.number] = live, act
         assert self.pool is not None
         folder = self._blocks.folder_name(blueprint.digest)
         act.claim_bound = plan.author_code or not live.author_made.isdisjoint(results)
         self.pool.submit(Work(claim, blueprint.data, plan.timeout_s, act.claim_bound, folder, plan.memory_mb))
+        return claim.number
+
+    def submit_items(self, live: Live, act: Activation, goal: RunLoop, items: Items) -> int | None:
+        """Send a claim over items of a loop; its number, None where the execution was given up."""
+        run = Run((goal.step,), goal.visit, 1)
+        results = {name: live.results[name] for name in live.needs(run.steps)}
+        return self._submit(live, act, run, live.state.ctx, goal.args, results, items=items)
+
+    def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
+        """Append an event of an execution; its sequence number."""
+        return self._record.append(live, body, step, **envelope)
+
+    def fail_step(self, live: Live, command: FailStep) -> None:
+        """Record that a step failed."""
+        self._record.fail_step(live, command)
+
+    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
+        """Record that a loop is done."""
+        self._record.loop_done(live, index, visit, value)
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
         """A worker answered (`edge.runtime.workers.Claims`)."""
         live, act = self._claims.pop(claim.number)
-        act.claim = None
-        rebuilding, act.rebuilding = act.rebuilding, None
         for outcome in outcomes:
             if outcome.adopted is not None:
                 live.request_table = outcome.adopted
+        if claim.items is not None:
+            assert isinstance(act.goal, RunLoop), act.goal
+            self._loops.settled(live, act, act.goal, claim, outcomes)
+            return
+        act.claim = None
+        rebuilding, act.rebuilding = act.rebuilding, None
         last = outcomes[-1].kind
         if rebuilding is not None:
             if last == MISS:
-                self._missed(live, act)
+                self.missed(live, act)
             else:
                 self._rebuilt(live, act, rebuilding, outcomes[0])
         elif last == PAUSE:
             self._record.paused(live, act, claim, outcomes[0])
             self._pause(live, act, outcomes[0])
         elif last == MISS and len(outcomes) == 1:
-            self._missed(live, act)
+            self.missed(live, act)
         else:
             made = outcomes if last != MISS else outcomes[:-1]
             self._record.settled(live, act, claim, made)
             self._record.done_with(live, act)
             if last == MISS:
-                self._missed(live, None)
+                self.missed(live, None)
             else:
                 self._record.advance(live)
 
@@ -241,7 +289,7 @@ class Dispatcher:
         goal = act.goal
         assert isinstance(goal, Run), goal
         if outcome.problem is not None:
-            self._missed(live, act)
+            self.missed(live, act)
         elif outcome.wait_ms is None:
             self._record.record_intent(live, act, goal, outcome.next_number)
         else:
@@ -251,15 +299,19 @@ class Dispatcher:
     def lost(self, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a claim (`edge.runtime.workers.Claims`)."""
         live, act = self._claims.pop(claim.number)
+        if claim.items is not None:
+            assert isinstance(act.goal, RunLoop), act.goal
+            self._loops.lost(live, act, act.goal, claim, code, reason)
+            return
         act.claim = None
         if act.rebuilding is not None:
             act.rebuilding = None
-            self._missed(live, act)
+            self.missed(live, act)
             return
         self._record.lost(live, claim, code, reason)
-        self._on(live, act)
+        self.on(live, act)
 
-    def _missed(self, live: Live, act: Activation | None) -> None:
+    def missed(self, live: Live, act: Activation | None) -> None:
         """Blocks were gone; go on with `act`, or where it is None with whatever comes next."""
         live.misses += 1
         if live.misses > MISSES_MAX:

@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.core.errors import EdgeError
 from edge.core.events import AttemptLost, Body, StepStarted
-from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, decide
+from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.runtime.commit import CommitGate
 from edge.runtime.dispatch import Dispatcher
@@ -38,7 +38,7 @@ class Executor:
         self._on_finished = on_finished
         outputs = Outputs(gate, blocks, blobs)
         self._recorder = Recorder(gate, blocks, outputs)
-        self.dispatcher = Dispatcher(self, blocks, outputs)
+        self.dispatcher = Dispatcher(self, blocks, outputs, gate, blobs)
         self.open: dict[int, Live] = {}
 
     # ---- what to do next -------------------------------------------------------------------------
@@ -67,12 +67,13 @@ class Executor:
         return () if live.under_way else (Finish(FAILED, problem=live.doomed),)
 
     def _begin(self, live: Live, goal: Command) -> None:
-        if type(goal) is Run:
-            name = live.blueprint.steps[goal.steps[0]].name
+        if isinstance(goal, Run | RunLoop):
+            index = goal.steps[0] if type(goal) is Run else goal.step  # type: ignore[union-attr]
+            name = live.blueprint.steps[index].name
             if live.admitted:
                 live.admitted.discard(name)
         else:
-            assert not isinstance(goal, Admit | Run), goal
+            assert not isinstance(goal, Admit), goal
             name = goal.step if isinstance(goal, FailStep) else _END
         act = live.under_way[name] = Activation(goal, name)
         self.dispatcher.pursue(live, act)
@@ -154,6 +155,12 @@ class Executor:
         index = live.blueprint.step_index[command.step]
         body = self._recorder.failure(live, index, command.problem, 0)
         self.append(live, body, command.step, visit=command.visit, attempt=command.attempt)
+        live.denied.clear()
+
+    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
+        """Record that every item of a step's loop has its outcome."""
+        body = self._recorder.loop_done(live, index, value)
+        self.append(live, body, live.blueprint.steps[index].name, held_back=True, visit=visit)
         live.denied.clear()
 
     def finish(self, live: Live, goal: Finish) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.core.codec import decode, encode
 from edge.core.routing import envelope
-from edge.core.scheduler import FailStep, Finish, Run, token_args
+from edge.core.scheduler import FailStep, Finish, Run, RunLoop, token_args
 from edge.core.state import Execution
 from edge.core.values import TableRef
 from edge.store.blocks import REQUEST_TABLE
 from edge.worker.claims import Claim, Progress, TaskRecord
 from playbooks.blueprint import Blueprint
 from playbooks.scope import build_scope
+
+if TYPE_CHECKING:
+    from edge.runtime.loops import LoopRun
 
 
 @dataclass(slots=True, eq=False)
@@ -28,10 +31,10 @@ class Activation:
     `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
     `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it;
-    `waited` counts the pauses a pipeline served.
+    `waited` counts the pauses a pipeline served; `loop` is the loop a step runs, with its own claims.
     """
 
-    goal: Run | FailStep | Finish
+    goal: Run | RunLoop | FailStep | Finish
     name: str
     claim: Claim | None = None
     rebuilding: str | None = None
@@ -39,6 +42,7 @@ class Activation:
     claim_bound: bool = False
     saw_seq: int = 0
     waited: int = 0
+    loop: LoopRun | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -146,6 +150,12 @@ class Live:
             output = envelope(values.get(known.name), problem)
             values = {**values, "output": output}
         args = token_args(self.blueprint, self.state, known.name)
+        return build_scope(self._workload(), self.state.ctx, values, self.execution_id, None, args)
+
+    def step_scope(self, step: int, args: dict[str, Any] | None) -> Mapping[str, Any]:
+        """What a step that is about to run may look at."""
+        names = set(self.blueprint.steps[step].reads) & self.results.keys()
+        values = {each: self.value(each) for each in names}
         return build_scope(self._workload(), self.state.ctx, values, self.execution_id, None, args)
 
     def gate_scope(self, args: dict[str, Any] | None) -> Mapping[str, Any]:

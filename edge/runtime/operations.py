@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from edge.core.codec import encode
 from edge.core.errors import RequestRefused
 from edge.core.events import Event
-from edge.core.state import Execution
+from edge.core.loops import collected
+from edge.core.state import Execution, StepState
 from edge.core.values import TableRef
 from edge.runtime.api import Operation, Reply
 from edge.runtime.engine import Engine
@@ -119,7 +121,7 @@ def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[s
                 "attempts": step.attempts,
                 "arc": step.outcome.arc if step.outcome else None,
                 "duration_us": step.outcome.duration_us if step.outcome else None,
-                "output": _output(step.outcome) if step.outcome else None,
+                "output": _output(step) if step.outcome else None,
                 "problem": step.problem,
             }
             for name, step in state.steps.items()
@@ -129,7 +131,10 @@ def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[s
     }
 
 
-def _output(outcome: Any) -> dict[str, Any]:
+def _output(step: StepState) -> dict[str, Any]:
+    outcome: Any = step.outcome
+    if step.loop is not None:
+        return {"kind": "value", "value": encode(collected(step.loop))}
     if outcome.table is not None:
         table: TableRef = outcome.table
         columns = list(table.columns or ())

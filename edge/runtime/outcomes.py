@@ -97,6 +97,15 @@ class Recorder:
             }
         return routed, None
 
+    def loop_done(self, live: Live, index: int, value: bytes) -> StepDone:
+        """The body for a loop whose items all have their outcome: those hold the values, this one their digest."""
+        step = live.blueprint.steps[index]
+        live.keep(step.name, value)
+        routed, problem = self._routed(live, index, None)
+        arc, ways = self._ways(live, step, routed)
+        digest = hashlib.sha256(value).digest()
+        return StepDone(digest=digest, arc=arc, ctx=routed.patches, problem=problem, ways=ways)
+
     def failure(
         self,
         live: Live,
@@ -160,11 +169,7 @@ class Recorder:
         if value is not None and pure and len(value) > INLINE_PURE_BYTES_MAX:
             digest = hashlib.sha256(value).digest()
             value = None
-        arc, ways = None, None
-        if needs_ways(live.state.tokens, routed):
-            ways = ways_on(live.blueprint, step, routed)
-        elif routed.ways:
-            arc = routed.ways[0].arc
+        arc, ways = self._ways(live, step, routed)
         return StepDone(
             value,
             outcome.table,
@@ -176,6 +181,13 @@ class Recorder:
             problem,
             ways,
         )
+
+    @staticmethod
+    def _ways(live: Live, step: Step, routed: Routed) -> tuple[int | None, list[Any] | None]:
+        """How the event says where the step leads: an arc's number where that is enough."""
+        if needs_ways(live.state.tokens, routed):
+            return None, ways_on(live.blueprint, step, routed)
+        return (routed.ways[0].arc if routed.ways else None), None
 
     def finished(self, live: Live, goal: Finish) -> ExecutionFinished:
         """The body of the end. Raises CacheMiss where the answer's table vanished."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge.core.codec import encode
 from edge.core.errors import CacheMiss
+from edge.core.loops import collected
 from edge.core.scheduler import token_args
 from edge.core.state import Execution, StepState, fold
 from edge.core.values import TableRef
@@ -56,6 +58,9 @@ class Outputs:
         step = live.blueprint.steps[live.blueprint.step_index[name]]
         if outcome.value is not None:
             live.keep(name, outcome.value)
+            return None
+        if state.loop is not None:
+            live.keep(name, encode(collected(state.loop)))
             return None
         if outcome.table is not None and step.effect != "pure":
             data = outcome.table_bytes or self._blobs.get(outcome.table.digest)
@@ -104,6 +109,8 @@ class Outputs:
         assert then.outcome is not None, f"step {needed} had no output"
         if then.outcome.value is not None:
             return then.outcome.value
+        if then.loop is not None:
+            return encode(collected(then.loop))
         raise CacheMiss(
             f"Step {name} cannot be made again: an earlier output of {needed} is gone.",
             mend="Give the cache a larger budget, or declare the step spec.effect: read.",

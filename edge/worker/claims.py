@@ -58,6 +58,19 @@ class Progress:
 
 
 @record
+class Items:
+    """Neighbouring items of a loop, from index `first` on, of `total`; `values` is a CBOR list of them."""
+
+    first: int
+    total: int
+    values: bytes
+
+    def parts(self) -> list[Any]:
+        """The items as part of a claim."""
+        return [self.first, self.total, self.values]
+
+
+@record
 class Claim:
     """One straight run of steps of one execution, for one worker.
 
@@ -65,7 +78,8 @@ class Claim:
     where no step of the run reads it; `blueprint` is its bytes the first time a worker sees the digest.
     `table` refers to the table that came with the request, and `table_bytes` is its Arrow stream where that is
     small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry;
-    `progress` says how far a pipeline came that had to stop before, None where this is its first go.
+    `progress` says how far a pipeline came that had to stop before, None where this is its first go;
+    `items` are those of a loop that its one step runs over, with an outcome for each.
     """
 
     number: int
@@ -83,6 +97,7 @@ class Claim:
     table_bytes: bytes | None = None
     args: dict[str, Any] | None = None
     progress: Progress | None = None
+    items: Items | None = None
 
     def message(self) -> list[Any]:
         """The claim as a frame's message."""
@@ -102,6 +117,7 @@ class Claim:
             self.table_bytes,
             self.args,
             None if self.progress is None else self.progress.parts(),
+            None if self.items is None else self.items.parts(),
         ]
 
     @classmethod
@@ -110,6 +126,8 @@ class Claim:
         message[5] = tuple(message[5])
         if message[14] is not None:
             message[14] = Progress.from_parts(message[14])
+        if message[15] is not None:
+            message[15] = Items(*message[15])
         return cls(*message)
 
 

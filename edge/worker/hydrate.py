@@ -25,7 +25,7 @@ from edge.worker.pipeline import Pipeline, encoded
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
 from playbooks.scope import build_scope
-from playbooks.shape import Step, Task
+from playbooks.shape import Loop, Step, Task
 
 _KEPT_MAX: Final = 32
 
@@ -85,10 +85,22 @@ class Bench:
             self._workload[REQUEST_TABLE] = claim.table
         self.step = ""
         self.idempotency_key = ""
+        self._ctx = claim.ctx
+        self._names: dict[str, Any] = {}
         self._scope: Mapping[str, Any] = {}
         self._args: dict[str, Any] | None = None
         self._inputs: dict[str, Any] = {}
         self.adopted: TableRef | None = None
+
+    def take_item(self, loop: Loop, item: Any, index: int, total: int) -> None:
+        """Lay out one item of a loop for the step that is begun next."""
+        iteration = {loop.iterator: item, "index": index, "_index": index, "_total": total}
+        self._names = {"iter": iteration, loop.iterator: item, "_index": index, "_total": total}
+
+    def write_ctx(self, patches: dict[str, Any] | None) -> None:
+        """What one item's policies wrote is there for the items after it."""
+        if patches:
+            self._ctx = {**self._ctx, **patches}
 
     def begin(self, index: int, visit: int) -> Step:
         """Take up one step: its inputs are evaluated and its scope is laid out. Raises EvaluationFailed."""
@@ -96,16 +108,25 @@ class Bench:
         claim = self._claim
         self.step = step.name
         self.idempotency_key = f"{self.execution_id}/{step.name}/{visit}"
+        if self._names:
+            self.idempotency_key += f"/{self._names['_index']}"
         self._args = claim.args if index == claim.steps[0] else None
+        self._inputs = {}
         if step.input is not None:
-            outer = build_scope(self._workload, claim.ctx, self._results, self.execution_id, None, self._args)
-            self._inputs = render(step.input, outer)
-        else:
-            self._inputs = {}
-        self._scope = build_scope(
-            self._workload, claim.ctx, self._results, self.execution_id, self._inputs, self._args
-        )
+            self._inputs = render(step.input, self._lay_out(None))
+        if self._names:
+            self._inputs = {**self._item_names(), **self._inputs}
+        self._scope = self._lay_out(self._inputs)
         return step
+
+    def _item_names(self) -> dict[str, Any]:
+        """What an item's tools get among their inputs, so that author code finds it by name."""
+        return {name: value for name, value in self._names.items() if name != "iter"}
+
+    def _lay_out(self, inputs: dict[str, Any] | None) -> dict[str, Any]:
+        """The step's scope, inside its tool where there are inputs."""
+        scope = build_scope(self._workload, self._ctx, self._results, self.execution_id, inputs, self._args)
+        return {**scope, **self._names} if self._names else scope
 
     def run(self, task: Task) -> Any:
         """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
@@ -115,7 +136,7 @@ class Bench:
         """The step's tasks, ready to run from where earlier goes stopped."""
         claim = self._claim
         progress = claim.progress or Progress()
-        base, inputs = self._scope, self._inputs
+        base, inputs, identity = self._scope, self._inputs, self.idempotency_key
 
         def invoke(number: int, task: Task, names: Mapping[str, Any]) -> Any:
             scope = {**base, **names}
@@ -123,7 +144,7 @@ class Bench:
             given = {**inputs, **own}
             carried = {**(self._args or {}), **given}
             self._scope = {**scope, **given, "args": carried, "input": carried, "input_data": carried}
-            self.idempotency_key = f"{self.execution_id}/{step.name}/{visit}/{task.name}/{number}"
+            self.idempotency_key = f"{identity}/{task.name}/{number}"
             output = tool(task.kind).run(task.config, given, self)
             try:
                 return self._held(output, block_key(claim.execution, f"{step.name}.{number}", visit))
@@ -140,11 +161,12 @@ class Bench:
         return Pipeline(
             step.tasks,
             dict(base),
-            claim.ctx,
+            self._ctx,
             invoke,
             {record.number: record for record in progress.recorded},
             progress.waited,
             progress.intended,
+            dict(self._names.get("iter") or {}),
         )
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
@@ -167,7 +189,8 @@ class Bench:
     def settle(self, visit: int, output: Any) -> Outcome:
         """Write the step's output where it belongs. Raises ToolFailed, CacheMiss, Unavailable."""
         output = self._held(output, block_key(self._claim.execution, self.step, visit))
-        self._results[self.step] = output
+        if not self._names:  # an item's output is nothing that other items may see
+            self._results[self.step] = output
         if type(output) is TableRef:
             return Outcome(TABLE, table=output)
         return Outcome(VALUE, value=encoded(output, self.step))

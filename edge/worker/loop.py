@@ -11,9 +11,10 @@ import threading
 import time
 from typing import Any, Final
 
+from edge.core.codec import decode
 from edge.core.errors import CacheMiss, EdgeError
 from edge.core.frames import FrameBuffer, pack
-from edge.worker.claims import FAILED, MISS, PAUSE, TABLE, VALUE, Claim, Outcome, TaskRecord, reply
+from edge.worker.claims import FAILED, MISS, PAUSE, TABLE, VALUE, Claim, Items, Outcome, TaskRecord, reply
 from edge.worker.hydrate import Bench, Shelf
 from edge.worker.pipeline import Pause, memory_problem
 from playbooks.shape import Step
@@ -59,6 +60,8 @@ def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
         bench = Bench(claim, blueprint, shelf.blocks(folder_name, claim.digest))
     except CacheMiss as error:
         return [Outcome(MISS, problem=error.problem())]
+    if claim.items is not None:
+        return _run_items(bench, blueprint.steps[claim.steps[0]], claim, claim.items)
     for place, index in enumerate(claim.steps):
         visit = claim.visit if place == 0 else 0
         outcome = _run_step(bench, index, visit)
@@ -66,6 +69,31 @@ def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
         if outcome.kind in (FAILED, MISS, PAUSE):
             break
     return outcomes
+
+
+def _run_items(bench: Bench, step: Step, claim: Claim, items: Items) -> list[Outcome]:
+    """The outcomes of a loop's items, one for each, up to the first whose block was not there."""
+    assert step.loop is not None, step.name
+    outcomes: list[Outcome] = []
+    for place, item in enumerate(decode(items.values)):
+        bench.take_item(step.loop, item, items.first + place, items.total)
+        outcome = _run_step(bench, claim.steps[0], claim.visit)
+        if outcome.kind == TABLE:
+            outcome = Outcome(FAILED, problem=_table_problem(step.name), duration_us=outcome.duration_us)
+        outcomes.append(outcome)
+        if outcome.kind in (MISS, PAUSE) or (outcome.kind == FAILED and not step.best_effort):
+            break
+        if not step.loop.parallel:
+            bench.write_ctx(outcome.ctx)
+    return outcomes
+
+
+def _table_problem(step: str) -> dict[str, Any]:
+    return {
+        "code": "result_invalid",
+        "message": f"An item of the loop {step} gave a table; a loop collects values.",
+        "mend": "Return rows (output: rows), or a value made from the table.",
+    }
 
 
 def _run_step(bench: Bench, index: int, visit: int) -> Outcome:

@@ -92,7 +92,14 @@ def serve(control: socket.socket, cache_root: Path, runtime_pid: int, workers_lo
                 os.close(fd)
                 pid = watched.pop(fd)
                 _, status = os.waitpid(pid, 0)
-                control.send(encode(["exited", pid, status]))
+                _tell(control, ["exited", pid, status])
+
+
+def _tell(control: socket.socket, message: list[Any]) -> None:
+    try:
+        control.send(encode(message))
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the runtime is gone
 
 
 def _fork_on_request(control: socket.socket, cache_root: Path, workers_lock_fd: int) -> tuple[int, int]:
@@ -108,7 +115,7 @@ def _fork_on_request(control: socket.socket, cache_root: Path, workers_lock_fd: 
     if pid == 0:
         _become_worker(zygote_pid, fds[0], workers_lock_fd, cache_root, folder, memory_mb)
     os.close(fds[0])
-    control.send(encode(["forked", slot, pid]))
+    _tell(control, ["forked", slot, pid])
     return os.pidfd_open(pid), pid
 
 

@@ -31,6 +31,8 @@ from edge.core.events import (
     ExecutionRequested,
     ExecutionResumed,
     Gap,
+    LoopItems,
+    LoopStarted,
     RequestRefusedNoted,
     ResponsesDelivered,
     StepDone,
@@ -194,6 +196,21 @@ BRANCHES: Final[list[list[Entry]]] = [
     ],
     [_of(16, TaskDone(3, "send", encode({"ok": True})), "pipe"), _of(16, StepStarted(5), "pipe")],
     [_of(16, AttemptLost("it died"), "pipe")],
+    # 23: a loop whose items settle out of order, one lost twice, one failed; 30: one that has only begun.
+    [_of(23, ExecutionRequested(DIGEST, "alice", "r-24"))],
+    [
+        _of(23, LoopStarted(5, encode([1, 2, 3, 4, 5])), "each", cause=23),
+        _of(23, LoopItems(2, 2, encode([30, 40]), None, {"k": 1}, 11), "each"),
+        _of(23, AttemptLost("it died"), "each", iteration=(0, 2)),
+        _of(23, LoopItems(0, 1, encode([10])), "each"),
+        _of(23, StepStarted(), "each", iteration=(1,)),
+        _of(23, LoopItems(4, 1, encode([None]), {4: PROBLEM}), "each"),
+    ],
+    [_of(30, ExecutionRequested(DIGEST, "alice", "r-31")), _of(30, LoopStarted(2, None, b"d" * 32), "each")],
+    [
+        _of(23, LoopItems(1, 1, encode([20])), "each"),
+        _of(23, StepDone(digest=hashlib.sha256(b"list").digest(), arc=0), "each"),
+    ],
     [_box(BootStopped())],
 ]
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.core.codec import decode, encode
+from edge.core.event_codec import decode_event, encode_body, encode_envelope
 from edge.core.events import (
     BODIES,
     AttemptLost,
@@ -21,15 +22,14 @@ from edge.core.events import (
     ExecutionRequested,
     ExecutionResumed,
     Gap,
+    LoopItems,
+    LoopStarted,
     RequestRefusedNoted,
     ResponsesDelivered,
     StepDone,
     StepFailed,
     StepStarted,
     TaskDone,
-    decode_event,
-    encode_body,
-    encode_envelope,
 )
 from edge.core.values import TableRef
 
@@ -52,6 +52,8 @@ LEAST: list[Body] = [
     Gap(1, 2, "torn"),
     BootStopped(),
     TaskDone(0, "t"),
+    LoopStarted(0),
+    LoopItems(0, 1, b"\x80"),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False),
@@ -74,6 +76,8 @@ MOST: list[Body] = [
     StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12, {"code": "c"}),
     StepDone(ways=[[0, "b"], [1, "c", {"k": 1}], [2, "a", None, True]]),
     StepStarted(3),
+    LoopStarted(7, b"\x80", b"d" * 32),
+    LoopItems(1, 2, b"\x82\x01\xf6", {2: {"code": "x"}}, {"k": 1}, 9),
     TaskDone(2, "t", b"\x01", TABLE, b"arrow", {"code": "x"}, 5),
     StepFailed({"code": "x", "message": "y", "mend": "z"}, 1, [[0, "b"]], {"k": 1}),
     AttemptLost("it ran too long", "timeout"),
@@ -117,6 +121,8 @@ def test_type_codes_and_names_never_move() -> None:
         12: "gap",
         13: "boot.stopped",
         14: "task.done",
+        15: "loop.started",
+        16: "loop.items",
     }
 
 

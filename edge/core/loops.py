@@ -1,0 +1,113 @@
+"""Which items of a loop are next, and what came of all of them.
+
+Pure; called by the runtime, which carries frames out: neighbouring items that one claim takes. Exactly one outcome is
+committed for each index; the collected results are in the order of the items, whatever settled first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.core.codec import decode
+from edge.core.errors import EvaluationFailed
+from edge.core.limits import (
+    ATTEMPTS_MAX,
+    LOOP_CLAIM_ITEMS_MAX,
+    LOOP_CLAIM_US,
+    LOOP_ITEMS_MAX,
+)
+from edge.core.records import record
+from edge.core.state import LoopState
+
+
+@record
+class Frame:
+    """`count` items from index `first` on."""
+
+    first: int
+    count: int
+
+
+def as_items(value: Any, step: str) -> list[Any]:
+    """The items of a loop's `in`. Raises EvaluationFailed where it is no list, or too long."""
+    if type(value) is not list:
+        raise EvaluationFailed(
+            f"The loop of step {step} runs over a list, not over {type(value).__name__}.",
+            mend="Let `loop.in` give a list; of a map take `.items()` or `| list`.",
+            code="loop_invalid",
+        )
+    if len(value) > LOOP_ITEMS_MAX:
+        raise EvaluationFailed(
+            f"The loop of step {step} has {len(value)} items; {LOOP_ITEMS_MAX} are allowed.",
+            mend="Loop over parts of it.",
+            code="loop_invalid",
+        )
+    return value
+
+
+def missing(loop: LoopState) -> list[Frame]:
+    """Ranges of items without an outcome, in order."""
+    found: list[Frame] = []
+    at = 0
+    for part in sorted(loop.parts, key=lambda part: part.first):
+        if part.first > at:
+            found.append(Frame(at, part.first - at))
+        at = part.first + part.count
+    if at < loop.started.total:
+        found.append(Frame(at, loop.started.total - at))
+    return found
+
+
+def next_frame(
+    waiting: list[Frame], loop: LoopState, item_us: int, *, alone: bool
+) -> tuple[Frame, list[Frame]]:
+    """The next frame to claim, and what is left: as many items as a claim should take time for.
+
+    An item of which an attempt was lost goes alone, so that blame falls right; so does every item where `alone`.
+    """
+    range_ = waiting[0]
+    fitting = LOOP_CLAIM_US // max(item_us, 1)
+    count = 1 if alone else max(1, min(range_.count, fitting, LOOP_CLAIM_ITEMS_MAX))
+    if loop.lost:
+        if range_.first in loop.lost:
+            count = 1
+        else:
+            count = next((n for n in range(1, count) if range_.first + n in loop.lost), count)
+    rest = [Frame(range_.first + count, range_.count - count)] if range_.count > count else []
+    return Frame(range_.first, count), rest + waiting[1:]
+
+
+def item_problem(
+    loop: LoopState, index: int, problem: dict[str, Any] | None, *, retry: bool
+) -> dict[str, Any] | None:
+    """Why an item may not be tried again, or None where it may. `retry` is the policy for unknown effects."""
+    reason = (problem or {}).get("message", "the runtime stopped while it ran")
+    if index in loop.intended and not retry:
+        return {
+            "code": "outcome_unknown",
+            "message": f"Item {index} may or may not have had its effect: {reason}.",
+            "mend": "Look at the effect, then send a new request; or declare spec.on_unknown: retry.",
+        }
+    if loop.lost.get(index, 0) < ATTEMPTS_MAX:
+        return None
+    return {
+        "code": (problem or {}).get("code", "worker_lost"),
+        "message": f"Item {index} was lost {ATTEMPTS_MAX} times; the last time {reason}.",
+    }
+
+
+def collected(loop: LoopState) -> list[Any]:
+    """The results of all items, in order."""
+    made: list[Any] = []
+    for part in sorted(loop.parts, key=lambda part: part.first):
+        made += decode(part.results)
+    return made
+
+
+def first_failure(loop: LoopState) -> dict[str, Any] | None:
+    """The problem of the first item that failed, with its index; None where none did."""
+    failed = {index: problem for part in loop.parts for index, problem in (part.failed or {}).items()}
+    if not failed:
+        return None
+    index = min(failed)
+    return {**failed[index], "item": index}

@@ -1,0 +1,305 @@
+"""Loops under way: evaluates what they run over, sends frames of items, records what came of each.
+
+Owned by the dispatcher. Which items are next is decided by `edge.core.loops`; here are the claims. Items are
+committed once, by index; a restart goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from edge.core.codec import check_plain, decode, encode
+from edge.core.errors import EdgeError, EvaluationFailed, PayloadInvalid
+from edge.core.events import AttemptLost, Body, LoopItems, LoopStarted, StepStarted
+from edge.core.limits import INLINE_BYTES_MAX, LOOP_CLAIM_US, LOOP_RESULT_BYTES_MAX
+from edge.core.loops import Frame, as_items, collected, first_failure, item_problem, missing, next_frame
+from edge.core.routing import check_ctx
+from edge.core.scheduler import FailStep, RunLoop
+from edge.core.state import LoopState
+from edge.runtime.commit import CommitGate
+from edge.runtime.live import Activation, Live
+from edge.store.blobs import BlobStore
+from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome
+from playbooks.evaluate import evaluate
+from playbooks.shape import Step
+
+#: Claims of one loop that are out at once where the playbook does not say: enough to keep every worker of a small box
+#: busy, few enough to leave room for other executions.
+_CLAIMS_OUT: Final = 4
+#: Before anything is known of how long an item takes, it goes alone.
+_UNKNOWN_US: Final = LOOP_CLAIM_US
+_NULL: Final = encode([None])
+
+
+@dataclass(slots=True, eq=False)
+class LoopRun:
+    """One loop under way: its items, what waits, what is out, and how long an item usually takes."""
+
+    items: list[Any]
+    waiting: list[Frame]
+    out: dict[int, Frame] = field(default_factory=dict)
+    intents: int = 0
+    item_us: int = _UNKNOWN_US
+    result_bytes: int = 0
+    #: What policies of a parallel loop wrote: each name once, or to the same value.
+    written: dict[str, Any] = field(default_factory=dict)
+    #: Why no further item begins.
+    problem: dict[str, Any] | None = None
+    #: A block was gone: it is made again once nothing is out.
+    missed: bool = False
+
+
+class Out(Protocol):
+    """What a loop needs of the dispatcher and the executor."""
+
+    def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
+        """Append an event of an execution."""
+
+    def submit_items(self, live: Live, act: Activation, goal: RunLoop, items: Items) -> int | None:
+        """Send a claim; its number, None where the execution was given up."""
+
+    def missed(self, live: Live, act: Activation) -> None:
+        """Blocks were gone: see to them, then `pursue` again."""
+
+    def fail_step(self, live: Live, command: FailStep) -> None:
+        """Record that the step failed."""
+
+    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
+        """Record that the step is done."""
+
+    def on(self, live: Live, act: Activation) -> None:
+        """The activation is over: decide again."""
+
+
+class Loops:
+    """All loops of one runtime."""
+
+    def __init__(self, out: Out, gate: CommitGate, blobs: BlobStore) -> None:
+        self._out, self._gate, self._blobs = out, gate, blobs
+
+    def pursue(self, live: Live, act: Activation, goal: RunLoop) -> None:
+        """Begin or go on; what the step reads is at hand."""
+        if act.loop is None:
+            try:
+                act.loop = self._begin(live, act, goal)
+            except EdgeError as error:
+                name = live.blueprint.steps[goal.step].name
+                self._out.fail_step(live, FailStep(name, goal.visit, 1, error.problem()))
+                self._out.on(live, act)
+                return
+        self._go_on(live, act, goal)
+
+    def _begin(self, live: Live, act: Activation, goal: RunLoop) -> LoopRun:
+        """Take up a loop where the log left it, or evaluate and record what it runs over."""
+        step = live.blueprint.steps[goal.step]
+        known = self._state(live, goal)
+        if known is None:
+            assert step.loop is not None
+            items = as_items(evaluate(step.loop.items, live.step_scope(goal.step, goal.args)), step.name)
+            try:
+                data = encode(check_plain(items))
+            except PayloadInvalid as error:
+                raise EvaluationFailed(
+                    f"The loop of step {step.name} runs over what cannot be kept: {error.message}",
+                    mend=error.mend,
+                    code="loop_invalid",
+                ) from error
+            digest = None
+            if len(data) > INLINE_BYTES_MAX:
+                digest = hashlib.sha256(data).digest()
+                self._gate.store_blob(data)
+            body = LoopStarted(len(items), None if digest else data, digest)
+            self._out.append(live, body, step.name, held_back=True, visit=goal.visit)
+            known = self._state(live, goal)
+            assert known is not None
+        else:
+            started = known.started
+            data = started.items if started.items is not None else self._blobs.get(started.digest or b"")
+            items = decode(data)
+        run = LoopRun(items, missing(known))
+        run.result_bytes = sum(len(part.results) for part in known.parts)
+        for part in known.parts:
+            run.written |= part.ctx or {}
+        if not step.best_effort:
+            run.problem = first_failure(known)
+        return run
+
+    @staticmethod
+    def _state(live: Live, goal: RunLoop) -> LoopState | None:
+        known = live.state.steps.get(live.blueprint.steps[goal.step].name)
+        return known.loop if known is not None and known.visit == goal.visit else None
+
+    def _go_on(self, live: Live, act: Activation, goal: RunLoop) -> None:
+        """Send what may be out; end the loop where nothing is left."""
+        run, step = act.loop, live.blueprint.steps[goal.step]
+        assert run is not None
+        assert step.loop is not None
+        out_max = min(step.loop.max_in_flight or _CLAIMS_OUT, _CLAIMS_OUT) if step.loop.parallel else 1
+        while run.waiting and not run.missed and run.problem is None and live.doomed is None:
+            if len(run.out) + run.intents >= out_max:
+                return
+            loop = self._state(live, goal)
+            assert loop is not None
+            if self._given_up(live, act, goal, loop):
+                continue
+            write = step.effect == "write"
+            frame, run.waiting = next_frame(run.waiting, loop, run.item_us, alone=write)
+            if write:
+                self._intend(live, act, goal, frame)
+            elif not self._send(live, act, goal, frame):
+                return
+        if run.out or run.intents:
+            return
+        if run.missed:
+            run.missed = False
+            self._out.missed(live, act)
+        elif live.doomed is not None:
+            self._out.on(live, act)
+        else:
+            self._end(live, act, goal)
+
+    def _given_up(self, live: Live, act: Activation, goal: RunLoop, loop: LoopState) -> bool:
+        """Record the failure of the first waiting item where it may not be tried again."""
+        if not loop.lost and not loop.intended:
+            return False
+        run, step = act.loop, live.blueprint.steps[goal.step]
+        assert run is not None
+        first = run.waiting[0]
+        last = live.state.steps[step.name].problem
+        problem = item_problem(loop, first.first, last, retry=step.on_unknown == "retry")
+        if problem is None:
+            return False
+        rest = [Frame(first.first + 1, first.count - 1)] if first.count > 1 else []
+        run.waiting = rest + run.waiting[1:]
+        body = LoopItems(first.first, 1, _NULL, {first.first: problem})
+        self._out.append(live, body, step.name, visit=goal.visit)
+        if not step.best_effort:
+            run.problem = {**problem, "item": first.first}
+        return True
+
+    def _intend(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> None:
+        """The item's effect waits until its intent is durable."""
+        run, step = act.loop, live.blueprint.steps[goal.step]
+        assert run is not None
+        run.intents += 1
+        seq = self._out.append(live, StepStarted(), step.name, visit=goal.visit, iteration=(frame.first,))
+
+        def durable(_: bytes | None) -> None:
+            run.intents -= 1
+            self._send(live, act, goal, frame)
+
+        self._gate.after(seq, durable)
+
+    def _send(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> bool:
+        run = act.loop
+        assert run is not None
+        values = encode(run.items[frame.first : frame.first + frame.count])
+        number = self._out.submit_items(live, act, goal, Items(frame.first, len(run.items), values))
+        if number is None:
+            return False
+        run.out[number] = frame
+        return True
+
+    # ---- what came back ----------------------------------------------------------------------------------
+
+    def settled(
+        self, live: Live, act: Activation, goal: RunLoop, claim: Claim, outcomes: list[Outcome]
+    ) -> None:
+        """Record the outcomes of a frame's items."""
+        run, step = act.loop, live.blueprint.steps[goal.step]
+        assert run is not None
+        frame = run.out.pop(claim.number)
+        made = [outcome for outcome in outcomes if outcome.kind not in (MISS, PAUSE)]
+        if made:
+            self._record(live, run, goal, step, frame.first, made)
+            took_us = sum(outcome.duration_us for outcome in made) // len(made) + 1
+            run.item_us = (
+                took_us if run.item_us == _UNKNOWN_US else run.item_us + (took_us - run.item_us) // 4
+            )
+        left = frame.count - len(made)
+        if left and run.problem is None:
+            run.missed |= outcomes[-1].kind == MISS
+            self._put_back(run, Frame(frame.first + len(made), left))
+        self._go_on(live, act, goal)
+
+    def _record(
+        self, live: Live, run: LoopRun, goal: RunLoop, step: Step, first: int, made: list[Outcome]
+    ) -> None:
+        values = [decode(outcome.value) if outcome.value is not None else None for outcome in made]
+        failed = {first + n: outcome.problem for n, outcome in enumerate(made) if outcome.kind == FAILED}
+        written: dict[str, Any] = {}
+        for n, outcome in enumerate(made):
+            problem = self._clash(live, run, step, outcome.ctx)
+            if problem is not None:
+                failed[first + n] = problem
+                values[n] = None
+            elif outcome.ctx:
+                written |= outcome.ctx
+        results = encode(values)
+        run.result_bytes += len(results)
+        body = LoopItems(
+            first, len(made), results, failed or None, written or None, sum(each.duration_us for each in made)
+        )
+        self._out.append(live, body, step.name, held_back=step.effect != "write", visit=goal.visit)
+        if failed and not step.best_effort:
+            index = min(failed)
+            run.problem = run.problem or {**(failed[index] or {}), "item": index}
+        elif run.result_bytes > LOOP_RESULT_BYTES_MAX:
+            run.problem = run.problem or _too_large(step.name)
+
+    def _clash(
+        self, live: Live, run: LoopRun, step: Step, patches: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Why what an item wrote cannot be taken: in a parallel loop each name is written once, or to one value."""
+        if not patches:
+            return None
+        assert step.loop is not None
+        if step.loop.parallel:
+            clash = [name for name, value in patches.items() if run.written.get(name, value) != value]
+            if clash:
+                return {
+                    "code": "ctx_conflict",
+                    "message": f"Two items of the parallel loop {step.name} write ctx.{clash[0]} differently.",
+                    "mend": "Return the value and collect it from the loop's results, or loop sequentially.",
+                }
+        try:
+            check_ctx({**live.state.ctx, **run.written}, patches)
+        except EvaluationFailed as error:
+            return error.problem()
+        run.written |= patches
+        return None
+
+    def lost(self, live: Live, act: Activation, goal: RunLoop, claim: Claim, code: str, reason: str) -> None:
+        """A worker died over a frame: its items are tried again, each alone."""
+        run, step = act.loop, live.blueprint.steps[goal.step]
+        assert run is not None
+        frame = run.out.pop(claim.number)
+        body = AttemptLost(reason, code)
+        self._out.append(live, body, step.name, visit=goal.visit, iteration=(frame.first, frame.count))
+        self._put_back(run, frame)
+        self._go_on(live, act, goal)
+
+    @staticmethod
+    def _put_back(run: LoopRun, frame: Frame) -> None:
+        run.waiting = sorted([*run.waiting, frame], key=lambda each: each.first)
+
+    def _end(self, live: Live, act: Activation, goal: RunLoop) -> None:
+        run, step = act.loop, live.blueprint.steps[goal.step]
+        loop = self._state(live, goal)
+        assert run is not None
+        assert loop is not None
+        if run.problem is not None:
+            self._out.fail_step(live, FailStep(step.name, goal.visit, 1, run.problem))
+        else:
+            self._out.loop_done(live, goal.step, goal.visit, encode(collected(loop)))
+        self._out.on(live, act)
+
+
+def _too_large(step: str) -> dict[str, Any]:
+    return {
+        "code": "result_too_large",
+        "message": f"The results of the loop {step} have more than {LOOP_RESULT_BYTES_MAX} bytes.",
+        "mend": "Let each item return less.",
+    }

@@ -1,0 +1,289 @@
+"""Loops on the real engine: one outcome for each item, in order, whatever is lost, failed, cut or missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.core.events import AttemptLost, LoopItems, LoopStarted, StepDone, StepStarted
+from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX
+from edge.core.state import fold
+from edge.testing.box import Box
+from edge.testing.plain import playbook
+from edge.testing.pool import Lost
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> AsyncIterator[Box]:
+    made = Box(tmp_path)
+    yield made
+    await made.close()
+
+
+def document(box: Box) -> dict[str, Any]:
+    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
+
+
+def looping(given: Any, tool: Any, mode: str = "parallel", **step: Any) -> list[dict[str, Any]]:
+    """One step over the items, and one that answers with what it collected."""
+    spec = step.pop("loop_spec", {})
+    loop = {"in": given, "iterator": "x", "spec": {"mode": mode, **spec}}
+    return [
+        {"step": "each", "loop": loop, "tool": tool, "next": ["after"], **step},
+        {"step": "after", "tool": {"kind": "transform", "value": "{{ each }}"}},
+    ]
+
+
+def value(given: Any) -> dict[str, Any]:
+    return {"kind": "transform", "value": given}
+
+
+def code(text: str, effect: str = "read") -> dict[str, Any]:
+    return {"kind": "python", "code": text, "spec": {"effect": effect}}
+
+
+async def run(box: Box, steps: list[dict[str, Any]], **root: Any) -> Any:
+    await box.register(playbook(steps, **root))
+    box.submit("t")
+    await box.settle()
+    return document(box).get("result", document(box).get("error"))
+
+
+def committed(box: Box, execution: int | None = None) -> Counter[int]:
+    """How often each index has a committed outcome."""
+    wanted = execution if execution is not None else box.receipts[0].seq
+    bodies = [e.body for e in box.engine.events_of(wanted) if isinstance(e.body, LoopItems)]
+    return Counter(index for body in bodies for index in range(body.first, body.first + body.count))
+
+
+@pytest.mark.parametrize("mode", ["sequential", "parallel"])
+@pytest.mark.parametrize("count", [0, 1, 7, 300])
+async def test_every_item_once_and_in_order(box: Box, mode: str, count: int) -> None:
+    """The collected results stand in the order of the items, one committed outcome for each."""
+    assert await run(box, looping(list(range(count)), value("{{ x * 2 }}"), mode)) == [
+        n * 2 for n in range(count)
+    ]
+    assert committed(box) == Counter(range(count))
+
+
+async def test_what_an_item_sees(box: Box) -> None:
+    """The item by its name and in `iter`, index and total, the workload and earlier results; author code by name."""
+    tool = code("result = [x, iter_x, _index, _total, w]")
+    tool["input"] = {"iter_x": "{{ iter.x }}", "w": "{{ w + iter.index }}"}
+    assert await run(box, looping(["a", "b"], tool), workload={"w": 5}) == [
+        ["a", "a", 0, 2, 5],
+        ["b", "b", 1, 2, 6],
+    ]
+
+
+async def test_a_step_over_what_an_earlier_one_gave(box: Box) -> None:
+    """`in` may be any expression that gives a list; arcs see `loop.done`."""
+    steps = [
+        {"step": "a", "tool": value([3, 1, 2]), "next": ["b"]},
+        {
+            "step": "b",
+            "loop": {"in": "{{ a | sort }}", "iterator": "n"},
+            "input": {"m": "{{ n * 10 }}"},
+            "tool": value("{{ args.m + n }}"),
+            "set": {"total": "{{ b | sum }}"},
+            "next": [{"step": "c", "when": "{{ event.name == 'loop.done' and output.status == 'ok' }}"}],
+        },
+        {"step": "c", "tool": value("{{ [b, ctx.total] }}")},
+    ]
+    assert await run(box, steps) == [[11, 22, 33], 66]
+
+
+async def test_a_pipeline_for_each_item(box: Box) -> None:
+    """Tools with policies run for each item with an `iter` of its own."""
+    pages = {"kind": "transform", "name": "page", "value": "{{ iter.n }}", "spec": {"policy": {"rules": [
+        {"when": "{{ iter.n < x }}", "then": {"do": "jump", "to": "page", "set": {"iter.n": "{{ iter.n + 1 }}"}}},
+    ]}}}  # fmt: skip
+    start = {"kind": "noop", "name": "init", "spec": {"policy": {"rules": [
+        {"else": {"then": {"do": "continue", "set": {"iter.n": 0}}}}]}}}  # fmt: skip
+    assert await run(box, looping([2, 0, 3], [start, pages])) == [2, 0, 3]
+
+
+async def test_claims_carry_more_items_once_it_is_known_how_long_one_takes(box: Box) -> None:
+    """A thousand short items take few claims and few events: never more than two for each."""
+    await run(box, looping("{{ range(1000) }}", value("{{ x }}")))
+    assert len(box.pool.submitted) < 60
+    assert committed(box) == Counter(range(1000))
+
+
+async def test_a_large_list_is_a_blob(box: Box) -> None:
+    """A list above what an event holds is kept beside the log, and the loop runs over it."""
+    items = ["x" * 1000] * 100
+    assert await run(
+        box, looping("{{ workload['items'] }}", value("{{ _index }}")), workload={"items": items}
+    ) == list(range(100))
+    started = next(e.body for e in box.events() if isinstance(e.body, LoopStarted))
+    assert started.items is None
+    assert sum(map(len, items)) > INLINE_BYTES_MAX
+
+
+@pytest.mark.parametrize("effect", ["pure", "read"])
+async def test_a_lost_frame_is_tried_again_item_by_item(box: Box, effect: str) -> None:
+    """The item that kills its worker is found: it fails after three attempts, every other has its result."""
+
+    def answer(work: Any) -> Any:
+        items = work.claim.items
+        if items is not None and items.first <= 40 < items.first + len(_decoded(items.values)):
+            return Lost()
+        return box.pool.work(work)
+
+    box.pool.answer = answer
+    bears = {"policy": {"failure": "best_effort"}, "effect": effect}
+    tool = {"kind": "python", "code": "result = x"}
+    result = await run(box, looping("{{ range(100) }}", tool, spec=bears))
+    assert result == [n if n != 40 else None for n in range(100)]
+    assert committed(box) == Counter(range(100))
+    failed = [e.body.failed for e in box.events() if isinstance(e.body, LoopItems) and e.body.failed]
+    assert [(list(each), each[40]["code"]) for each in failed] == [([40], "worker_lost")]
+    lost = [e.iteration for e in box.events() if isinstance(e.body, AttemptLost)]
+    assert sum(first <= 40 < first + count for first, count in lost) == ATTEMPTS_MAX
+
+
+def _decoded(values: bytes) -> list[Any]:
+    from edge.core.codec import decode
+
+    return decode(values)  # type: ignore[no-any-return]
+
+
+async def test_fail_fast_stops_at_the_first_failure(box: Box) -> None:
+    """Without best_effort a failed item fails the step with its index; no further item begins."""
+    error = await run(box, looping("{{ range(1000) }}", value("{{ 10 // (x - 3) }}"), "sequential"))
+    assert (error["step"], error["item"]) == ("each", 3)
+    assert max(committed(box)) < 10
+
+
+async def test_items_that_fail_leave_a_hole(box: Box) -> None:
+    """With best_effort the loop is done, with null where an item failed and the reason in the log."""
+    bears = {"policy": {"failure": {"mode": "best_effort"}}}
+    assert await run(box, looping([1, 0, 2], value("{{ 10 // x }}"), spec=bears)) == [10, None, 5]
+
+
+async def test_a_loop_that_failed_can_be_led_on(box: Box) -> None:
+    """An arc on step.failed takes a loop's failure."""
+    steps = looping([1, 0], value("{{ 10 // x }}"))
+    steps[0]["next"] = [{"step": "after", "when": "{{ event.name == 'step.failed' }}"}]
+    steps[1]["tool"] = value("mended")
+    assert await run(box, steps) == "mended"
+
+
+async def test_writes_have_their_intent_each(box: Box) -> None:
+    """A write runs once for each item, its intent durable before: two events for each item."""
+    assert await run(box, looping([1, 2, 3], code("result = x", "write"))) == [1, 2, 3]
+    started = [e.iteration for e in box.events() if isinstance(e.body, StepStarted)]
+    assert sorted(started) == [(0,), (1,), (2,)]
+    assert committed(box) == Counter(range(3))
+
+
+@pytest.mark.parametrize(
+    ("effect", "mode"), [("pure", "parallel"), ("read", "sequential"), ("write", "parallel")]
+)
+async def test_a_cut_anywhere_commits_every_item_once(tmp_path: Path, effect: str, mode: str) -> None:
+    """Cut at every flush, the loop goes on with the items that are missing; a write in doubt is never repeated."""
+    whole = Box(tmp_path / "whole")
+    await whole.register(playbook(looping("{{ range(30) }}", code("result = x + 1", effect), mode)))
+    whole.submit("t")
+    pictures = []
+    while True:
+        await whole.gate.flushed()
+        pictures.append(whole.photograph(tmp_path / f"cut{len(pictures)}"))
+        if not whole.pool.run():
+            break
+    execution = whole.receipts[0].seq
+    await whole.close()
+    for picture in pictures[:: max(1, len(pictures) // 12)]:
+        again = Box(picture)
+        await again.settle()
+        state = again.engine.state_of(execution)
+        assert fold(again.engine.events_of(execution)) == state
+        assert set(committed(again, execution).values()) <= {1}
+        if state.status == "completed":
+            assert committed(again, execution) == Counter(range(30))
+        else:
+            assert effect == "write"
+            assert (state.problem or {})["code"] == "outcome_unknown"
+        await again.close()
+        shutil.rmtree(picture)
+
+
+async def test_sequential_items_see_what_the_ones_before_wrote(box: Box) -> None:
+    """In a sequential loop ctx goes from item to item."""
+    rules = [{"else": {"then": {"do": "continue", "set": {"ctx.sum": "{{ output.data }}"}}}}]
+    tool = {
+        "kind": "transform",
+        "value": "{{ ctx.sum | default(0) + x }}",
+        "spec": {"policy": {"rules": rules}},
+    }
+    steps = looping("{{ range(40) }}", tool, "sequential")
+    steps[1]["tool"] = value("{{ [each[-1], ctx.sum] }}")
+    assert await run(box, steps) == [780, 780]
+
+
+async def test_parallel_items_write_each_name_once(box: Box) -> None:
+    """In a parallel loop two items may not write one name differently; the same value is no conflict."""
+    rules = [{"else": {"then": {"do": "continue", "set": {"ctx.seen": "{{ output.data }}"}}}}]
+    tool = {"kind": "transform", "value": "{{ x }}", "spec": {"policy": {"rules": rules}}}
+    error = await run(box, looping([7, 7, 8], tool))
+    assert (error["code"], error["item"]) == ("ctx_conflict", 2)
+    steps = looping([7, 7], tool)
+    steps[1]["tool"] = value("{{ ctx.seen }}")
+    assert await run(box, steps) == 7
+
+
+@pytest.mark.parametrize("given", ["{{ 5 }}", "{{ {'a': 1} }}", "{{ none }}"])
+async def test_what_is_no_list_is_refused(box: Box, given: str) -> None:
+    """A loop over anything but a list fails its step and says what it was."""
+    error = await run(box, looping(given, value(1)))
+    assert error["code"] == "loop_invalid"
+
+
+async def test_a_table_of_an_item_is_refused(box: Box) -> None:
+    """A loop collects values; an item that gives a table fails with the mend."""
+    error = await run(box, looping([1], code("import pyarrow as pa\nresult = pa.table({'n': [x]})")))
+    assert "a loop collects values" in error["message"]
+
+
+async def test_a_missing_block_is_made_again_under_a_loop(box: Box) -> None:
+    """Items that need a table whose block is gone wait until it is made again."""
+    steps = [
+        {
+            "step": "make",
+            "spec": {"effect": "pure"},
+            "tool": {"kind": "python", "code": "import pyarrow as pa\nresult = pa.table({'n': [1, 2, 3]})"},
+            "next": [{"step": "each", "when": "{{ workload.go }}"}],
+        },
+        *looping("{{ range(20) }}", {"kind": "arrow", "table": "{{ make }}", "ops": [], "output": "rows"}),
+    ]
+    await box.register(playbook(steps, workload={"go": True}))
+    box.submit("t")
+    for _ in range(4):
+        box.pool.run()
+    shutil.rmtree(box.blocks.root)
+    await box.settle()
+    assert document(box)["result"] == [[{"n": 1}, {"n": 2}, {"n": 3}]] * 20
+    assert committed(box) == Counter(range(20))
+
+
+async def test_a_loop_visited_again_begins_anew(box: Box) -> None:
+    """A circle of arcs runs the loop again, with its own items at each visit."""
+    steps = [
+        {
+            "step": "each",
+            "loop": {"in": "{{ range(ctx.n | default(1)) }}", "iterator": "x"},
+            "tool": value("{{ x }}"),
+            "set": {"n": "{{ ctx.n | default(1) + 1 }}"},
+            "next": [{"step": "each", "when": "{{ ctx.n < 4 }}"}],
+        }
+    ]
+    assert await run(box, steps) == [0, 1, 2]
+    visits = [e.visit for e in box.events() if isinstance(e.body, StepDone)]
+    assert visits == [0, 1, 2]
