@@ -18,6 +18,7 @@ from jinja2.parser import Parser
 from edge.core.limits import EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_TOKENS_MAX
 from playbooks.filters import FILTERS
 from playbooks.methods import METHODS
+from playbooks.nodes import ENVELOPE_KEYS
 from playbooks.predicates import TESTS
 from playbooks.problems import allowed, suggest
 
@@ -31,6 +32,10 @@ NODE_DEPTH_MAX: Final = 48
 NodeList = list[Any]
 #: Given a bare name and its offset: the node it means. May raise Refused.
 Resolve = Callable[[str, int], NodeList]
+
+
+class OutcomeNode(list[Any]):
+    """The node of a step's or task's result: its `.data` and `.status` may be asked for, as of NoETL's envelope."""
 
 
 class Refused(Exception):
@@ -173,7 +178,7 @@ class _Converter:
         if isinstance(node, jinja.Const):
             return _const(node)
         if isinstance(node, jinja.Name):
-            return self._resolve(node.name, node.lineno)
+            return list(self._resolve(node.name, node.lineno))
         if isinstance(node, jinja.BinExpr) and type(node) in _BINARY:
             parts = self.convert(node.left, below), self.convert(node.right, below)
             return ["bin", _BINARY[type(node)], *parts]
@@ -198,6 +203,10 @@ class _Converter:
     def _complex(self, node: jinja.Node, depth: int) -> NodeList | None:
         below = depth + 1
         if isinstance(node, jinja.Getattr):
+            if isinstance(node.node, jinja.Name) and node.attr in ENVELOPE_KEYS:
+                named = self._resolve(node.node.name, node.node.lineno)
+                if isinstance(named, OutcomeNode):
+                    return ["envelope", list(named), node.attr]
             return ["attr", self.convert(node.node, below), node.attr]
         if isinstance(node, jinja.Getitem):
             return self._item(node, below)

@@ -63,13 +63,3 @@ def _in_flight(source: Source, node: Marked | None) -> int | None:
         return value
     source.refuse(node.start, f"`max_in_flight` must be a whole number of 1 to {EXECUTIONS_OPEN_MAX}.")
     return None
-
-
-def refuse_pauses(source: Source, node: Marked, tasks: list[dict[str, Any]]) -> None:
-    """What a pipeline inside a loop cannot do yet: stop in the middle of an item."""
-    pipeline = len(tasks) > 1 or tasks[0]["rules"] is not None
-    writes = pipeline and any(task["effect"] == "write" for task in tasks)
-    delays = any(rule["delay"] is not None for task in tasks for rule in task["rules"] or ())
-    if writes or delays:
-        what = "an effect inside a pipeline" if writes else "a delay between attempts"
-        source.refuse(node.start, f"In a loop {what} is not supported yet.", "Put it into a step of its own.")

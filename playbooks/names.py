@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from playbooks.expressions import NodeList, Refused
+from playbooks.expressions import NodeList, OutcomeNode, Refused
 from playbooks.nodes import RESERVED_NAMES
 
 _TOOL_ONLY: Final = ("input", "input_data")
@@ -86,11 +86,11 @@ class Names:
         if self._inputs is not None and name in self._inputs:
             return ["name", name]
         if name in self._iteration or (name in _PIPELINE and self._tasks):
-            return ["name", name]
+            return OutcomeNode(["name", name]) if name == "_prev" else ["name", name]
         if name in ("output", "outcome") and self._rule:
             return ["name", "output"]
         if name in self._tasks and name not in self._known.steps:
-            return ["name", name]
+            return OutcomeNode(["name", name])
         shared = name in self._known.workload or name in self._known.ctx
         if name in self._known.steps:
             if self._gate:
@@ -98,7 +98,7 @@ class Names:
                 raise Refused(offset, f"Admission cannot look at the result of {name!r}.", mend)
             self._reads.steps.add(name)
             if not shared:
-                return ["step", name]
+                return OutcomeNode(["step", name])
         elif not shared and name in ("output", "outcome") and self._output:
             self._reads.output = True
             return ["name", "output"]

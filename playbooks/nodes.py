@@ -7,6 +7,7 @@ A node is plain data, `[op, …]`, so that it can stand in a blueprint, be hashe
     ["name", x]                  a bare name: inputs and results first, then ctx, then workload
     ["step", x]                  the result of step x and nothing else
     ["attr", n, k]               key k of a map (or rows, columns, size_bytes of a table)
+    ["envelope", n, k]           key k of a result, as of the envelope NoETL puts around it (ENVELOPE_KEYS)
     ["item", n, i]               element or key; i is a node
     ["slice", n, a, b, c]        each of a, b, c is a node or none
     ["list", n…]                 a new list
@@ -41,6 +42,9 @@ from playbooks.predicates import TESTS
 Node = Sequence[Any]
 Scope = Mapping[str, Any]
 Run = Callable[[Scope, Budget], Any]
+
+#: What may be asked of a step's or task's result beside its own keys.
+ENVELOPE_KEYS: Final = ("data", "result", "results", "status")
 
 #: Names every scope has; no step, and no input, may be called so.
 RESERVED_NAMES: Final = ("workload", "ctx", "execution_id", "args", "input", "input_data")
@@ -146,6 +150,23 @@ def _attr(node: Node) -> Run:
                 return value[key]
             return Undefined(path, "keys", value)
         return of_no_map(value, key, path)
+
+    return run
+
+
+def _envelope(node: Node) -> Run:
+    """`.data` of a result is the result itself, `.status` is ok, where the result has no such key of its own."""
+    inner, key = prepare(node[1]), node[2]
+    if key not in ENVELOPE_KEYS:
+        raise ValueError(f"not a key of an outcome: {key!r:.80}")
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = inner(scope, budget)
+        if type(value) is Undefined:
+            return value
+        if type(value) is dict and key in value:
+            return value[key]
+        return "ok" if key == "status" else value
 
     return run
 
@@ -354,6 +375,7 @@ _BUILDERS: Final[dict[str, Callable[[Node], Run]]] = {
     "name": _name,
     "step": _step,
     "attr": _attr,
+    "envelope": _envelope,
     "item": _item,
     "slice": _slice,
     "list": _list,

@@ -18,7 +18,7 @@ def path_of(node: Sequence[Any]) -> str:
     op = node[0]
     if op in ("name", "step"):
         return str(node[1])
-    if op == "attr":
+    if op in ("attr", "envelope"):
         return f"{path_of(node[1])}.{node[2]}"
     if op == "item":
         inner = repr(node[2][1]) if node[2][0] == "const" else "…"

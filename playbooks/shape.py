@@ -152,6 +152,8 @@ class Step:
     run: int
     #: More than one tool runs, or a policy says what follows an outcome.
     pipeline: bool
+    #: A pipeline that may have to stop before its end: for an effect's intent, or a pause between attempts.
+    may_pause: bool
     #: Nothing has to be evaluated to know that the first arc is taken, and it alone.
     goes_on_plainly: bool
 
@@ -204,6 +206,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     arcs = tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list)))
     sets = _pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree)))
     inclusive = _one_of(raw, "mode", MODES) == "inclusive"
+    pipeline = len(tasks) > 1 or tasks[0].rules is not None
     first = arcs[0] if arcs and not sets and (not inclusive or len(arcs) == 1) else None
     return Step(
         name=field_of(raw, "name", str),
@@ -227,9 +230,14 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         reads_ctx=field_of(raw, "reads_ctx", bool),
         reads_output=field_of(raw, "reads_output", bool),
         run=limited(raw, "run", 0, step_count - 1),
-        pipeline=len(tasks) > 1 or tasks[0].rules is not None,
+        pipeline=pipeline,
+        may_pause=pipeline and any(_may_pause(task) for task in tasks),
         goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
     )
+
+
+def _may_pause(task: Task) -> bool:
+    return task.effect == "write" or any(rule.delay is not None for rule in task.rules or ())
 
 
 def _loop(raw: Any) -> Loop | None:

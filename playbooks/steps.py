@@ -17,7 +17,7 @@ from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import fields, text
 from playbooks.kinds import KINDS
 from playbooks.loader import Mapping_, Marked
-from playbooks.loops import ITERATION_NAMES, iterator_of, read_loop, refuse_pauses
+from playbooks.loops import ITERATION_NAMES, iterator_of, read_loop
 from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
@@ -92,8 +92,6 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     alone = len(made.tasks) == 1
     inputs = read_inputs(source, [made.found.get("input")], made.tasks[0].kind if alone else "", inside)
     tasks, specs = _tasks(source, made, known, reads, inputs, spec, item_names)
-    if "loop" in made.found:
-        refuse_pauses(source, made.found["loop"], tasks)
     if alone and tasks[0]["rules"] is None:
         # One tool without a policy needs no scope of its own: its inputs are the step's.
         inputs |= _inputs_of(tasks[0])

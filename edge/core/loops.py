@@ -16,8 +16,8 @@ from edge.core.limits import (
     LOOP_CLAIM_US,
     LOOP_ITEMS_MAX,
 )
+from edge.core.loop_state import LoopState
 from edge.core.records import record
-from edge.core.state import LoopState
 
 
 @record

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import field, replace
 from typing import Any, Final
 
+from edge.core import loop_state
 from edge.core.errors import LogDamaged
 from edge.core.events import (
     AttemptLost,
@@ -51,25 +52,6 @@ START: Final = (Token(None),)
 
 
 @record
-class LoopState:
-    """How far a step's loop is.
-
-    `parts` are the committed outcomes in the order of the log, `lost` how many attempts at an item were lost, by
-    index; `intended` are items whose effect was intended and whose outcome is not known.
-    """
-
-    started: LoopStarted
-    parts: tuple[LoopItems, ...] = ()
-    lost: dict[int, int] = field(default_factory=dict)
-    intended: frozenset[int] = frozenset()
-
-    @property
-    def settled(self) -> int:
-        """How many items have their outcome."""
-        return sum(part.count for part in self.parts)
-
-
-@record
 class StepState:
     """The latest visit to one step.
 
@@ -89,7 +71,7 @@ class StepState:
     cause: int | None = None
     tasks: tuple[TaskDone, ...] = ()
     intended: int | None = None
-    loop: LoopState | None = None
+    loop: loop_state.LoopState | None = None
 
 
 @record
@@ -184,8 +166,7 @@ def _started(state: Execution, event: Event) -> Execution:
     assert isinstance(body, StepStarted)
     step = _step_before(state, event)
     if event.iteration:
-        loop = _loop_of(step, event)
-        loop = replace(loop, intended=loop.intended | {event.iteration[0]})
+        loop = loop_state.item_intended(step.loop, event, body)
         return _with_step(state, event.step or "", replace(step, seq=event.seq, loop=loop))
     started = replace(step, status="started", attempts=event.attempt, seq=event.seq, intended=body.number)
     return _with_step(state, event.step or "", started)
@@ -196,6 +177,9 @@ def _task_done(state: Execution, event: Event) -> Execution:
     body = event.body
     assert isinstance(body, TaskDone)
     step = _step_before(state, event)
+    if event.iteration:
+        loop = loop_state.item_task_done(step.loop, event, body)
+        return _with_step(state, event.step or "", replace(step, seq=event.seq, loop=loop), resumes=0)
     if any(known.number == body.number for known in step.tasks):
         raise LogDamaged(
             f"Task {body.number} of step {event.step} (visit {event.visit}) has two outcomes, again at {event.seq}."
@@ -213,12 +197,6 @@ def _task_done(state: Execution, event: Event) -> Execution:
     return _with_step(state, event.step or "", known, resumes=0)
 
 
-def _loop_of(step: StepState, event: Event) -> LoopState:
-    if step.loop is None:
-        raise LogDamaged(f"Event {event.seq} speaks of items of step {event.step}, whose loop has not begun.")
-    return step.loop
-
-
 def _loop_started(state: Execution, event: Event) -> Execution:
     body = event.body
     assert isinstance(body, LoopStarted)
@@ -227,7 +205,7 @@ def _loop_started(state: Execution, event: Event) -> Execution:
         raise LogDamaged(
             f"The loop of step {event.step} (visit {event.visit}) begins twice, again at {event.seq}."
         )
-    begun = replace(step, seq=event.seq, cause=event.cause, loop=LoopState(body))
+    begun = replace(step, seq=event.seq, cause=event.cause, loop=loop_state.LoopState(body))
     return _with_step(state, event.step or "", begun, resumes=0)
 
 
@@ -236,21 +214,7 @@ def _loop_items(state: Execution, event: Event) -> Execution:
     body = event.body
     assert isinstance(body, LoopItems)
     step = _step_before(state, event)
-    loop = _loop_of(step, event)
-    end = body.first + body.count
-    if not 0 <= body.first < end <= loop.started.total:
-        raise LogDamaged(
-            f"Event {event.seq} speaks of items {body.first} to {end - 1} of {loop.started.total}."
-        )
-    if any(part.first < end and body.first < part.first + part.count for part in loop.parts):
-        raise LogDamaged(
-            f"An item of step {event.step} (visit {event.visit}) has two outcomes, at {event.seq}."
-        )
-    mine = range(body.first, end)
-    lost = loop.lost
-    if lost and any(index in lost for index in mine):
-        lost = {index: count for index, count in lost.items() if index not in mine}
-    further = LoopState(loop.started, (*loop.parts, body), lost, loop.intended.difference(mine))
+    further = loop_state.items_settled(step.loop, event, body)
     ctx = {**state.ctx, **body.ctx} if body.ctx else state.ctx
     return _with_step(state, event.step or "", replace(step, seq=event.seq, loop=further), ctx=ctx, resumes=0)
 
@@ -329,10 +293,7 @@ def _lost(state: Execution, event: Event) -> Execution:
     assert isinstance(body, AttemptLost)
     step = _step_before(state, event)
     if event.iteration:
-        loop = _loop_of(step, event)
-        first, count = event.iteration
-        more = {index: loop.lost.get(index, 0) + 1 for index in range(first, first + count)}
-        loop = replace(loop, lost={**loop.lost, **more})
+        loop = loop_state.items_lost(step.loop, event)
         problem = {"code": body.code, "message": body.reason}
         return _with_step(state, event.step or "", replace(step, seq=event.seq, problem=problem, loop=loop))
     again = replace(

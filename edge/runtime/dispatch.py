@@ -61,6 +61,18 @@ class Record(Protocol):
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
         """Record a lost attempt."""
 
+    def record_tasks(
+        self,
+        live: Live,
+        index: int,
+        outcome: Outcome,
+        act: Activation,
+        visit: int,
+        attempt: int,
+        iteration: tuple[int, ...] = (),
+    ) -> None:
+        """Append what a pipeline recorded."""
+
     def fail_step(self, live: Live, command: FailStep) -> None:
         """Record a failure."""
 
@@ -156,10 +168,8 @@ class Dispatcher:
             return self._outputs.lacking(live, names, reads_workload=False)
         if isinstance(goal, FailStep):
             steps: tuple[int, ...] = (live.blueprint.step_index[goal.step],)
-        elif isinstance(goal, RunLoop):
-            steps = (goal.step,)
         else:
-            steps = goal.steps
+            steps = goal.steps if isinstance(goal, Run) else (goal.step,)
             first = live.blueprint.steps[steps[0]]
             if first.pipeline:
                 self._outputs.restore_tasks(live, first.name, goal.visit)
@@ -234,11 +244,26 @@ class Dispatcher:
         self.pool.submit(Work(claim, blueprint.data, plan.timeout_s, act.claim_bound, folder, plan.memory_mb))
         return claim.number
 
-    def submit_items(self, live: Live, act: Activation, goal: RunLoop, items: Items) -> int | None:
+    def record_tasks(
+        self,
+        live: Live,
+        index: int,
+        outcome: Outcome,
+        act: Activation,
+        visit: int,
+        iteration: tuple[int, ...],
+    ) -> None:
+        """Append what a pipeline recorded for one item of a loop."""
+        if outcome.tasks:
+            self._record.record_tasks(live, index, outcome, act, visit, 1, iteration)
+
+    def submit_items(
+        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
+    ) -> int | None:
         """Send a claim over items of a loop; its number, None where the execution was given up."""
         run = Run((goal.step,), goal.visit, 1)
         results = {name: live.results[name] for name in live.needs(run.steps)}
-        return self._submit(live, act, run, live.state.ctx, goal.args, results, items=items)
+        return self._submit(live, act, run, live.state.ctx, goal.args, results, progress, items)
 
     def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
         """Append an event of an execution; its sequence number."""

@@ -122,7 +122,7 @@ class Executor:
         cause = act.saw_seq if live.last_seq != act.saw_seq else None
         for index, outcome in zip(claim.steps, outcomes, strict=False):
             if outcome.tasks:
-                self._record_tasks(live, index, outcome, act, visit, attempt)
+                self.record_tasks(live, index, outcome, act, visit, attempt)
             body, held_back = self._recorder.outcome(live, index, outcome, claim_bound=act.claim_bound)
             name = live.blueprint.steps[index].name
             self.append(live, body, name, held_back=held_back, visit=visit, attempt=attempt, cause=cause)
@@ -134,16 +134,26 @@ class Executor:
 
     def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
         """Record what a pipeline did before it stopped."""
-        self._record_tasks(live, claim.steps[0], outcome, act, claim.visit, claim.attempt)
+        self.record_tasks(live, claim.steps[0], outcome, act, claim.visit, claim.attempt)
 
-    def _record_tasks(
-        self, live: Live, index: int, outcome: Outcome, act: Activation, visit: int, attempt: int
+    def record_tasks(
+        self,
+        live: Live,
+        index: int,
+        outcome: Outcome,
+        act: Activation,
+        visit: int,
+        attempt: int,
+        iteration: tuple[int, ...] = (),
     ) -> None:
+        """Append the tasks that a pipeline recorded, of one item where it runs in a loop."""
         step = live.blueprint.steps[index]
         for record in outcome.tasks:
             body = self._recorder.task(live, record, claim_bound=act.claim_bound)
             held_back = step.effect != "write"
-            self.append(live, body, step.name, held_back=held_back, visit=visit, attempt=attempt)
+            self.append(
+                live, body, step.name, held_back=held_back, visit=visit, attempt=attempt, iteration=iteration
+            )
 
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
         """Record that a claim's first step was lost."""

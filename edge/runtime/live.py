@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge.core.codec import decode, encode
+from edge.core.events import TaskDone
 from edge.core.routing import envelope
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop, token_args
 from edge.core.state import Execution
@@ -116,11 +117,16 @@ class Live:
         known = self.state.steps.get(step.name)
         if known is None or known.visit != run.visit:
             return Progress(waited=waited)
-        records = [
-            TaskRecord(done.number, done.task, done.value, done.table, done.problem, done.duration_us)
-            for done in known.tasks
-        ]
-        return Progress(tuple(records), waited, known.intended)
+        return Progress(_records(known.tasks), waited, known.intended)
+
+    def item_progress(self, step: int, index: int, waited: int) -> Progress | None:
+        """As `progress`, for one item of a step's loop."""
+        known = self.blueprint.steps[step]
+        if not known.pipeline:
+            return None
+        loop = self.state.steps[known.name].loop
+        assert loop is not None, known.name
+        return Progress(_records(loop.tasks.get(index, ())), waited, loop.intended.get(index))
 
     def needs(self, steps: Iterable[int]) -> list[str]:
         """Names of settled steps whose outputs these steps read."""
@@ -166,3 +172,10 @@ class Live:
         if self.request_table is None:
             return self.workload
         return {**self.workload, REQUEST_TABLE: self.request_table}
+
+
+def _records(tasks: tuple[TaskDone, ...]) -> tuple[TaskRecord, ...]:
+    return tuple(
+        TaskRecord(done.number, done.task, done.value, done.table, done.problem, done.duration_us)
+        for done in tasks
+    )

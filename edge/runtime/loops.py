@@ -7,6 +7,7 @@ committed once, by index; a restart goes on with those that are missing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -14,20 +15,22 @@ from edge.core.codec import check_plain, decode, encode
 from edge.core.errors import EdgeError, EvaluationFailed, PayloadInvalid
 from edge.core.events import AttemptLost, Body, LoopItems, LoopStarted, StepStarted
 from edge.core.limits import INLINE_BYTES_MAX, LOOP_CLAIM_US, LOOP_RESULT_BYTES_MAX
+from edge.core.loop_state import LoopState
 from edge.core.loops import Frame, as_items, collected, first_failure, item_problem, missing, next_frame
 from edge.core.routing import check_ctx
 from edge.core.scheduler import FailStep, RunLoop
-from edge.core.state import LoopState
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Activation, Live
 from edge.store.blobs import BlobStore
-from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome
+from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome, Progress
 from playbooks.evaluate import evaluate
 from playbooks.shape import Step
 
 #: Claims of one loop that are out at once where the playbook does not say: enough to keep every worker of a small box
 #: busy, few enough to leave room for other executions.
 _CLAIMS_OUT: Final = 4
+#: Items of a parallel loop under way at once where the playbook does not say; those that pause hold no worker.
+_IN_FLIGHT: Final = 64
 #: Before anything is known of how long an item takes, it goes alone.
 _UNKNOWN_US: Final = LOOP_CLAIM_US
 _NULL: Final = encode([None])
@@ -40,7 +43,10 @@ class LoopRun:
     items: list[Any]
     waiting: list[Frame]
     out: dict[int, Frame] = field(default_factory=dict)
-    intents: int = 0
+    #: Items under way that hold no worker: their intent is on its way to the drive, or their pause is not over.
+    resting: int = 0
+    #: Pauses that items under way have served, by index.
+    waited: dict[int, int] = field(default_factory=dict)
     item_us: int = _UNKNOWN_US
     result_bytes: int = 0
     #: What policies of a parallel loop wrote: each name once, or to the same value.
@@ -57,7 +63,22 @@ class Out(Protocol):
     def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
         """Append an event of an execution."""
 
-    def submit_items(self, live: Live, act: Activation, goal: RunLoop, items: Items) -> int | None:
+    after_ms: Callable[[int, Callable[[], None]], object]
+
+    def record_tasks(
+        self,
+        live: Live,
+        index: int,
+        outcome: Outcome,
+        act: Activation,
+        visit: int,
+        iteration: tuple[int, ...],
+    ) -> None:
+        """Append what a pipeline recorded."""
+
+    def submit_items(
+        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
+    ) -> int | None:
         """Send a claim; its number, None where the execution was given up."""
 
     def missed(self, live: Live, act: Activation) -> None:
@@ -136,21 +157,21 @@ class Loops:
         run, step = act.loop, live.blueprint.steps[goal.step]
         assert run is not None
         assert step.loop is not None
-        out_max = min(step.loop.max_in_flight or _CLAIMS_OUT, _CLAIMS_OUT) if step.loop.parallel else 1
+        in_flight_max = (step.loop.max_in_flight or _IN_FLIGHT) if step.loop.parallel else 1
         while run.waiting and not run.missed and run.problem is None and live.doomed is None:
-            if len(run.out) + run.intents >= out_max:
+            if len(run.out) >= _CLAIMS_OUT or len(run.out) + run.resting >= in_flight_max:
                 return
             loop = self._state(live, goal)
             assert loop is not None
             if self._given_up(live, act, goal, loop):
                 continue
             write = step.effect == "write"
-            frame, run.waiting = next_frame(run.waiting, loop, run.item_us, alone=write)
-            if write:
-                self._intend(live, act, goal, frame)
+            frame, run.waiting = next_frame(run.waiting, loop, run.item_us, alone=write or step.may_pause)
+            if write and not step.pipeline:
+                self._intend(live, act, goal, frame, 0)
             elif not self._send(live, act, goal, frame):
                 return
-        if run.out or run.intents:
+        if run.out or run.resting:
             return
         if run.missed:
             run.missed = False
@@ -179,24 +200,35 @@ class Loops:
             run.problem = {**problem, "item": first.first}
         return True
 
-    def _intend(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> None:
+    def _intend(self, live: Live, act: Activation, goal: RunLoop, frame: Frame, number: int) -> None:
         """The item's effect waits until its intent is durable."""
         run, step = act.loop, live.blueprint.steps[goal.step]
         assert run is not None
-        run.intents += 1
-        seq = self._out.append(live, StepStarted(), step.name, visit=goal.visit, iteration=(frame.first,))
+        run.resting += 1
+        seq = self._out.append(
+            live, StepStarted(number), step.name, visit=goal.visit, iteration=(frame.first,)
+        )
+        self._gate.after(seq, lambda _: self._rested(live, act, goal, frame))
 
-        def durable(_: bytes | None) -> None:
-            run.intents -= 1
+    def _rested(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> None:
+        """An item goes on, unless the loop has failed meanwhile."""
+        run = act.loop
+        assert run is not None
+        run.resting -= 1
+        if run.problem is not None or live.doomed is not None:
+            self._go_on(live, act, goal)
+        else:
             self._send(live, act, goal, frame)
-
-        self._gate.after(seq, durable)
 
     def _send(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> bool:
         run = act.loop
         assert run is not None
         values = encode(run.items[frame.first : frame.first + frame.count])
-        number = self._out.submit_items(live, act, goal, Items(frame.first, len(run.items), values))
+        progress = None
+        if frame.count == 1:
+            progress = live.item_progress(goal.step, frame.first, run.waited.get(frame.first, 0))
+        items = Items(frame.first, len(run.items), values)
+        number = self._out.submit_items(live, act, goal, items, progress)
         if number is None:
             return False
         run.out[number] = frame
@@ -212,6 +244,11 @@ class Loops:
         assert run is not None
         frame = run.out.pop(claim.number)
         made = [outcome for outcome in outcomes if outcome.kind not in (MISS, PAUSE)]
+        for place, outcome in enumerate(outcomes):
+            self._out.record_tasks(live, goal.step, outcome, act, goal.visit, (frame.first + place,))
+        if outcomes[-1].kind == PAUSE:
+            self._pause(live, act, goal, Frame(frame.first, 1), outcomes[-1])
+            return
         if made:
             self._record(live, run, goal, step, frame.first, made)
             took_us = sum(outcome.duration_us for outcome in made) // len(made) + 1
@@ -222,6 +259,21 @@ class Loops:
         if left and run.problem is None:
             run.missed |= outcomes[-1].kind == MISS
             self._put_back(run, Frame(frame.first + len(made), left))
+        self._go_on(live, act, goal)
+
+    def _pause(self, live: Live, act: Activation, goal: RunLoop, item: Frame, outcome: Outcome) -> None:
+        """An item's pipeline stopped: it goes on when its intent is durable, its pause over, or its block back."""
+        run = act.loop
+        assert run is not None
+        if outcome.problem is not None:
+            run.missed = True
+            self._put_back(run, item)
+        elif outcome.wait_ms is None:
+            self._intend(live, act, goal, item, outcome.next_number)
+        else:
+            run.resting += 1
+            run.waited[item.first] = run.waited.get(item.first, 0) + 1
+            self._out.after_ms(outcome.wait_ms, lambda: self._rested(live, act, goal, item))
         self._go_on(live, act, goal)
 
     def _record(

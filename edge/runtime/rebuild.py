@@ -6,6 +6,7 @@ here; what it does not (larger outputs of pure steps) is made again by running t
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,8 @@ class Outputs:
         known = live.state.steps.get(name)
         if known is None or known.visit != visit:
             return
-        for done in known.tasks:
+        items = known.loop.tasks.values() if known.loop is not None else ()
+        for done in itertools.chain(known.tasks, *items):
             if done.table is not None and not self._blocks.holds(live.blueprint.digest, done.table.key):
                 data = done.table_bytes or self._blobs.get(done.table.digest)
                 self._blocks.restore(live.blueprint.digest, live.state.seq, done.table, data)

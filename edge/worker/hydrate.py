@@ -136,6 +136,7 @@ class Bench:
         """The step's tasks, ready to run from where earlier goes stopped."""
         claim = self._claim
         progress = claim.progress or Progress()
+        label = f"{step.name}.{self._names['_index']}" if self._names else step.name
         base, inputs, identity = self._scope, self._inputs, self.idempotency_key
 
         def invoke(number: int, task: Task, names: Mapping[str, Any]) -> Any:
@@ -147,7 +148,7 @@ class Bench:
             self.idempotency_key = f"{identity}/{task.name}/{number}"
             output = tool(task.kind).run(task.config, given, self)
             try:
-                return self._held(output, block_key(claim.execution, f"{step.name}.{number}", visit))
+                return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))
             except CacheMiss as error:
                 if task.effect != "write":
                     raise

@@ -297,3 +297,13 @@ async def test_a_failed_pipeline_keeps_what_its_rules_wrote(box: Box) -> None:
     ]
     assert await run(box, steps) == [7, 7]
     assert next(event.body for event in box.events() if isinstance(event.body, StepFailed)).ctx == {"x": 7}
+
+
+async def test_results_may_be_read_through_an_envelope(box: Box) -> None:
+    """`.data`, `.result`, `.status` of a result read as NoETL's envelope, unless it has such a key itself."""
+    steps = [
+        {"step": "s", "tool": [value("a", {"x": 1}), value("b", {"y": "{{ a.data.x + _prev.result.x }}", "data": 7})],
+         "next": [{"step": "t", "when": "{{ s.status == 'ok' and s.result.y == 2 }}"}]},
+        {"step": "t", "tool": value("v", "{{ [s.data, s.y, s.result] }}")},
+    ]  # fmt: skip
+    assert await run(box, steps) == [7, 2, {"y": 2, "data": 7}]

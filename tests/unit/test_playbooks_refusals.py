@@ -78,8 +78,6 @@ def marked(source: str) -> tuple[str, int, int]:
         (STEP + "    loop: {in: [], iterator: x, spec: {max_in_flight: ¶0}}\n    next: []\n", "1 to 2048"),
         (STEP + "    loop: {¶cursor: {}, iterator: x}\n    next: []\n", "not supported yet"),
         (STEP + "    loop: {in: ['{{ ¶iter.x }}'], iterator: x}\n    next: []\n", "inside a tool"),
-        (STEP + "    loop: ¶{in: [], iterator: x}\n    tool: {kind: noop, spec: {policy: {rules: [{then: {do: retry,"
-         " delay: 1}}]}}}\n", "delay between attempts is not supported yet"),
         (STEP + "    ¶when: x\n    next: []\n", "put `when` on the arcs"),
         (STEP + "    spec: {policy: {¶rules: []}}\n    next: []\n", "stand under the tool"),
         (STEP + "    spec: {policy: {admit: ¶{}}}\n    next: []\n", "has no `rules`"),

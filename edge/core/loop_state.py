@@ -1,0 +1,101 @@
+"""How far a step's loop is, and how its events carry it on: the part of the fold that speaks of items.
+
+Pure; called by `edge.core.state` for events that name an item or several. Each item gets its outcome once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field, replace
+from typing import Any
+
+from edge.core.errors import LogDamaged
+from edge.core.events import Event, LoopItems, LoopStarted, StepStarted, TaskDone
+from edge.core.records import record
+
+
+@record
+class LoopState:
+    """How far a step's loop is.
+
+    `parts` are the committed outcomes in the order of the log. By index of items without one: `lost` is how many
+    attempts were lost, `intended` the invocation whose effect was intended and whose outcome is not known, `tasks`
+    what was recorded of the item's pipeline.
+    """
+
+    started: LoopStarted
+    parts: tuple[LoopItems, ...] = ()
+    lost: dict[int, int] = field(default_factory=dict)
+    intended: dict[int, int] = field(default_factory=dict)
+    tasks: dict[int, tuple[TaskDone, ...]] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> int:
+        """How many items have their outcome."""
+        return sum(part.count for part in self.parts)
+
+
+def item_intended(loop: LoopState | None, event: Event, body: StepStarted) -> LoopState:
+    """An item's effect is intended."""
+    known = _begun(loop, event)
+    return replace(known, intended={**known.intended, event.iteration[0]: body.number})
+
+
+def item_task_done(loop: LoopState | None, event: Event, body: TaskDone) -> LoopState:
+    """A task of one item's pipeline: progress of that item, whose attempts are counted anew."""
+    known, index = _begun(loop, event), event.iteration[0]
+    tasks = known.tasks.get(index, ())
+    if any(done.number == body.number for done in tasks):
+        raise LogDamaged(
+            f"Task {body.number} of item {index} of step {event.step} has two outcomes, at {event.seq}."
+        )
+    mine = range(index, index + 1)
+    return replace(
+        known,
+        lost=_without(known.lost, mine),
+        intended=_without(known.intended, mine)
+        if known.intended.get(index) == body.number
+        else known.intended,
+        tasks={**known.tasks, index: (*tasks, body)},
+    )
+
+
+def items_lost(loop: LoopState | None, event: Event) -> LoopState:
+    """An attempt at neighbouring items was lost."""
+    known = _begun(loop, event)
+    first, count = event.iteration
+    more = {index: known.lost.get(index, 0) + 1 for index in range(first, first + count)}
+    return replace(known, lost={**known.lost, **more})
+
+
+def items_settled(loop: LoopState | None, event: Event, body: LoopItems) -> LoopState:
+    """Items have their outcome. Raises LogDamaged where one has it already."""
+    known = _begun(loop, event)
+    end = body.first + body.count
+    if not 0 <= body.first < end <= known.started.total:
+        raise LogDamaged(
+            f"Event {event.seq} speaks of items {body.first} to {end - 1} of {known.started.total}."
+        )
+    if any(part.first < end and body.first < part.first + part.count for part in known.parts):
+        raise LogDamaged(
+            f"An item of step {event.step} (visit {event.visit}) has two outcomes, at {event.seq}."
+        )
+    mine = range(body.first, end)
+    return LoopState(
+        known.started,
+        (*known.parts, body),
+        _without(known.lost, mine),
+        _without(known.intended, mine),
+        _without(known.tasks, mine),
+    )
+
+
+def _begun(loop: LoopState | None, event: Event) -> LoopState:
+    if loop is None:
+        raise LogDamaged(f"Event {event.seq} speaks of items of step {event.step}, whose loop has not begun.")
+    return loop
+
+
+def _without(by_index: dict[int, Any], settled: range) -> dict[int, Any]:
+    if not by_index or not any(index in by_index for index in settled):
+        return by_index
+    return {index: value for index, value in by_index.items() if index not in settled}
