@@ -19,8 +19,8 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     """Add the group to the command line."""
     parser = groups.add_parser(
         "playbook",
-        help="check, register and list playbooks",
-        description="Check playbooks, register them with a running box, list what it has.",
+        help="check, draw, register and list playbooks",
+        description="Check and draw playbooks, register them with a running box, list what it has.",
         epilog="example:\n  edge playbook check playbooks/library/vitals.yaml",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -28,6 +28,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="say all that is wrong with files, with line, column and mend")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
     check.set_defaults(command=_check)
+    graph = actions.add_parser("graph", help="draw a file as a Mermaid flowchart")
+    graph.add_argument("file", type=Path, metavar="FILE")
+    graph.set_defaults(command=_graph)
     register = actions.add_parser(
         "register", parents=[shared], help="compile files and put them into a running box's catalog"
     )
@@ -47,6 +50,13 @@ def read_source(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RequestRefused(f"{path} cannot be read: {error.strerror}.", mend="Check the path.") from error
+
+
+def _graph(given: argparse.Namespace) -> int:
+    from playbooks.mermaid import mermaid
+
+    print(mermaid(read_source(given.file), str(given.file)), end="")
+    return 0
 
 
 def _check(given: argparse.Namespace) -> int:

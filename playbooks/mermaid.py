@@ -1,0 +1,77 @@
+"""A playbook as a Mermaid flowchart: its steps, where they lead and under which condition.
+
+Called by the command line. Reads a source that compiles; conditions stand as the author wrote them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from playbooks.arcs import ArcOutline
+from playbooks.compile import compile_playbook
+from playbooks.fields import items
+from playbooks.loader import Mapping_, Scalar, load
+from playbooks.problems import Source
+from playbooks.shape import Arc, Step
+from playbooks.steps import Outline, outline
+
+_TEXT_MAX: Final = 240
+
+
+def mermaid(data: bytes, file_name: str) -> str:
+    """The flowchart, with a line end. Raises PlaybookRefused."""
+    blueprint = compile_playbook(data, file_name)
+    outlines = _outlines(data, file_name)
+    lines = ["flowchart TD", f"  %% {blueprint.path}", f"  start(( )) --> s{blueprint.entry}"]
+    for place, step in enumerate(blueprint.steps):
+        lines.append(f"  s{place}{_box(step, final=place == blueprint.final)}")
+        for arc, written in zip(step.arcs, outlines[step.name].next.arcs, strict=True):
+            lines.append(f"  s{place} {_arrow(step, arc, written)} s{arc.target}")
+    if blueprint.final is not None:
+        lines.append(f"  rest(( )) -. at rest .-> s{blueprint.final}")
+    return "\n".join(lines) + "\n"
+
+
+def _outlines(data: bytes, file_name: str) -> dict[str, Outline]:
+    source = Source(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), file_name)
+    root = load(source)
+    assert isinstance(root, Mapping_), "it compiled"
+    made = [
+        outline(source, node, n)
+        for n, node in enumerate(items(source, root.get("workflow"), "`workflow`"), 1)
+    ]
+    return {each.name: each for each in made if each is not None}
+
+
+def _box(step: Step, *, final: bool) -> str:
+    """A step: its name and its tools; doubled sides for a loop, slanted ones where it may be kept waiting."""
+    words = [step.name]
+    if step.loop is not None:
+        words.append(f"for each {step.loop.iterator}{', in parallel' if step.loop.parallel else ''}")
+    words.append(
+        " → ".join(f"{task.name}: {task.kind}" if step.pipeline else task.kind for task in step.tasks)
+    )
+    if step.effect == "write":
+        words.append("writes")
+    if final:
+        words.append("final")
+    text = _quoted("<br/>".join(words))
+    if step.loop is not None:
+        return f"[[{text}]]"
+    return f"[/{text}/]" if step.admit is not None else f"[{text}]"
+
+
+def _arrow(step: Step, arc: Arc, written: ArcOutline) -> str:
+    """An arc: dotted where only a failure takes it, thick where others may be taken beside it."""
+    when = written.when
+    text = ""
+    if isinstance(when, Scalar) and isinstance(when.value, str):
+        text = when.value.strip().removeprefix("{{").removesuffix("}}").strip()
+    failure_only = arc.on_failure and arc.when is not None and arc.when.node == ["const", False]
+    line = "-.->" if failure_only else "==>" if step.inclusive else "-->"
+    return f"{line}|{_quoted(text)}|" if text else line
+
+
+def _quoted(text: str) -> str:
+    text = text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "…"
+    return '"' + text.replace('"', "#quot;").replace("\n", " ") + '"'
