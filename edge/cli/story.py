@@ -14,6 +14,7 @@ from edge.core.events import (
     BootStarted,
     CatalogRegistered,
     Event,
+    ExecutionCancelled,
     ExecutionFinished,
     ExecutionRequested,
     LoopItems,
@@ -84,6 +85,8 @@ def _detail(event: Event) -> str:
     elif isinstance(body, LoopItems):
         text = f"{body.first} to {body.first + body.count - 1} in {body.duration_us / 1000:.1f} ms"
         text += f", {len(body.failed)} failed" if body.failed else ""
+    elif isinstance(body, ExecutionCancelled):
+        text = f"by {body.by}{f': {body.reason}' if body.reason else ''}"
     elif isinstance(body, AttemptLost):
         text = body.reason
     elif isinstance(body, ExecutionFinished):

@@ -158,7 +158,7 @@ class ExecutionResumed(Body):
 
 @record
 class ExecutionFinished(Body):
-    """The execution ended: `completed` or `failed`.
+    """The execution ended: `completed`, `failed` or `cancelled`.
 
     The answer is the output of `result_step` where its event holds it, else `result` (bytes as sent, up to
     64 KiB), else the blob `result_digest`; `result_kind` is "value" or "table" for the latter two.
@@ -255,6 +255,16 @@ class LoopItems(Body):
     duration_us: int = 0
 
 
+@record
+class ExecutionCancelled(Body):
+    """Somebody wants the execution to end: nothing more of it begins. `by` says who, `reason` why."""
+
+    CODE: ClassVar[int] = 17
+    TYPE: ClassVar[str] = "execution.cancelled"
+    by: str
+    reason: str | None = None
+
+
 BODIES: Final[tuple[type[Body], ...]] = (
     BootStarted,
     CatalogRegistered,
@@ -272,6 +282,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     TaskDone,
     LoopStarted,
     LoopItems,
+    ExecutionCancelled,
 )
 
 

@@ -87,7 +87,7 @@ def decide(
     if state.status != RUNNING:
         return ()
     if state.problem is not None:
-        return () if under_way else (Finish(FAILED, problem=state.problem),)
+        return () if under_way else (Finish(state.ending, problem=state.problem),)
     tokens = state.tokens
     if not tokens:
         return () if under_way else (_at_rest(blueprint, state),)

@@ -16,6 +16,7 @@ from edge.core.errors import LogDamaged
 from edge.core.events import (
     AttemptLost,
     Event,
+    ExecutionCancelled,
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
@@ -31,6 +32,7 @@ from edge.core.records import record
 RUNNING: Final = "running"
 COMPLETED: Final = "completed"
 FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
 
 
 @record
@@ -94,6 +96,8 @@ class Execution:
     problem: dict[str, Any] | None = None
     resumes: int = 0
     visits: int = 0
+    #: The status that `problem` ends it with.
+    ending: str = FAILED
     finished: ExecutionFinished | None = None
     finished_seq: int = 0
 
@@ -237,7 +241,17 @@ def _done(state: Execution, event: Event) -> Execution:
     else:
         tokens = _moved(tokens, event, body.arc, body.ways)
     return Execution(
-        state.seq, state.request, RUNNING, steps, ctx, tokens, event.step, problem, 0, state.visits + 1
+        state.seq,
+        state.request,
+        RUNNING,
+        steps,
+        ctx,
+        tokens,
+        event.step,
+        problem,
+        0,
+        state.visits + 1,
+        state.ending,
     )
 
 
@@ -306,6 +320,17 @@ def _resumed(state: Execution, event: Event) -> Execution:
     return replace(state, resumes=state.resumes + 1)
 
 
+def _cancelled(state: Execution, event: Event) -> Execution:
+    """Nothing more begins. A failure that came before stays what ends it."""
+    body = event.body
+    assert isinstance(body, ExecutionCancelled)
+    if state.problem is not None:
+        return state
+    why = f": {body.reason}" if body.reason else ""
+    problem = {"code": "cancelled", "message": f"{body.by} cancelled the execution{why}."}
+    return replace(state, problem=problem, ending=CANCELLED)
+
+
 def _finished(state: Execution, event: Event) -> Execution:
     body = event.body
     assert isinstance(body, ExecutionFinished)
@@ -320,6 +345,7 @@ def _finished(state: Execution, event: Event) -> Execution:
         body.problem,
         state.resumes,
         state.visits,
+        state.ending,
         body,
         event.seq,
     )
@@ -334,5 +360,6 @@ _RULES: Final[dict[type, Any]] = {
     StepFailed: _failed,
     AttemptLost: _lost,
     ExecutionResumed: _resumed,
+    ExecutionCancelled: _cancelled,
     ExecutionFinished: _finished,
 }

@@ -73,7 +73,8 @@ class CommitGate:
         self._link = journal.last_link
         self.durable_seq = journal.last_seq
         self._pending: deque[Event] = deque()
-        self._blobs_pending: list[bytes] = []
+        self._blobs_pending: list[tuple[bytes, bytes]] = []
+        self._blobs_unwritten: dict[bytes, bytes] = {}
         self._in_flight: list[Event] = []
         self._waiting: dict[int, list[Durable]] = {}
         self._flushing = self._scheduled = self._failed = False
@@ -125,9 +126,14 @@ class CommitGate:
             self._want(seq)
         return event
 
-    def store_blob(self, data: bytes) -> None:
+    def store_blob(self, digest: bytes, data: bytes) -> None:
         """Write a blob before the next group is flushed; the event that names it is appended after this."""
-        self._blobs_pending.append(data)
+        self._blobs_pending.append((digest, data))
+        self._blobs_unwritten[digest] = data
+
+    def blob(self, digest: bytes) -> bytes:
+        """A blob by its SHA-256, written or still on its way. Raises LogDamaged."""
+        return self._blobs_unwritten.get(digest) or self._blobs.get(digest)
 
     def after(self, seq: int, callback: Durable) -> None:
         """Call back once event `seq` is durable; never before, never from inside this call."""
@@ -220,11 +226,13 @@ class CommitGate:
         started_s = time.monotonic()
 
         def write() -> None:
-            for blob in blobs:
-                self._blobs.put(blob)
+            for _, data in blobs:
+                self._blobs.put(data)
             self._journal.write(group)
 
         def written() -> None:
+            for digest, _ in blobs:
+                self._blobs_unwritten.pop(digest, None)
             self._written(group, epoch_key, batch, time.monotonic() - started_s)
 
         if not blobs and 0 < self._flush_took_s < INLINE_FLUSH_S and not self._has_claims():

@@ -23,7 +23,6 @@ from edge.runtime.live import Activation, Live
 from edge.runtime.loops import Loops
 from edge.runtime.rebuild import Outputs
 from edge.runtime.workers import Work
-from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
 
@@ -101,11 +100,9 @@ class Record(Protocol):
 class Dispatcher:
     """Claims out and outcomes in."""
 
-    def __init__(
-        self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate, blobs: BlobStore
-    ) -> None:
+    def __init__(self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
-        self._loops = Loops(self, gate, blobs)
+        self._loops = Loops(self, gate)
         self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
         self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
@@ -118,6 +115,9 @@ class Dispatcher:
         """Work on the goal, or first on what it lacks."""
         goal = act.goal
         assert act.claim is None, "a claim is under way"
+        if live.ending and type(goal) is Run and act.intent_seq == 0:
+            self.on(live, act)
+            return
         try:
             lacking = self._lacking(live, goal)
         except (LogDamaged, StorageFailed) as error:

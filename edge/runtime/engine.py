@@ -85,7 +85,7 @@ class Engine:
         self._registered: dict[bytes, int] = {}
         #: Encoded default workloads by blueprint: requests that bring a table share them.
         self._workloads: dict[bytes, bytes] = {}
-        self.executor = Executor(gate, blocks, blobs, on_finished=self._finished)
+        self.executor = Executor(gate, blocks, on_finished=self._finished)
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
         self.on_answer: Callable[[Answer], None] = lambda answer: None
@@ -192,7 +192,8 @@ class Engine:
         given = read_input(submission.content_type, submission.payload)
         live = self._live(blueprint, Execution(self._gate.next_seq, body), given, submission.payload)
         if blob is not None:
-            self._gate.store_blob(blob)
+            assert body.payload_digest is not None, "a large request is a blob"
+            self._gate.store_blob(body.payload_digest, blob)
         event = self._gate.append(body)
         self._gate.after(event.seq, lambda link: accepted(Receipt(live.execution_id, event.seq, link, False)))
         self.executor.open[event.seq] = live
@@ -260,6 +261,19 @@ class Engine:
                 retry_after_ms=1_000,
             ) from error
         return live
+
+    def cancel(self, execution: int, by: str, reason: str | None, cancelled: Callable[[str], None]) -> None:
+        """End an execution: nothing more of it begins, what is under way is recorded.
+
+        `cancelled(status)` once that is durable, or with how it had ended before. Raises RequestRefused where there
+        is none of that number.
+        """
+        live = self.executor.open.get(execution)
+        if live is None:
+            cancelled(self.state_of(execution).status)
+            return
+        seq = self.executor.cancel(live, by, reason)
+        self._gate.after(seq, lambda _: cancelled("cancelled"))
 
     # ---- after a restart -----------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.core.errors import EdgeError
-from edge.core.events import AttemptLost, Body, StepStarted
+from edge.core.events import AttemptLost, Body, ExecutionCancelled, StepStarted
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.runtime.commit import CommitGate
@@ -19,7 +19,6 @@ from edge.runtime.dispatch import Dispatcher
 from edge.runtime.live import Activation, Live
 from edge.runtime.outcomes import Recorder
 from edge.runtime.rebuild import Outputs
-from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.worker.claims import Claim, Outcome
 from playbooks.evaluate import truth
@@ -31,14 +30,12 @@ _END = ""
 class Executor:
     """The scheduler's hands."""
 
-    def __init__(
-        self, gate: CommitGate, blocks: Blocks, blobs: BlobStore, *, on_finished: Callable[[Live], None]
-    ) -> None:
+    def __init__(self, gate: CommitGate, blocks: Blocks, *, on_finished: Callable[[Live], None]) -> None:
         self._gate, self._blocks = gate, blocks
         self._on_finished = on_finished
-        outputs = Outputs(gate, blocks, blobs)
+        outputs = Outputs(gate, blocks)
         self._recorder = Recorder(gate, blocks, outputs)
-        self.dispatcher = Dispatcher(self, blocks, outputs, gate, blobs)
+        self.dispatcher = Dispatcher(self, blocks, outputs, gate)
         self.open: dict[int, Live] = {}
 
     # ---- what to do next -------------------------------------------------------------------------
@@ -96,6 +93,12 @@ class Executor:
         """End an execution that cannot go on, once nothing of it is under way."""
         live.doomed = live.doomed or problem
         self.advance(live)
+
+    def cancel(self, live: Live, by: str, reason: str | None) -> int:
+        """Record that an execution is to end, and let it; the sequence number of that event."""
+        seq = self.append(live, ExecutionCancelled(by, reason))
+        self.advance(live)
+        return seq
 
     def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
         """Append an event of an execution; its sequence number."""

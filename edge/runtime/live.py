@@ -97,6 +97,11 @@ class Live:
         names = (output.key for output in results.values() if type(output) is TableRef)
         return ref if ref.key in names else None
 
+    @property
+    def ending(self) -> bool:
+        """True where nothing more of it is to begin."""
+        return self.doomed is not None or self.state.problem is not None
+
     def keep(self, step: str, output: bytes | TableRef) -> None:
         """Keep a step's output for the steps that read it."""
         self.results[step] = output

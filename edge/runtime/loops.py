@@ -21,7 +21,6 @@ from edge.core.routing import check_ctx
 from edge.core.scheduler import FailStep, RunLoop
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Activation, Live
-from edge.store.blobs import BlobStore
 from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome, Progress
 from playbooks.evaluate import evaluate
 from playbooks.shape import Step
@@ -97,8 +96,8 @@ class Out(Protocol):
 class Loops:
     """All loops of one runtime."""
 
-    def __init__(self, out: Out, gate: CommitGate, blobs: BlobStore) -> None:
-        self._out, self._gate, self._blobs = out, gate, blobs
+    def __init__(self, out: Out, gate: CommitGate) -> None:
+        self._out, self._gate = out, gate
 
     def pursue(self, live: Live, act: Activation, goal: RunLoop) -> None:
         """Begin or go on; what the step reads is at hand."""
@@ -130,14 +129,14 @@ class Loops:
             digest = None
             if len(data) > INLINE_BYTES_MAX:
                 digest = hashlib.sha256(data).digest()
-                self._gate.store_blob(data)
+                self._gate.store_blob(digest, data)
             body = LoopStarted(len(items), None if digest else data, digest)
             self._out.append(live, body, step.name, held_back=True, visit=goal.visit)
             known = self._state(live, goal)
             assert known is not None
         else:
             started = known.started
-            data = started.items if started.items is not None else self._blobs.get(started.digest or b"")
+            data = started.items if started.items is not None else self._gate.blob(started.digest or b"")
             items = decode(data)
         run = LoopRun(items, missing(known))
         run.result_bytes = sum(len(part.results) for part in known.parts)
@@ -158,7 +157,7 @@ class Loops:
         assert run is not None
         assert step.loop is not None
         in_flight_max = (step.loop.max_in_flight or _IN_FLIGHT) if step.loop.parallel else 1
-        while run.waiting and not run.missed and run.problem is None and live.doomed is None:
+        while run.waiting and not run.missed and run.problem is None and not live.ending:
             if len(run.out) >= _CLAIMS_OUT or len(run.out) + run.resting >= in_flight_max:
                 return
             loop = self._state(live, goal)
@@ -176,7 +175,7 @@ class Loops:
         if run.missed:
             run.missed = False
             self._out.missed(live, act)
-        elif live.doomed is not None:
+        elif live.ending and run.problem is None:
             self._out.on(live, act)
         else:
             self._end(live, act, goal)
@@ -215,7 +214,7 @@ class Loops:
         run = act.loop
         assert run is not None
         run.resting -= 1
-        if run.problem is not None or live.doomed is not None:
+        if run.problem is not None or live.ending:
             self._go_on(live, act, goal)
         else:
             self._send(live, act, goal, frame)

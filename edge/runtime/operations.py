@@ -43,6 +43,7 @@ class Operations:
             "register": self.register,
             "playbooks": self.playbooks,
             "execution": self.execution,
+            "cancel": self.cancel,
             "indexed": self.indexed,
             "cache": self.cache,
             "status": self.status,
@@ -73,6 +74,13 @@ class Operations:
         seq = self._engine.execution_seq(_argument(arguments, "id", str))
         events = self._engine.events_of(seq)
         reply(describe(self._engine.execution_id(seq), self._engine.state_of(seq), events))
+
+    def cancel(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{id, by, reason}` → `{status}`: cancelled once that is durable, or how it had ended before."""
+        seq = self._engine.execution_seq(_argument(arguments, "id", str))
+        reason = arguments.get("reason")
+        by = _argument(arguments, "by", str)
+        self._engine.cancel(seq, by, reason, lambda status: reply({"status": status}))
 
     def indexed(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{after}` → `{last, groups: [[first seq, epoch key, bytes]]}` of what LMDB holds, for verifying."""

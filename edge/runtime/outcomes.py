@@ -153,7 +153,7 @@ class Recorder:
         data = self._outputs.table_bytes(live, ref)
         if len(data) <= INLINE_BYTES_MAX:
             return data
-        self._gate.store_blob(data)
+        self._gate.store_blob(ref.digest, data)
         return None
 
     def _done(
@@ -208,5 +208,6 @@ class Recorder:
             data, kind = output, "value"
         if len(data) <= INLINE_BYTES_MAX:
             return ExecutionFinished(goal.status, name, data, result_kind=kind)
-        self._gate.store_blob(data)
-        return ExecutionFinished(goal.status, name, None, hashlib.sha256(data).digest(), kind)
+        digest = hashlib.sha256(data).digest()
+        self._gate.store_blob(digest, data)
+        return ExecutionFinished(goal.status, name, None, digest, kind)

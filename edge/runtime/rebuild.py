@@ -18,7 +18,6 @@ from edge.core.state import Execution, StepState, fold
 from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Live
-from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 
 
@@ -34,8 +33,8 @@ class Past:
 class Outputs:
     """Finds, restores and forgets the outputs of running executions."""
 
-    def __init__(self, gate: CommitGate, blocks: Blocks, blobs: BlobStore) -> None:
-        self._gate, self._blocks, self._blobs = gate, blocks, blobs
+    def __init__(self, gate: CommitGate, blocks: Blocks) -> None:
+        self._gate, self._blocks = gate, blocks
 
     def lacking(self, live: Live, names: list[str], *, reads_workload: bool) -> str | None:
         """The first step that must be run again so that these have their outputs; None where all is there.
@@ -64,7 +63,7 @@ class Outputs:
             live.keep(name, encode(collected(state.loop)))
             return None
         if outcome.table is not None and step.effect != "pure":
-            data = outcome.table_bytes or self._blobs.get(outcome.table.digest)
+            data = outcome.table_bytes or self._gate.blob(outcome.table.digest)
             self._blocks.restore(live.blueprint.digest, live.state.seq, outcome.table, data)
             live.keep(name, outcome.table)
             return None
@@ -87,7 +86,7 @@ class Outputs:
         items = known.loop.tasks.values() if known.loop is not None else ()
         for done in itertools.chain(known.tasks, *items):
             if done.table is not None and not self._blocks.holds(live.blueprint.digest, done.table.key):
-                data = done.table_bytes or self._blobs.get(done.table.digest)
+                data = done.table_bytes or self._gate.blob(done.table.digest)
                 self._blocks.restore(live.blueprint.digest, live.state.seq, done.table, data)
 
     def as_it_was(self, live: Live, name: str) -> Past:
@@ -128,7 +127,7 @@ class Outputs:
         digest = live.state.request.payload_digest
         assert digest is not None, "a large request is a blob"
         live.request_table = self._blocks.put(
-            live.blueprint.digest, live.state.seq, ref.key, self._blobs.get(digest)
+            live.blueprint.digest, live.state.seq, ref.key, self._gate.blob(digest)
         )
 
     def table_bytes(self, live: Live, ref: TableRef) -> bytes:

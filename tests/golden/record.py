@@ -27,6 +27,7 @@ from edge.core.events import (
     BootStopped,
     CatalogRegistered,
     Event,
+    ExecutionCancelled,
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
@@ -210,6 +211,10 @@ BRANCHES: Final[list[list[Entry]]] = [
     [
         _of(23, LoopItems(1, 1, encode([20])), "each"),
         _of(23, StepDone(digest=hashlib.sha256(b"list").digest(), arc=0), "each"),
+        _of(30, ExecutionCancelled("cli", "wrong box")),
+        _of(
+            30, ExecutionFinished("cancelled", problem={"code": "cancelled", "message": "cli cancelled it."})
+        ),
     ],
     [_box(BootStopped())],
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -217,7 +218,8 @@ async def test_a_blob_is_on_the_drive_before_the_event_that_names_it(tmp_path: P
     """When the group is about to be written, the blob it names is stored already."""
     rig = Rig(tmp_path)
     rig.journal.open.clear()
-    rig.gate.store_blob(b"large")
+    rig.gate.store_blob(hashlib.sha256(b"large").digest(), b"large")
+    assert rig.gate.blob(hashlib.sha256(b"large").digest()) == b"large", "also before it is written"
     rig.append()
     await rig.in_flight()
     (blob,) = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
@@ -369,7 +371,7 @@ async def test_any_error_on_the_journal_thread_ends_the_runtime(tmp_path: Path) 
 
     rig = Rig(tmp_path)
     rig.gate._blobs = OddBlobs(tmp_path / "blobs")
-    rig.gate.store_blob(b"x")
+    rig.gate.store_blob(hashlib.sha256(b"x").digest(), b"x")
     rig.append()
     try:
         async with asyncio.timeout(0.2):

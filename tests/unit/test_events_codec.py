@@ -18,6 +18,7 @@ from edge.core.events import (
     BootStopped,
     CatalogRegistered,
     Event,
+    ExecutionCancelled,
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
@@ -54,6 +55,7 @@ LEAST: list[Body] = [
     TaskDone(0, "t"),
     LoopStarted(0),
     LoopItems(0, 1, b"\x80"),
+    ExecutionCancelled("cli"),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False),
@@ -76,6 +78,7 @@ MOST: list[Body] = [
     StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12, {"code": "c"}),
     StepDone(ways=[[0, "b"], [1, "c", {"k": 1}], [2, "a", None, True]]),
     StepStarted(3),
+    ExecutionCancelled("cli", "wrong box"),
     LoopStarted(7, b"\x80", b"d" * 32),
     LoopItems(1, 2, b"\x82\x01\xf6", {2: {"code": "x"}}, {"k": 1}, 9),
     TaskDone(2, "t", b"\x01", TABLE, b"arrow", {"code": "x"}, 5),
@@ -123,6 +126,7 @@ def test_type_codes_and_names_never_move() -> None:
         14: "task.done",
         15: "loop.started",
         16: "loop.items",
+        17: "execution.cancelled",
     }
 
 
