@@ -24,11 +24,11 @@ from playbooks.problems import PlaybookRefused, Problem, Source
 from playbooks.run import Line, straight_line
 from playbooks.spec import Spec, overlay, read_spec
 from playbooks.steps import Outline, outline, read_step
+from playbooks.workbook import Templates, read_workbook
 
-ROOT_KEYS: Final = ("apiVersion", "kind", "metadata", "executor", "spec", "workload", "workflow")
+ROOT_KEYS: Final = ("apiVersion", "kind", "metadata", "executor", "spec", "workload", "workbook", "workflow")
 _ROOT_LATER: Final = {
     "keychain": "credentials are not supported yet.",
-    "workbook": "reusable tasks are not supported yet.",
     "vars": "it was withdrawn from NoETL; use `workload` and `set`.",
 }
 _PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -87,7 +87,8 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
     }
     executor = read_executor(source, found.get("executor"))
     defaults = overlay(read_spec(source, found.get("spec"), "The playbook's `spec`"), executor.spec)
-    steps = _steps(source, found.get("workflow"), workload, defaults, executor)
+    templates = read_workbook(source, found.get("workbook"))
+    steps = _steps(source, found.get("workflow"), workload, defaults, executor, templates)
     names = [step["name"] for step in steps]
     return {
         "name": name,
@@ -120,7 +121,12 @@ def _metadata(source: Source, node: Marked | None) -> tuple[str, str]:
 
 
 def _steps(
-    source: Source, node: Marked | None, workload: dict[str, Any], defaults: Spec, executor: Executor
+    source: Source,
+    node: Marked | None,
+    workload: dict[str, Any],
+    defaults: Spec,
+    executor: Executor,
+    templates: Templates,
 ) -> list[dict[str, Any]]:
     listed = items(source, node, "`workflow`")
     if node is not None and not listed:
@@ -133,7 +139,7 @@ def _steps(
         return []
     outlines: dict[str, Outline] = {}
     for position, item in enumerate(listed, 1):
-        made = outline(source, item, position)
+        made = outline(source, item, position, templates)
         if made is None:
             continue
         if made.name in outlines:

@@ -61,7 +61,6 @@ LATER_KINDS: Final = frozenset(
         "task_sequence",
         "wait",
         "wasm",
-        "workbook",
     }
 )
 #: Published kinds that stay in a data centre.

@@ -14,6 +14,7 @@ from playbooks.loader import Mapping_, Scalar, load
 from playbooks.problems import Source
 from playbooks.shape import Arc, Step
 from playbooks.steps import Outline, outline
+from playbooks.workbook import read_workbook
 
 _TEXT_MAX: Final = 240
 
@@ -36,8 +37,9 @@ def _outlines(data: bytes, file_name: str) -> dict[str, Outline]:
     source = Source(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), file_name)
     root = load(source)
     assert isinstance(root, Mapping_), "it compiled"
+    templates = read_workbook(source, root.get("workbook"))
     made = [
-        outline(source, node, n)
+        outline(source, node, n, templates)
         for n, node in enumerate(items(source, root.get("workflow"), "`workflow`"), 1)
     ]
     return {each.name: each for each in made if each is not None}

@@ -24,6 +24,7 @@ from playbooks.problems import Source
 from playbooks.spec import Spec, overlay, read_admit, read_spec
 from playbooks.tasks import TaskOutline, outline_tasks, read_inputs, read_task, strongest, tree_of
 from playbooks.templates import compile_tree
+from playbooks.workbook import Templates
 
 STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
@@ -56,7 +57,7 @@ class Outline:
         return names.union(*(task.ctx_names(source) for task in self.tasks))
 
 
-def outline(source: Source, node: Marked, position: int) -> Outline | None:
+def outline(source: Source, node: Marked, position: int, templates: Templates) -> Outline | None:
     """The step's name and the `ctx` names it sets; None where it is no step."""
     found = fields(source, node, "A step", STEP_KEYS, _STEP_LATER)
     if not isinstance(node, Mapping_):
@@ -76,7 +77,7 @@ def outline(source: Source, node: Marked, position: int) -> Outline | None:
     made = Outline(node, name or f"step {position}", found)
     made.ctx, _ = scoped_writes(source, found.get("set"), step_scope=False)
     made.next = outline_next(source, found.get("next"))
-    made.tasks = outline_tasks(source, found.get("tool"), made.name)
+    made.tasks = outline_tasks(source, found.get("tool"), made.name, templates)
     return made
 
 

@@ -15,13 +15,14 @@ from edge.core.limits import STEP_TASKS_MAX
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import entries, fields, text
 from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
-from playbooks.loader import Listing, Mapping_, Marked
+from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.policy import policy_writes, read_policy
 from playbooks.problems import Source, allowed, suggest
 from playbooks.shape import EFFECTS
 from playbooks.spec import Spec, overlay, read_spec
 from playbooks.templates import compile_tree, has_template
+from playbooks.workbook import WORKBOOK, Templates, put_in_place
 
 _LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _TOOL_LATER: Final = {
@@ -56,12 +57,12 @@ class TaskOutline:
         return policy_writes(source, self.node.get("spec"))
 
 
-def outline_tasks(source: Source, node: Marked | None, step: str) -> list[TaskOutline]:
+def outline_tasks(source: Source, node: Marked | None, step: str, templates: Templates) -> list[TaskOutline]:
     """The tools of a step, named."""
     if node is None:
         return []
     if not isinstance(node, Listing):
-        made = _outline(source, node, step)
+        made = _outline(source, node, step, templates)
         return [] if made is None else [made]
     if not node.items:
         source.refuse(node.start, "This pipeline has no task.", "Write `- {name: …, kind: …}`.")
@@ -70,7 +71,7 @@ def outline_tasks(source: Source, node: Marked | None, step: str) -> list[TaskOu
         source.refuse(node.items[STEP_TASKS_MAX].start, message, "Split it.")
     tasks: list[TaskOutline] = []
     for place, item in enumerate(node.items[:STEP_TASKS_MAX]):
-        task = _outline(source, item, f"task_{place}" if len(node.items) > 1 else step)
+        task = _outline(source, item, f"task_{place}" if len(node.items) > 1 else step, templates)
         if task is None:
             continue
         if task.name in (each.name for each in tasks):
@@ -80,13 +81,19 @@ def outline_tasks(source: Source, node: Marked | None, step: str) -> list[TaskOu
     return tasks
 
 
-def _outline(source: Source, node: Marked, default_name: str) -> TaskOutline | None:
+def _outline(source: Source, node: Marked, default_name: str, templates: Templates) -> TaskOutline | None:
     if not isinstance(node, Mapping_):
         source.refuse(node.start, "`tool` must be a map.", "Write tool: {kind: …}.")
         return None
     label = None
     if node.get("kind") is None and len(node.pairs) == 1 and isinstance(node.pairs[0][1], Mapping_):
         label, node = node.pairs[0][0].value, node.pairs[0][1]
+    kind = node.get("kind")
+    if isinstance(kind, Scalar) and kind.value == WORKBOOK:
+        made = put_in_place(source, node, templates)
+        if made is None:
+            return None
+        node = made
     name = text(source, node.get("name"), "A task's name") or label or default_name
     if not _LABEL.fullmatch(name) or name in RESERVED_NAMES:
         mend = "Use up to 64 letters, digits, _ and -, and no name of the language."

@@ -387,3 +387,24 @@ def test_refusals_carry_their_problems() -> None:
     assert "p.yaml:1:7: `kind` cannot be 'Playbok'. Did you mean 'Playbook'? Allowed: Playbook." in lines
     assert any(line.startswith("p.yaml:2:1: A playbook cannot have the key 'foo'.") for line in lines)
     assert len(caught.value.problems) == len(lines)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "workbook",
+    [
+        "{double: {kind: transform, value: '{{ args.x * 2 }}', input: {x: 1, y: 5}}}",
+        "{tasks: {double: {kind: transform, value: '{{ args.x * 2 }}', input: {x: 1, y: 5}}}}",
+        "[{name: double, tool: {kind: transform, value: '{{ args.x * 2 }}', input: {x: 1, y: 5}}}]",
+        "[{name: double, kind: transform, value: '{{ args.x * 2 }}', input: {x: 1, y: 5}}]",
+    ],
+)
+@pytest.mark.parametrize(
+    "tool", ["{kind: workbook, task: double, input: {x: 4}}", "{kind: workbook, name: double, input: {x: 4}}"]
+)
+def test_a_template_takes_the_place_of_its_name(workbook: str, tool: str) -> None:
+    """Every published form of a workbook gives the blueprint of the tool written out, its inputs merged."""
+    written_out = "{kind: transform, value: '{{ args.x * 2 }}', input: {x: 4, y: 5}}"
+    used = compiled(f"workbook: {workbook}\nworkflow:\n  - {{step: a, tool: {tool}}}")
+    assert used.data == compiled(f"workflow:\n  - {{step: a, tool: {written_out}}}").data
+    piped = compiled(f"workbook: {workbook}\nworkflow:\n  - {{step: a, tool: [{{kind: noop}}, {tool}]}}")
+    assert [task.kind for task in piped.steps[0].tasks] == ["noop", "transform"]
