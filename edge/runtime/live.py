@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 from edge.core.codec import decode, encode
 from edge.core.events import TaskDone
+from edge.core.limits import LOOP_CLAIM_US
+from edge.core.loops import Frame
 from edge.core.routing import envelope
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop, token_args
 from edge.core.state import Execution
@@ -21,8 +23,29 @@ from edge.worker.claims import Claim, Progress, TaskRecord
 from playbooks.blueprint import Blueprint
 from playbooks.scope import build_scope
 
-if TYPE_CHECKING:
-    from edge.runtime.loops import LoopRun
+#: Before anything is known of how long an item takes, it goes alone.
+UNKNOWN_US: Final = LOOP_CLAIM_US
+
+
+@dataclass(slots=True, eq=False)
+class LoopRun:
+    """One loop under way: its items, what waits, what is out, and how long an item usually takes."""
+
+    items: list[Any]
+    waiting: list[Frame]
+    out: dict[int, Frame] = field(default_factory=dict)
+    #: Items under way that hold no worker: their intent is on its way to the drive, or their pause is not over.
+    resting: int = 0
+    #: Pauses that items under way have served, by index.
+    waited: dict[int, int] = field(default_factory=dict)
+    item_us: int = UNKNOWN_US
+    result_bytes: int = 0
+    #: What policies of a parallel loop wrote: each name once, or to the same value.
+    written: dict[str, Any] = field(default_factory=dict)
+    #: Why no further item begins.
+    problem: dict[str, Any] | None = None
+    #: A block was gone: it is made again once nothing is out.
+    missed: bool = False
 
 
 @dataclass(slots=True, eq=False)

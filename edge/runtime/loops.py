@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from edge.core.codec import check_plain, decode, encode
 from edge.core.errors import EdgeError, EvaluationFailed, PayloadInvalid
 from edge.core.events import AttemptLost, Body, LoopItems, LoopStarted, StepStarted
-from edge.core.limits import INLINE_BYTES_MAX, LOOP_CLAIM_US, LOOP_RESULT_BYTES_MAX
+from edge.core.limits import INLINE_BYTES_MAX, LOOP_RESULT_BYTES_MAX
 from edge.core.loop_state import LoopState
 from edge.core.loops import Frame, as_items, collected, first_failure, item_problem, missing, next_frame
 from edge.core.routing import check_ctx
 from edge.core.scheduler import FailStep, RunLoop
 from edge.runtime.commit import CommitGate
-from edge.runtime.live import Activation, Live
+from edge.runtime.live import UNKNOWN_US, Activation, Live, LoopRun
 from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome, Progress
 from playbooks.evaluate import evaluate
 from playbooks.shape import Step
@@ -30,30 +29,7 @@ from playbooks.shape import Step
 _CLAIMS_OUT: Final = 4
 #: Items of a parallel loop under way at once where the playbook does not say; those that pause hold no worker.
 _IN_FLIGHT: Final = 64
-#: Before anything is known of how long an item takes, it goes alone.
-_UNKNOWN_US: Final = LOOP_CLAIM_US
 _NULL: Final = encode([None])
-
-
-@dataclass(slots=True, eq=False)
-class LoopRun:
-    """One loop under way: its items, what waits, what is out, and how long an item usually takes."""
-
-    items: list[Any]
-    waiting: list[Frame]
-    out: dict[int, Frame] = field(default_factory=dict)
-    #: Items under way that hold no worker: their intent is on its way to the drive, or their pause is not over.
-    resting: int = 0
-    #: Pauses that items under way have served, by index.
-    waited: dict[int, int] = field(default_factory=dict)
-    item_us: int = _UNKNOWN_US
-    result_bytes: int = 0
-    #: What policies of a parallel loop wrote: each name once, or to the same value.
-    written: dict[str, Any] = field(default_factory=dict)
-    #: Why no further item begins.
-    problem: dict[str, Any] | None = None
-    #: A block was gone: it is made again once nothing is out.
-    missed: bool = False
 
 
 class Out(Protocol):
@@ -251,9 +227,7 @@ class Loops:
         if made:
             self._record(live, run, goal, step, frame.first, made)
             took_us = sum(outcome.duration_us for outcome in made) // len(made) + 1
-            run.item_us = (
-                took_us if run.item_us == _UNKNOWN_US else run.item_us + (took_us - run.item_us) // 4
-            )
+            run.item_us = took_us if run.item_us == UNKNOWN_US else run.item_us + (took_us - run.item_us) // 4
         left = frame.count - len(made)
         if left and run.problem is None:
             run.missed |= outcomes[-1].kind == MISS
