@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import Any, Final, Self
 
-from edge.core.errors import RequestRefused, Unavailable
+from edge.core.errors import RequestRefused, Unavailable, not_allowed
 from edge.core.frames import FrameBuffer, pack
 from edge.core.settings import Settings
 
@@ -34,7 +34,7 @@ class RuntimeClient:
     """A connection to the runtime of one data folder; a context manager."""
 
     def __init__(self, settings: Settings, timeout_s: float = 30.0) -> None:
-        """Raises Unavailable where no runtime listens."""
+        """Raises Unavailable where no runtime listens, Misconfigured where this user may not ask it."""
         self._settings = settings
         self._buffer = FrameBuffer()
         self._messages: list[list[Any]] = []
@@ -43,6 +43,9 @@ class RuntimeClient:
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(str(settings.socket_path))
+        except PermissionError as error:
+            self._socket.close()
+            raise not_allowed(settings.socket_path) from error
         except OSError as error:
             self._socket.close()
             raise Unavailable(

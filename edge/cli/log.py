@@ -13,7 +13,7 @@ from edge.cli.inputs import positive_count
 from edge.cli.story import event_line, plain_json
 from edge.core.chain import open_group
 from edge.core.codec import decode
-from edge.core.errors import EdgeError, RequestRefused, Unavailable
+from edge.core.errors import EdgeError, Misconfigured, RequestRefused, Unavailable
 from edge.core.events import StepDone
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
@@ -114,11 +114,13 @@ def _compare_in_child(settings: Settings, report: Report) -> None:
     child.start()
     theirs.close()
     try:
-        index_last_seq, problems = ours.recv()
+        seen = ours.recv()
     except EOFError:
-        index_last_seq, problems = None, ["The index is so damaged that opening it ends the process."]
+        seen = None, [*report.problems, "The index is so damaged that opening it ends the process."]
     child.join()
-    report.index_last_seq, report.problems = index_last_seq, problems
+    if isinstance(seen, EdgeError):
+        raise seen
+    report.index_last_seq, report.problems = seen
 
 
 def _compare_offline(settings: Settings, report: Report, out: Any) -> None:
@@ -129,6 +131,9 @@ def _compare_offline(settings: Settings, report: Report, out: Any) -> None:
         groups = ((group.first_seq, key, data) for key, group, data in index.groups())
         compare_index(settings.journal_folder, groups, report)
         index.close()
+    except Misconfigured as error:
+        out.send(error)
+        return
     except EdgeError as error:
         report.problems.append(error.message)
     out.send((report.index_last_seq, report.problems))
@@ -144,6 +149,8 @@ def _verify(given: argparse.Namespace) -> int:
     index = "empty yet: it follows the journal every 1,000 events and at a stop"
     if report.index_last_seq is not None:
         index = f"agrees up to event {report.index_last_seq}"
+    elif not report.whole:
+        index = "not compared"
     print(f"index    {index}")
     for problem in report.problems:
         print(f"problem  {problem}", file=sys.stderr)

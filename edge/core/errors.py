@@ -113,3 +113,10 @@ class Misconfigured(EdgeError):
 
     code = "misconfigured"
     fault = "caller"
+
+
+def not_allowed(what: object) -> Misconfigured:
+    """The error for a file or socket of the box that this user may not use: it is neither absent nor damaged."""
+    return Misconfigured(
+        f"{what} may not be read by this user.", mend="Run this as the user who runs the box, or as root."
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from edge.core.errors import Misconfigured
+from edge.core.errors import Misconfigured, not_allowed
 from edge.core.limits import CACHE_BUDGET_BYTES, MIB, RESERVE_BYTES, WORKERS
 
 #: Names the broker where neither edge.toml nor the command line should hold its password.
@@ -105,6 +105,8 @@ def load_settings(data: Path | None = None, **given: Any) -> Settings:
     path = folder / FILE_NAME
     try:
         read = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+    except PermissionError as error:
+        raise not_allowed(path) from error
     except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} cannot be read: {error}.", mend="Mend the file or remove it.") from error
     return _checked(_apply(_apply(settings, read, str(path)), given, "the command line"))

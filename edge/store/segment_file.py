@@ -21,7 +21,7 @@ from typing import Final
 
 from edge.core.chain import EPOCH_KEY_BYTES
 from edge.core.codec import decode, encode
-from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.errors import LogDamaged, StorageFailed, not_allowed
 from edge.core.events import FORMAT_VERSION
 from edge.core.limits import KIB, SEGMENT_BYTES
 
@@ -89,8 +89,14 @@ def segment_name(first_seq: int) -> str:
 
 
 def segment_paths(folder: Path) -> list[Path]:
-    """All segments of a journal, oldest first."""
-    return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+    """All segments of a journal, oldest first; none where there is no folder. Raises Misconfigured."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except PermissionError as error:
+        raise not_allowed(folder) from error
+    return sorted(folder / name for name in names if name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit())
 
 
 def group_frame(header: SegmentHeader, first_seq: int, count: int, data: bytes) -> bytes:
@@ -147,9 +153,12 @@ class SegmentReader:
     """Reads one segment from front to back."""
 
     def __init__(self, path: Path) -> None:
-        """Raises LogDamaged where the header cannot be read."""
+        """Raises LogDamaged where the header cannot be read, Misconfigured where the file may not be."""
         self.path = path
-        self._bytes = path.read_bytes()
+        try:
+            self._bytes = path.read_bytes()
+        except PermissionError as error:
+            raise not_allowed(path) from error
         try:
             magic, length, crc, first_seq, _ = _FRAME.unpack_from(self._bytes)
             data = self._bytes[_FRAME.size : _FRAME.size + length]
