@@ -8,7 +8,6 @@ it is done or allocated.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Final, NoReturn
 
@@ -107,6 +106,8 @@ def fail_undefined(value: Undefined) -> NoReturn:
     if value.kind:
         names = sorted({str(name) for name in islice(value.near, _NEAR_MAX)})
         last = value.path.rpartition(".")[2]
+        from difflib import get_close_matches  # 0.2 MB that a daemon pays for once a name is wrong
+
         close = get_close_matches(last, names, n=1)
         listed = ", ".join(_short(name) for name in names[:12]) + (", …" if len(names) > 12 else "")
         message += f" There are the {value.kind} {listed}." if names else f" There are no {value.kind}."

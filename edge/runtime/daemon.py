@@ -17,9 +17,9 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final
 
+from edge import VERSION
 from edge.core.clock import SystemClock, boot_id
 from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.events import BootStarted, BootStopped
@@ -138,7 +138,7 @@ class Daemon:
         engine.executor.dispatcher.pool = pool
         engine.load_catalog()
         _trim_when_quiet(engine, gate)
-        gate.append(BootStarted(version("noetl-edge"), settings.box, _ended_cleanly(homes)))
+        gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes)))
         resumed = engine.resume()
         if resumed:
             logger.info("%d executions are resumed", resumed)
@@ -170,7 +170,7 @@ class Daemon:
         return {
             "box": self._settings.box,
             "log_id": log_id.hex(),
-            "version": version("noetl-edge"),
+            "version": VERSION,
             "pid": os.getpid(),
             "zygote_pid": self._zygote_pid,
         }

@@ -12,7 +12,6 @@ the process must end, and the next one starts from what really is on the drive (
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +43,7 @@ class Journal:
         if paths:
             self._open_last(paths[-1])
         else:
-            self._start_segment(secrets.token_bytes(8))
+            self._start_segment(os.urandom(8))
 
     @property
     def folder(self) -> Path:
@@ -92,9 +91,7 @@ class Journal:
         os.pwrite(self._fd, bytes(end - start), start)
 
     def _start_segment(self, log_id: bytes) -> None:
-        header = SegmentHeader(
-            log_id, self.last_seq + 1, self.last_link, secrets.token_bytes(EPOCH_KEY_BYTES)
-        )
+        header = SegmentHeader(log_id, self.last_seq + 1, self.last_link, os.urandom(EPOCH_KEY_BYTES))
         spare = self._folder / _SPARE
         self._wait_for_spare()
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:

@@ -61,7 +61,17 @@ PROCESSES = {
     ),
     "runtime": (
         "import edge.runtime.__main__, edge.runtime.daemon",
-        ("pyarrow", "numpy", "paho", "mqtt5", "gateway", *_COMPILE_SIDE),
+        (
+            "pyarrow",
+            "numpy",
+            "paho",
+            "mqtt5",
+            "gateway",
+            "importlib.metadata",
+            "email",
+            "difflib",
+        )
+        + _COMPILE_SIDE,
     ),
     "zygote": (
         "import edge.worker.zygote as zygote; zygote.import_arrow(); import edge.worker.loop",

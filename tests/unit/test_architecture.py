@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from edge import VERSION
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("edge", "firmware_bridge", "gateway", "playbooks")
@@ -209,3 +212,8 @@ def test_tests_do_not_sleep() -> None:
         for call in _sleeps(module.tree)
     ]
     assert not asleep, f"pass the time in, or wait for the event itself: {asleep}"
+
+
+def test_the_version_in_the_log_is_the_packages() -> None:
+    """What a boot writes into the log is what the package is called by."""
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
