@@ -96,7 +96,8 @@ def _detail(event: Event) -> str:
     elif isinstance(body, RequestRefusedNoted):
         text = f"{body.code} × {body.count}" if body.count > 1 else f"{body.code} {body.playbook or ''}"
     elif isinstance(body, BootStarted):
-        text = f"box {body.box}, {'after a clean stop' if body.clean else 'not stopped cleanly before'}"
+        before = "after a clean stop" if body.clean else "not stopped cleanly before"
+        text = f"box {body.box}, {'the first start' if event.seq == 1 else before}"
     elif isinstance(body, ResponsesDelivered):
         text = f"through {body.through}"
     return f"  {shorten(text)}" if text else ""
