@@ -6,6 +6,7 @@ cut would leave it; a second box on the copy is the restart.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,10 @@ class Box:
             call()
             await self.settle()
         return passed
+
+    def document(self) -> dict[str, Any]:
+        """The newest answer's payload as the document it is."""
+        return json.loads(self.answers[-1].payload)  # type: ignore[no-any-return]
 
     def events(self) -> list[Event]:
         """Every event on the drive, in order."""

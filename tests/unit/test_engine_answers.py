@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
 
 
 async def ask(box: Box, payload: bytes = b"", **fields: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,6 @@ from edge.core.events import (
 from edge.core.limits import INLINE_BYTES_MAX, SEGMENT_BYTES
 from edge.testing.box import Box
 from edge.testing.plain import playbook
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def kinds(box: Box) -> list[str]:
@@ -50,7 +38,7 @@ async def test_a_loop_of_arcs_ends_where_it_says(box: Box) -> None:
     await box.register(playbook(loop_of("{{ ctx.n | default(0) }}", 30)))
     box.submit("t")
     await box.settle()
-    assert document(box)["status"] == "completed"
+    assert box.document()["status"] == "completed"
     visits = [event.visit for event in box.events() if isinstance(event.body, StepDone)]
     assert visits == list(range(30))
     assert box.engine.state_of(3).ctx == {"n": 30, "k": 29}
@@ -61,7 +49,7 @@ async def test_a_value_that_grows_deeper_each_visit_fails_the_execution(box: Box
     await box.register(playbook(loop_of('{{ {"in": ctx.k | default(0)} }}', 100)))
     box.submit("t")
     await box.settle()
-    assert document(box)["status"] == "failed"
+    assert box.document()["status"] == "failed"
     assert len(box.events()) > 0
 
 
@@ -87,8 +75,8 @@ async def test_a_routing_error_fails_the_execution(box: Box) -> None:
     await box.register(playbook(steps))
     box.submit("t")
     await box.settle()
-    assert document(box)["status"] == "failed"
-    assert document(box)["error"]["step"] == "a"
+    assert box.document()["status"] == "failed"
+    assert box.document()["error"]["step"] == "a"
     assert kinds(box) == ["playbook.execution.requested", "step.done", "playbook.execution.finished"]
 
 
@@ -120,11 +108,11 @@ async def test_a_routing_error_is_the_same_after_a_power_cut(tmp_path: Path) -> 
     box.pool.run()
     box.gate.after(4, lambda _: photographs.append(box.photograph(tmp_path / "b")))
     await box.settle()
-    assert document(box)["status"] == "failed"
+    assert box.document()["status"] == "failed"
     await box.close()
     restarted = Box(photographs[0])
     await restarted.settle()
-    assert document(restarted)["status"] == "failed"
+    assert restarted.document()["status"] == "failed"
     await restarted.close()
 
 
@@ -146,7 +134,7 @@ async def test_patches_larger_than_a_segment_fail_the_execution(tmp_path: Path) 
     try:
         async with asyncio.timeout(1):
             await box.settle()
-        assert document(box)["status"] == "failed"
+        assert box.document()["status"] == "failed"
         await box.gate.close()
     finally:
         box.eventlog.close()

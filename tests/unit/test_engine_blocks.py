@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +39,6 @@ TABLES: list[dict[str, Any]] = [
 ROWS = [{"n": 2}, {"n": 3}]
 
 
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
-
-
 def kinds(box: Box) -> list[str]:
     return [event.type for event in box.events() if event.execution == box.receipts[0].seq]
 
@@ -68,7 +56,7 @@ async def test_a_wiped_cache_is_made_again(box: Box, after: int) -> None:
         box.pool.run()
     wipe(box)
     await box.settle()
-    assert document(box)["result"] == ROWS
+    assert box.document()["result"] == ROWS
     assert kinds(box).count("step.done") == 3, "outcomes are recorded once, however often a step ran"
     assert box.blocks.stat().missed > 0
 
@@ -79,7 +67,7 @@ async def test_an_evicted_table_is_made_again(tmp_path: Path) -> None:
     await box.register(playbook(TABLES, workload={"go": True}))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == ROWS
+    assert box.document()["result"] == ROWS
     await box.close()
 
 
@@ -104,8 +92,8 @@ async def test_a_changed_block_is_made_again(box: Box) -> None:
     (path,) = box.blocks.root.rglob("*.arrow")
     path.write_bytes(bytes(path.stat().st_size))
     await box.settle()
-    assert document(box)["status"] == "completed"
-    assert document(box)["result"] == ROWS
+    assert box.document()["status"] == "completed"
+    assert box.document()["result"] == ROWS
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -121,7 +109,7 @@ async def test_a_read_steps_table_comes_back_from_the_log(box: Box, large: bool)
     box.pool.run()
     wipe(box)
     await box.settle()
-    assert document(box)["result"] == [{"n": 0}, {"n": 1}]
+    assert box.document()["result"] == [{"n": 0}, {"n": 1}]
     assert [work.claim.steps for work in box.pool.submitted].count((0,)) == 1
 
 
@@ -135,7 +123,7 @@ async def test_the_requests_table_comes_back_from_the_log(box: Box) -> None:
     box.submit("t", stream_from_table(pa.table({"n": [1]})), content_type=ARROW)
     wipe(box)
     await box.settle()
-    assert document(box)["result"] == [{"n": 1}]
+    assert box.document()["result"] == [{"n": 1}]
 
 
 async def test_a_changed_request_table_comes_back_from_the_log(box: Box) -> None:
@@ -146,7 +134,7 @@ async def test_a_changed_request_table_comes_back_from_the_log(box: Box) -> None
     (path,) = box.blocks.root.rglob("*.arrow")
     path.write_bytes(bytes(path.stat().st_size))
     await box.settle()
-    assert document(box).get("result") == [{"n": 1}]
+    assert box.document().get("result") == [{"n": 1}]
 
 
 async def test_a_result_table_that_vanished_is_made_again(box: Box) -> None:
@@ -184,7 +172,7 @@ async def test_a_pure_step_that_varies_is_caught(box: Box) -> None:
     await box.register(playbook(TABLES, workload={"go": True}))
     box.submit("t")
     await box.settle()
-    error = document(box)["error"]
+    error = box.document()["error"]
     assert (error["code"], error["step"]) == ("not_reproducible", "make")
     assert len(runs) == 2
 
@@ -201,7 +189,7 @@ async def test_a_cache_that_keeps_nothing_ends(box: Box) -> None:
     await box.register(playbook(TABLES, workload={"go": True}))
     box.submit("t")
     await box.settle()
-    assert document(box)["error"]["code"] == "cache_lost"
+    assert box.document()["error"]["code"] == "cache_lost"
     assert len(box.pool.submitted) <= 2 * (MISSES_MAX + 2)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,6 @@ from edge.core.events import StepDone, StepFailed
 from edge.core.state import fold
 from edge.testing.box import Box
 from edge.testing.plain import playbook
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def value(name: str, value: Any, **more: Any) -> dict[str, Any]:
@@ -60,7 +47,7 @@ async def test_a_join_waits_for_the_branches_that_live(
     await box.register(playbook(DIAMOND, workload={"n": given}))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == result
+    assert box.document()["result"] == result
     assert sorted(event.step or "" for event in box.events() if isinstance(event.body, StepDone)) == list(
         steps
     )
@@ -73,7 +60,7 @@ async def test_branches_are_under_way_together(box: Box) -> None:
     box.pool.run()
     assert len(box.pool.waiting) == 2
     await box.settle()
-    assert document(box)["status"] == "completed"
+    assert box.document()["status"] == "completed"
 
 
 async def test_a_cut_after_any_event_changes_nothing(tmp_path: Path) -> None:
@@ -87,7 +74,7 @@ async def test_a_cut_after_any_event_changes_nothing(tmp_path: Path) -> None:
         pictures.append(whole.photograph(tmp_path / f"cut{len(pictures)}"))
         if not whole.pool.run():
             break
-    expected = document(whole)
+    expected = whole.document()
     execution = whole.receipts[0].seq
     await whole.close()
     assert len(pictures) >= 6
@@ -98,7 +85,7 @@ async def test_a_cut_after_any_event_changes_nothing(tmp_path: Path) -> None:
         assert fold(again.engine.events_of(execution)) == state
         assert (state.status, state.visits) == ("completed", 5)
         if again.answers:
-            assert document(again) == expected
+            assert again.document() == expected
         await again.close()
 
 
@@ -113,7 +100,7 @@ async def test_what_arcs_carry_is_there_for_the_next_step_alone(box: Box) -> Non
     await box.register(playbook(steps))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == [[2, 2, 7, 1], False, 1]
+    assert box.document()["result"] == [[2, 2, 7, 1], False, 1]
 
 
 async def test_a_failure_is_led_on_by_an_arc_that_asks_for_it(box: Box) -> None:
@@ -133,8 +120,8 @@ async def test_a_failure_is_led_on_by_an_arc_that_asks_for_it(box: Box) -> None:
     await box.register(playbook(steps))
     box.submit("t")
     await box.settle()
-    assert document(box)["status"] == "completed"
-    assert document(box)["result"] == ["step.failed", "python_raised"]
+    assert box.document()["status"] == "completed"
+    assert box.document()["result"] == ["step.failed", "python_raised"]
     failed = [event.body for event in box.events() if isinstance(event.body, StepFailed)]
     assert [body.ways and body.ways[0][:2] for body in failed] == [[1, "c"]]
 
@@ -144,8 +131,8 @@ async def test_an_arc_that_does_not_ask_is_not_taken_after_a_failure(box: Box) -
     await box.register(playbook([{"step": "a", "tool": FAILING, "next": ["b"]}, value("b", 1)]))
     box.submit("t")
     await box.settle()
-    assert document(box)["status"] == "failed"
-    assert document(box)["error"]["step"] == "a"
+    assert box.document()["status"] == "failed"
+    assert box.document()["error"]["step"] == "a"
 
 
 async def test_a_failure_waits_for_the_other_branches_outcomes(box: Box) -> None:
@@ -160,7 +147,7 @@ async def test_a_failure_waits_for_the_other_branches_outcomes(box: Box) -> None
     await box.register(playbook(steps))
     box.submit("t")
     await box.settle()
-    assert document(box)["error"]["step"] == "b"
+    assert box.document()["error"]["step"] == "b"
     kinds = [(event.type, event.step) for event in box.events() if event.execution == box.receipts[0].seq]
     assert kinds[1:] == [
         ("step.done", "a"),
@@ -183,7 +170,7 @@ async def test_a_borne_failure_ends_its_branch_only(box: Box) -> None:
     await box.register(playbook(steps, executor={"spec": {"final_step": "z"}}))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == [["none", 3], 3, "b"]
+    assert box.document()["result"] == [["none", 3], 3, "b"]
 
 
 async def test_a_step_that_is_not_let_in_waits_for_ctx(box: Box) -> None:
@@ -199,7 +186,7 @@ async def test_a_step_that_is_not_let_in_waits_for_ctx(box: Box) -> None:
     await box.register(playbook(steps))
     box.submit("t")
     await box.settle()
-    assert document(box)["status"] == "completed"
+    assert box.document()["status"] == "completed"
     order = [event.step for event in box.events() if isinstance(event.body, StepDone)]
     assert order == ["a", "c", "d", "b"]
 
@@ -212,7 +199,7 @@ async def test_what_is_never_let_in_ends_with_the_rest(box: Box) -> None:
     await box.register(playbook(steps))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == [0, 3]
+    assert box.document()["result"] == [0, 3]
 
 
 async def test_an_admission_rule_that_fails_fails_its_step(box: Box) -> None:
@@ -221,8 +208,8 @@ async def test_an_admission_rule_that_fails_fails_its_step(box: Box) -> None:
     await box.register(playbook([value("a", 1, next=["b"]), value("b", 2, spec=odd)]))
     box.submit("t")
     await box.settle()
-    assert document(box)["error"]["step"] == "b"
-    assert document(box)["error"]["code"] == "expression_undefined"
+    assert box.document()["error"]["step"] == "b"
+    assert box.document()["error"]["code"] == "expression_undefined"
 
 
 async def test_where_it_begins_and_what_must_match(box: Box) -> None:
@@ -232,10 +219,10 @@ async def test_where_it_begins_and_what_must_match(box: Box) -> None:
     await box.register(playbook(steps, executor={"spec": spec}, workload={"n": 0}))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == 2
+    assert box.document()["result"] == 2
     box.submit("t", b'{"n": 5}')
     await box.settle()
-    assert document(box)["error"]["code"] == "no_arc_matched"
+    assert box.document()["error"]["code"] == "no_arc_matched"
 
 
 @pytest.mark.parametrize(("no_match", "result"), [("complete", 3), ("quiet", 2)])
@@ -247,7 +234,7 @@ async def test_which_branch_answers(box: Box, no_match: str, result: int) -> Non
     )
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == result
+    assert box.document()["result"] == result
 
 
 async def test_a_block_is_made_again_from_what_its_step_saw(box: Box) -> None:
@@ -274,5 +261,5 @@ async def test_a_block_is_made_again_from_what_its_step_saw(box: Box) -> None:
     for path in box.blocks.root.rglob("*.arrow"):
         path.unlink()
     await box.settle()
-    assert document(box)["result"] == [{"n": 1}]
+    assert box.document()["result"] == [{"n": 1}]
     assert cause != [None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +11,6 @@ from edge.core.errors import RequestRefused
 from edge.core.events import LoopItems, StepDone, StepStarted
 from edge.testing.box import Box
 from edge.testing.plain import playbook
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def value(name: str, given: Any, **more: Any) -> dict[str, Any]:
@@ -55,8 +42,8 @@ async def test_what_is_under_way_is_recorded_and_nothing_more_begins(box: Box) -
     box.engine.cancel(seq, "ops", "wrong box", said.append)
     await box.settle()
     assert said == ["cancelled"]
-    assert document(box)["status"] == "cancelled"
-    assert document(box)["error"] == {
+    assert box.document()["status"] == "cancelled"
+    assert box.document()["error"] == {
         "code": "cancelled",
         "message": "ops cancelled the execution: wrong box.",
     }
@@ -72,7 +59,7 @@ async def test_a_paused_pipeline_does_not_go_on(box: Box) -> None:
     await box.settle()
     assert box.answers == []
     assert await box.settle_with_pauses() == [60_000]
-    assert (document(box)["status"], len(box.pool.submitted)) == ("cancelled", 1)
+    assert (box.document()["status"], len(box.pool.submitted)) == ("cancelled", 1)
 
 
 async def test_a_loop_begins_no_further_item(box: Box) -> None:
@@ -82,7 +69,7 @@ async def test_a_loop_begins_no_further_item(box: Box) -> None:
     out = len(box.pool.waiting)
     box.engine.cancel(seq, "ops", None, lambda status: None)
     await box.settle()
-    assert document(box)["status"] == "cancelled"
+    assert box.document()["status"] == "cancelled"
     bodies = [e.body for e in box.engine.events_of(seq) if isinstance(e.body, LoopItems)]
     assert len(bodies) == 2 + out
 
@@ -97,7 +84,7 @@ async def test_an_intended_effect_still_gets_its_outcome(box: Box) -> None:
     await box.settle()
     kinds = [type(e.body) for e in box.engine.events_of(seq)]
     assert (StepStarted in kinds) == (StepDone in kinds) == True  # noqa: E712
-    assert document(box)["status"] == "cancelled"
+    assert box.document()["status"] == "cancelled"
 
 
 async def test_it_is_durable(tmp_path: Path) -> None:

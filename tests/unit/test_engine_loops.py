@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +15,6 @@ from edge.core.state import fold
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 from edge.testing.pool import Lost
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def looping(given: Any, tool: Any, mode: str = "parallel", **step: Any) -> list[dict[str, Any]]:
@@ -52,7 +39,7 @@ async def run(box: Box, steps: list[dict[str, Any]], **root: Any) -> Any:
     await box.register(playbook(steps, **root))
     box.submit("t")
     await box.settle()
-    return document(box).get("result", document(box).get("error"))
+    return box.document().get("result", box.document().get("error"))
 
 
 def committed(box: Box, execution: int | None = None) -> Counter[int]:
@@ -269,7 +256,7 @@ async def test_a_missing_block_is_made_again_under_a_loop(box: Box) -> None:
         box.pool.run()
     shutil.rmtree(box.blocks.root)
     await box.settle()
-    assert document(box)["result"] == [[{"n": 1}, {"n": 2}, {"n": 3}]] * 20
+    assert box.document()["result"] == [[{"n": 1}, {"n": 2}, {"n": 3}]] * 20
     assert committed(box) == Counter(range(20))
 
 
@@ -338,7 +325,7 @@ async def test_pages_for_each_item(box: Box, mode: str) -> None:
     await box.register(playbook(looping([3, 1, 2], PAGES, mode)))
     box.submit("t")
     pauses = await box.settle_with_pauses()
-    assert document(box)["result"] == [[1, 2, 3], [1], [1, 2]]
+    assert box.document()["result"] == [[1, 2, 3], [1], [1, 2]]
     assert sorted(pauses) == [500, 500, 1000, 1000]
     events = box.engine.events_of(box.receipts[0].seq)
     stored = Counter(e.iteration for e in events if isinstance(e.body, TaskDone) and e.body.task == "store")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,6 @@ from edge.core.state import fold
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 from edge.testing.pool import Lost
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def told(box: Box) -> list[tuple[str, str | None]]:
@@ -61,7 +48,7 @@ async def run(box: Box, steps: list[dict[str, Any]], **root: Any) -> Any:
     await box.register(playbook(steps, **root))
     box.submit("t")
     await box.settle_with_pauses()
-    return document(box).get("result", document(box).get("error"))
+    return box.document().get("result", box.document().get("error"))
 
 
 async def test_tasks_run_in_order_and_see_each_other(box: Box) -> None:
@@ -148,7 +135,7 @@ async def test_a_retry_pauses_without_a_slot(box: Box, backoff: str, pauses: lis
     await box.settle()
     assert (len(box.pauses), box.pool.waiting) == (1, type(box.pool.waiting)())
     assert await box.settle_with_pauses() == pauses
-    assert document(box)["result"] == 3
+    assert box.document()["result"] == 3
     assert [kind for kind, _ in told(box)] == ["task.done"] * 3 + ["step.done", "playbook.execution.finished"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,6 @@ from edge.testing.box import Box
 from edge.testing.plain import playbook
 
 SUM = [{"step": "sum", "tool": {"kind": "transform", "value": {"sum": "{{ workload.a + workload.b }}"}}}]
-
-
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
 
 
 async def ask(box: Box, payload: bytes = b"", **fields: Any) -> Any:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +40,9 @@ TABLES: list[dict[str, Any]] = [
 ROWS = [{"n": 2}, {"n": 3}]
 
 
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
 def one(effect: str = "read", on_unknown: str | None = None) -> list[dict[str, Any]]:
     spec = {"effect": effect, **({"on_unknown": on_unknown} if on_unknown else {})}
     return [{"step": "a", "spec": spec, "tool": {"kind": "python", "code": "result = 1"}}]
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def losing(times: int, then: Callable[[Work], list[Outcome] | Lost], code: str = "worker_lost") -> Any:
@@ -82,7 +70,7 @@ async def test_a_restart_resumes_what_was_open(tmp_path: Path, claims_run: int) 
     await box.close()
     assert restarted.resumed == 1
     await restarted.settle()
-    assert document(restarted)["result"] == ROWS
+    assert restarted.document()["result"] == ROWS
     types = [event.type for event in restarted.engine.events_of(3)]
     assert types.count("execution.resumed") == 1
     assert types.count("step.done") == 3
@@ -121,9 +109,9 @@ async def test_a_write_cut_by_a_restart_follows_its_policy(
     await box.close()
     box = Box(tmp_path)
     await box.settle()
-    assert document(box)["status"] == status
+    assert box.document()["status"] == status
     if status == "failed":
-        assert document(box)["error"]["code"] == "outcome_unknown"
+        assert box.document()["error"]["code"] == "outcome_unknown"
         assert box.pool.submitted == []
     else:
         assert [work.claim.attempt for work in box.pool.submitted] == [2]
@@ -144,7 +132,7 @@ async def test_a_block_that_brings_the_box_down_does_not_loop(tmp_path: Path) ->
         box = Box(tmp_path)
         await box.gate.flushed()
     assert restarts == RESUMES_MAX + 1
-    assert document(box)["error"]["code"] == "resume_limit"
+    assert box.document()["error"]["code"] == "resume_limit"
     assert box.pool.submitted == []
     await box.close()
 

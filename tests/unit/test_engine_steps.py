@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,20 +19,9 @@ from edge.testing.pool import Lost
 from edge.worker.claims import Outcome
 
 
-@pytest.fixture
-async def box(tmp_path: Path) -> AsyncIterator[Box]:
-    made = Box(tmp_path)
-    yield made
-    await made.close()
-
-
 def one(effect: str = "read", on_unknown: str | None = None) -> list[dict[str, Any]]:
     spec = {"effect": effect, **({"on_unknown": on_unknown} if on_unknown else {})}
     return [{"step": "a", "spec": spec, "tool": {"kind": "python", "code": "result = 1"}}]
-
-
-def document(box: Box) -> dict[str, Any]:
-    return json.loads(box.answers[-1].payload)  # type: ignore[no-any-return]
 
 
 def kinds(box: Box) -> list[str]:
@@ -60,7 +47,7 @@ async def test_a_lost_block_is_run_again(box: Box, effect: str, on_unknown: str 
     await box.register(playbook(one(effect, on_unknown)))
     box.submit("t")
     await box.settle()
-    assert document(box)["result"] == 1
+    assert box.document()["result"] == 1
     lost = [event for event in box.events() if isinstance(event.body, AttemptLost)]
     assert [event.attempt for event in lost] == list(range(1, times + 1))
     state = box.engine.state_of(box.receipts[0].seq)
@@ -78,7 +65,7 @@ async def test_three_lost_attempts_are_the_end(
     box.submit("t")
     await box.settle()
     assert len(box.pool.submitted) == ATTEMPTS_MAX
-    error = document(box)["error"]
+    error = box.document()["error"]
     assert (error["code"], error["step"]) == (code, "a")
     assert "it died" in error["message"]
     assert kinds(box)[-2:] == ["step.failed", "playbook.execution.finished"]
@@ -92,7 +79,7 @@ async def test_a_lost_write_is_never_guessed(box: Box, on_unknown: str | None) -
     box.submit("t")
     await box.settle()
     assert len(box.pool.submitted) == 1
-    assert document(box)["error"]["code"] == "outcome_unknown"
+    assert box.document()["error"]["code"] == "outcome_unknown"
 
 
 async def test_after_a_loss_each_step_goes_alone(box: Box) -> None:
@@ -106,7 +93,7 @@ async def test_after_a_loss_each_step_goes_alone(box: Box) -> None:
     box.submit("t")
     await box.settle()
     assert [work.claim.steps for work in box.pool.submitted] == [(0, 1, 2), (0,), (1, 2)]
-    assert document(box)["status"] == "completed"
+    assert box.document()["status"] == "completed"
 
 
 async def test_a_write_is_claimed_only_once_its_intent_is_durable(box: Box) -> None:
@@ -125,7 +112,7 @@ async def test_a_write_is_claimed_only_once_its_intent_is_durable(box: Box) -> N
     assert box.pool.submitted == []
     await box.settle()
     assert seen == [[1], [1, 2], [1, 2, 3]]
-    assert document(box)["result"] == 1
+    assert box.document()["result"] == 1
 
 
 async def test_every_attempt_has_the_same_idempotency_key(box: Box) -> None:
