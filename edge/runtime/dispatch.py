@@ -13,14 +13,13 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
-from edge.core.events import Body
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop
 from edge.core.state import RUNNING
 from edge.core.values import TableRef
 from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Activation, Live
-from edge.runtime.loops import Loops
+from edge.runtime.loops import LoopRecord, Loops
 from edge.runtime.rebuild import Outputs
 from edge.runtime.workers import Work
 from edge.store.blocks import Blocks
@@ -45,7 +44,7 @@ class Pool(Protocol):
         """Queue a claim."""
 
 
-class Record(Protocol):
+class Record(LoopRecord, Protocol):
     """Who writes down what came of it (`edge.runtime.executor.Executor`)."""
 
     def record_intent(self, live: Live, act: Activation, run: Run, number: int) -> None:
@@ -59,27 +58,6 @@ class Record(Protocol):
 
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
         """Record a lost attempt."""
-
-    def record_tasks(
-        self,
-        live: Live,
-        index: int,
-        outcome: Outcome,
-        act: Activation,
-        visit: int,
-        attempt: int,
-        iteration: tuple[int, ...] = (),
-    ) -> None:
-        """Append what a pipeline recorded."""
-
-    def fail_step(self, live: Live, command: FailStep) -> None:
-        """Record a failure."""
-
-    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
-        """Record that a loop is done."""
-
-    def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
-        """Append an event of an execution; its sequence number."""
 
     def finish(self, live: Live, goal: Finish) -> None:
         """Record the end. Raises CacheMiss."""
@@ -102,7 +80,7 @@ class Dispatcher:
 
     def __init__(self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
-        self._loops = Loops(self, gate)
+        self._loops = Loops(self, record, gate)
         self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
         self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
@@ -244,19 +222,6 @@ class Dispatcher:
         self.pool.submit(Work(claim, blueprint.data, plan.timeout_s, act.claim_bound, folder, plan.memory_mb))
         return claim.number
 
-    def record_tasks(
-        self,
-        live: Live,
-        index: int,
-        outcome: Outcome,
-        act: Activation,
-        visit: int,
-        iteration: tuple[int, ...],
-    ) -> None:
-        """Append what a pipeline recorded for one item of a loop."""
-        if outcome.tasks:
-            self._record.record_tasks(live, index, outcome, act, visit, 1, iteration)
-
     def submit_items(
         self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
     ) -> int | None:
@@ -264,18 +229,6 @@ class Dispatcher:
         run = Run((goal.step,), goal.visit, 1)
         results = {name: live.results[name] for name in live.needs(run.steps)}
         return self._submit(live, act, run, live.state.ctx, goal.args, results, progress, items)
-
-    def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
-        """Append an event of an execution; its sequence number."""
-        return self._record.append(live, body, step, **envelope)
-
-    def fail_step(self, live: Live, command: FailStep) -> None:
-        """Record that a step failed."""
-        self._record.fail_step(live, command)
-
-    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
-        """Record that a loop is done."""
-        self._record.loop_done(live, index, visit, value)
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
         """A worker answered (`edge.runtime.workers.Claims`)."""

@@ -32,13 +32,11 @@ _IN_FLIGHT: Final = 64
 _NULL: Final = encode([None])
 
 
-class Out(Protocol):
-    """What a loop needs of the dispatcher and the executor."""
+class LoopRecord(Protocol):
+    """Who writes down what came of a loop (`edge.runtime.executor.Executor`)."""
 
     def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
-        """Append an event of an execution."""
-
-    after_ms: Callable[[int, Callable[[], None]], object]
+        """Append an event of an execution; its sequence number."""
 
     def record_tasks(
         self,
@@ -47,9 +45,22 @@ class Out(Protocol):
         outcome: Outcome,
         act: Activation,
         visit: int,
+        attempt: int,
         iteration: tuple[int, ...],
     ) -> None:
         """Append what a pipeline recorded."""
+
+    def fail_step(self, live: Live, command: FailStep) -> None:
+        """Record that the step failed."""
+
+    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
+        """Record that the step is done."""
+
+
+class Out(Protocol):
+    """Who sends a loop's claims (`edge.runtime.dispatch.Dispatcher`)."""
+
+    after_ms: Callable[[int, Callable[[], None]], object]
 
     def submit_items(
         self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
@@ -59,12 +70,6 @@ class Out(Protocol):
     def missed(self, live: Live, act: Activation) -> None:
         """Blocks were gone: see to them, then `pursue` again."""
 
-    def fail_step(self, live: Live, command: FailStep) -> None:
-        """Record that the step failed."""
-
-    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
-        """Record that the step is done."""
-
     def on(self, live: Live, act: Activation) -> None:
         """The activation is over: decide again."""
 
@@ -72,8 +77,8 @@ class Out(Protocol):
 class Loops:
     """All loops of one runtime."""
 
-    def __init__(self, out: Out, gate: CommitGate) -> None:
-        self._out, self._gate = out, gate
+    def __init__(self, out: Out, record: LoopRecord, gate: CommitGate) -> None:
+        self._out, self._log, self._gate = out, record, gate
 
     def pursue(self, live: Live, act: Activation, goal: RunLoop) -> None:
         """Begin or go on; what the step reads is at hand."""
@@ -82,7 +87,7 @@ class Loops:
                 act.loop = self._begin(live, act, goal)
             except EdgeError as error:
                 name = live.blueprint.steps[goal.step].name
-                self._out.fail_step(live, FailStep(name, goal.visit, 1, error.problem()))
+                self._log.fail_step(live, FailStep(name, goal.visit, 1, error.problem()))
                 self._out.on(live, act)
                 return
         self._go_on(live, act, goal)
@@ -107,7 +112,7 @@ class Loops:
                 digest = hashlib.sha256(data).digest()
                 self._gate.store_blob(digest, data)
             body = LoopStarted(len(items), None if digest else data, digest)
-            self._out.append(live, body, step.name, held_back=True, visit=goal.visit)
+            self._log.append(live, body, step.name, held_back=True, visit=goal.visit)
             known = self._state(live, goal)
             assert known is not None
         else:
@@ -170,7 +175,7 @@ class Loops:
         rest = [Frame(first.first + 1, first.count - 1)] if first.count > 1 else []
         run.waiting = rest + run.waiting[1:]
         body = LoopItems(first.first, 1, _NULL, {first.first: problem})
-        self._out.append(live, body, step.name, visit=goal.visit)
+        self._log.append(live, body, step.name, visit=goal.visit)
         if not step.best_effort:
             run.problem = {**problem, "item": first.first}
         return True
@@ -180,7 +185,7 @@ class Loops:
         run, step = act.loop, live.blueprint.steps[goal.step]
         assert run is not None
         run.resting += 1
-        seq = self._out.append(
+        seq = self._log.append(
             live, StepStarted(number), step.name, visit=goal.visit, iteration=(frame.first,)
         )
         self._gate.after(seq, lambda _: self._rested(live, act, goal, frame))
@@ -220,7 +225,8 @@ class Loops:
         frame = run.out.pop(claim.number)
         made = [outcome for outcome in outcomes if outcome.kind not in (MISS, PAUSE)]
         for place, outcome in enumerate(outcomes):
-            self._out.record_tasks(live, goal.step, outcome, act, goal.visit, (frame.first + place,))
+            if outcome.tasks:
+                self._log.record_tasks(live, goal.step, outcome, act, goal.visit, 1, (frame.first + place,))
         if outcomes[-1].kind == PAUSE:
             self._pause(live, act, goal, Frame(frame.first, 1), outcomes[-1])
             return
@@ -267,7 +273,7 @@ class Loops:
         body = LoopItems(
             first, len(made), results, failed or None, written or None, sum(each.duration_us for each in made)
         )
-        self._out.append(live, body, step.name, held_back=step.effect != "write", visit=goal.visit)
+        self._log.append(live, body, step.name, held_back=step.effect != "write", visit=goal.visit)
         if failed and not step.best_effort:
             index = min(failed)
             run.problem = run.problem or {**(failed[index] or {}), "item": index}
@@ -302,7 +308,7 @@ class Loops:
         assert run is not None
         frame = run.out.pop(claim.number)
         body = AttemptLost(reason, code)
-        self._out.append(live, body, step.name, visit=goal.visit, iteration=(frame.first, frame.count))
+        self._log.append(live, body, step.name, visit=goal.visit, iteration=(frame.first, frame.count))
         self._put_back(run, frame)
         self._go_on(live, act, goal)
 
@@ -316,9 +322,9 @@ class Loops:
         assert run is not None
         assert loop is not None
         if run.problem is not None:
-            self._out.fail_step(live, FailStep(step.name, goal.visit, 1, run.problem))
+            self._log.fail_step(live, FailStep(step.name, goal.visit, 1, run.problem))
         else:
-            self._out.loop_done(live, goal.step, goal.visit, encode(collected(loop)))
+            self._log.loop_done(live, goal.step, goal.visit, encode(collected(loop)))
         self._out.on(live, act)
 
 
