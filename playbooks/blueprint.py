@@ -22,7 +22,7 @@ from playbooks.graph import back_arcs, reached
 from playbooks.run import Line, straight_line
 from playbooks.shape import Step, expect, field_of, limited, step_of, targets_of
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,12 @@ class Blueprint:
         if len(data) > BLUEPRINT_BYTES_MAX:
             raise ValueError(f"a blueprint has at most {BLUEPRINT_BYTES_MAX} bytes, this has {len(data)}")
         body = decode(data)
-        expect(isinstance(body, dict) and body.get("version") in (1, VERSION), "not of a version known here")
+        expect(isinstance(body, dict) and body.get("version") in (1, 2, VERSION), "not of a version known here")
         expect(_canonical(body) == data, "its bytes are not canonical")
         if body["version"] == 1:
             body = _from_version_1(body)
+        if body["version"] == 2:
+            body = _from_version_2(body)
         path, name = field_of(body, "path", str), field_of(body, "name", str)
         expect(0 < len(path.encode()) <= PLAYBOOK_PATH_BYTES_MAX, "path")
         raw_steps = field_of(body, "steps", list)
@@ -124,7 +126,12 @@ def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:
         }
         for step in steps
     ]
-    return {**body, "steps": made, "entry": 0, "final": None, "arc_needed": False}
+    return {**body, "version": 2, "steps": made, "entry": 0, "final": None, "arc_needed": False}
+
+
+def _from_version_2(body: dict[str, Any]) -> dict[str, Any]:
+    """What version 3 added, at the values that mean what version 2 meant."""
+    return {**body, "version": VERSION}
 
 
 def encode_blueprint(body: Mapping[str, Any]) -> bytes:

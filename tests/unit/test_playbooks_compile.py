@@ -354,7 +354,7 @@ def test_blueprints_that_are_none() -> None:
         blueprint.data[:-1],
         blueprint.data + b"\x00",
         encode(dict(reversed(body.items()))),
-        encode_canonical({**body, "version": 3}),
+        encode_canonical({**body, "version": 4}),
         encode_canonical({**body, "version": 1}),
         encode_canonical({**body, "entry": 2}),
         encode_canonical({**body, "final": -1}),
