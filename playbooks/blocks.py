@@ -1,6 +1,6 @@
 """The python block of a step, looked at before it ever runs: is it Python, and which of the three forms is it.
 
-Called by `playbooks.kinds` only. The code is parsed, never executed.
+Called by `playbooks.kinds.python` only. The code is parsed, never executed.
 """
 
 from __future__ import annotations

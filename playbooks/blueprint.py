@@ -56,7 +56,9 @@ class Blueprint:
         if len(data) > BLUEPRINT_BYTES_MAX:
             raise ValueError(f"a blueprint has at most {BLUEPRINT_BYTES_MAX} bytes, this has {len(data)}")
         body = decode(data)
-        expect(isinstance(body, dict) and body.get("version") in (1, 2, VERSION), "not of a version known here")
+        expect(
+            isinstance(body, dict) and body.get("version") in (1, 2, VERSION), "not of a version known here"
+        )
         expect(_canonical(body) == data, "its bytes are not canonical")
         if body["version"] == 1:
             body = _from_version_1(body)

@@ -1,7 +1,7 @@
 """Column expressions of the arrow tool: the same grammar, fewer nodes, and aggregates on the outside.
 
 A bare name is a column or an input; which, the tool decides when it has the table. Nodes stay plain data:
-edge.tools.arrow translates them. Called by `playbooks.kinds` only.
+edge.tools.arrow translates them. Called by `playbooks.kinds.arrow` only.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from edge.core.limits import (
 )
 from playbooks.nodes import Prepared
 
-KINDS: Final = ("arrow", "noop", "python", "transform")
 EFFECTS: Final = ("pure", "read", "write")
 ON_UNKNOWN: Final = ("fail", "retry", "ask")
 MODES: Final = ("exclusive", "inclusive")
@@ -38,6 +37,7 @@ CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "python": (),
     "transform": ("value",),
 }
+KINDS: Final = tuple(CONFIG_TREES)
 
 
 @dataclass(frozen=True, slots=True)

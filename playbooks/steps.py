@@ -22,7 +22,15 @@ from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
 from playbooks.spec import Spec, overlay, read_admit, read_spec
-from playbooks.tasks import TaskOutline, outline_tasks, read_inputs, read_task, strongest, tree_of
+from playbooks.tasks import (
+    TaskOutline,
+    outline_tasks,
+    read_inputs,
+    read_task,
+    refuse_odd_effect,
+    strongest,
+    tree_of,
+)
 from playbooks.templates import compile_tree
 from playbooks.workbook import Templates
 
@@ -165,14 +173,10 @@ def _refuse_odd_words(
     """Words of the step's own policy block that mean nothing for its tools."""
     if not isinstance(block, Mapping_):
         return
-    kinds = {task["kind"] for task in tasks}
-    declared, unknown = block.get("effect"), block.get("on_unknown")
-    if (
-        declared is not None
-        and spec.effect not in (None, "pure")
-        and all(KINDS[kind].always_pure for kind in kinds)
-    ):
-        source.refuse(declared.start, f"A {tasks[0]['kind']} step is always pure.", "Take `effect` out.")
+    kinds = list(dict.fromkeys(task["kind"] for task in tasks))
+    unknown = block.get("on_unknown")
+    if len(kinds) == 1 or all(KINDS[kind].always_pure for kind in kinds):
+        refuse_odd_effect(source, block, kinds[0], KINDS[kinds[0]])
     if unknown is not None and spec.on_unknown is not None and effect != "write":
         mend = "Take it out, or declare effect: write."
         source.refuse(unknown.start, f"`on_unknown` means nothing for a {effect} step.", mend)

@@ -144,10 +144,11 @@ def read_task(
     policy = block.get("policy") if isinstance(block, Mapping_) else None
     rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
     under = overlay(spec, own)
+    effect = "read" if kind is None else effect_of(source, task, kind, config, block, under)
     made = {
         "name": task.name,
         "kind": task.kind or "noop",
-        "effect": effect_of(source, task, kind, block, own, under),
+        "effect": effect,
         "input": tree_of(inputs),
         "config": config,
         "rules": rules,
@@ -157,19 +158,23 @@ def read_task(
 
 
 def effect_of(
-    source: Source, task: TaskOutline, kind: Kind | None, block: Marked | None, own: Spec, under: Spec
+    source: Source, task: TaskOutline, kind: Kind, config: dict[str, Any], block: Marked | None, under: Spec
 ) -> str:
-    """What class of effect the tool has: pure by nature, or as declared, else `read`."""
-    pure = kind is not None and kind.always_pure
-    refuse_odd_effect(source, block, pure=pure, kind=task.kind, spec=own)
-    return "pure" if pure else under.effect or "read"
+    """What class of effect the tool has; a declaration of its own that its kind cannot be is refused."""
+    refuse_odd_effect(source, block, task.kind, kind)
+    return kind.effect(config, under.effect)
 
 
-def refuse_odd_effect(source: Source, block: Marked | None, *, pure: bool, kind: str, spec: Spec) -> None:
-    """A kind that is always pure cannot be declared otherwise."""
-    declared = block.get("effect") if isinstance(block, Mapping_) else None
-    if pure and spec.effect not in (None, "pure") and declared is not None:
-        source.refuse(declared.start, f"A {kind} step is always pure.", "Take `effect` out.")
+def refuse_odd_effect(source: Source, block: Marked | None, name: str, kind: Kind) -> None:
+    """A kind that is always pure cannot be declared otherwise, nor one that asks the world be pure."""
+    node = block.get("effect") if isinstance(block, Mapping_) else None
+    declared = node.value if isinstance(node, Scalar) else None
+    if node is None or declared not in EFFECTS or declared in kind.effects:
+        return
+    if kind.always_pure:
+        source.refuse(node.start, f"A {name} step is always pure.", "Take `effect` out.")
+    else:
+        source.refuse(node.start, f"A {name} step cannot be {declared}.", allowed(kind.effects))
 
 
 def strongest(effects: Sequence[str]) -> str:

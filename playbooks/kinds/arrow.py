@@ -1,20 +1,17 @@
-"""Tool kinds: what each takes under `tool:`, and what becomes of it in the blueprint.
+"""The kind `arrow`: operations on one table, compiled to column expressions.
 
-Called by `playbooks.steps` only. Each reader gets the tool's entries and gives the step's `config`; problems
-are noted in the source.
+Called through `playbooks.kinds`. `edge.tools.arrow` carries out what this makes.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
-from playbooks.blocks import code_form, first_line, is_module_name
 from playbooks.columns import compile_aggregate, compile_column
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, items, text
+from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.problems import Source, allowed
 from playbooks.templates import compile_tree
@@ -22,100 +19,9 @@ from playbooks.templates import compile_tree
 _COLUMN_NAME_BYTES_MAX: Final = 200
 _OPS_MAX: Final = 64
 _WINDOW_ROWS_MAX: Final = 1_000_000
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-Read = Callable[[Source, dict[str, Marked], Mapping_, Resolve], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One tool kind: its keys beside `kind` and the inputs, how it is read, whether it is pure by nature."""
-
-    keys: tuple[str, ...]
-    read: Read
-    always_pure: bool
-
-
-#: Published kinds that come with a later issue.
-LATER_KINDS: Final = frozenset(
-    {
-        "agent",
-        "artifact",
-        "device",
-        "duckdb",
-        "http",
-        "iterator",
-        "mcp",
-        "model",
-        "mqtt",
-        "playbook",
-        "playbooks",
-        "provider",
-        "result_fetch",
-        "rhai",
-        "script",
-        "secrets",
-        "shell",
-        "sql",
-        "subscription",
-        "task_sequence",
-        "wait",
-        "wasm",
-    }
-)
-#: Published kinds that stay in a data centre.
-CENTRE_KINDS: Final = frozenset(
-    {
-        "clickhouse",
-        "container",
-        "ducklake",
-        "gateway",
-        "gcs",
-        "mysql",
-        "nats",
-        "postgres",
-        "snowflake",
-        "snowflake_transfer",
-        "transfer",
-    }
-)
-
-
-def _noop(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
-    return {}
-
-
-def _transform(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
-    if "value" not in found:
-        source.refuse(
-            tool.start, "A transform needs `value`.", "Write the tree of values and templates it gives."
-        )
-        return {"value": ["const", None]}
-    return {"value": compile_tree(source, found["value"], resolve)}
-
-
-def _python(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
-    code = found.get("code")
-    libs: dict[str, str] = {}
-    for alias, module in entries(source, found.get("libs"), "`libs`"):
-        name = text(source, module, f"The module of lib {alias.value!r}")
-        if not _IDENTIFIER.fullmatch(alias.value):
-            source.refuse(alias.start, f"{alias.value!r} cannot be a name in Python.")
-        elif name is not None and not is_module_name(name):
-            source.refuse(module.start, f"{name!r} is no module name.", "Write it as in `import a.b`.")
-        elif name is not None:
-            libs[alias.value] = name
-    if code is None:
-        source.refuse(tool.start, "A python tool needs `code`.", "Write the code under `code: |`.")
-        return {}
-    if not isinstance(code, Scalar) or not isinstance(code.value, str) or not code.value.strip():
-        source.refuse(code.start, "`code` must be a text of Python.", "Write it under `code: |`.")
-        return {}
-    form = code_form(source, code)
-    return {"code": code.value, "form": form or "result", "libs": libs, "line": first_line(source, code)}
-
-
-def _arrow(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
+def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
     table: list[Any] = ["const", None]
     if "table" not in found:
         source.refuse(tool.start, "An arrow tool needs `table`.", 'Write table: "{{ workload.table }}".')
@@ -208,9 +114,4 @@ _OPS: Final[dict[str, Callable[[Source, Marked], list[Any]]]] = {
     "window": _window,
 }
 
-KINDS: Final[dict[str, Kind]] = {
-    "arrow": Kind(("table", "ops", "output"), _arrow, always_pure=True),
-    "noop": Kind((), _noop, always_pure=True),
-    "python": Kind(("code", "libs"), _python, always_pure=False),
-    "transform": Kind(("value",), _transform, always_pure=True),
-}
+ARROW: Final = Kind(("table", "ops", "output"), _read, effects=("pure",))

@@ -1,0 +1,24 @@
+"""Tool kinds: what each takes under `tool:`, and what becomes of it in the blueprint.
+
+One module for each kind. Asked by `playbooks.tasks`, `playbooks.steps` and `playbooks.executor`. A new kind is a
+module here, a line in KINDS, a line in `playbooks.shape.CONFIG_TREES` and one in `edge.tools.registry`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from playbooks.kinds.arrow import ARROW
+from playbooks.kinds.elsewhere import CENTRE_KINDS, LATER_KINDS
+from playbooks.kinds.kind import Kind
+from playbooks.kinds.plain import NOOP, TRANSFORM
+from playbooks.kinds.python import PYTHON
+
+__all__ = ["CENTRE_KINDS", "KINDS", "LATER_KINDS", "Kind"]
+
+KINDS: Final[dict[str, Kind]] = {
+    "arrow": ARROW,
+    "noop": NOOP,
+    "python": PYTHON,
+    "transform": TRANSFORM,
+}

@@ -1,0 +1,43 @@
+"""What the compiler knows of one kind of tool.
+
+Made by the modules beside this one, one for each kind; read by `playbooks.tasks` and `playbooks.steps`. What a box
+must know of a kind stands in `playbooks.shape`, which loads no YAML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from playbooks.expressions import Resolve
+from playbooks.loader import Mapping_, Marked
+from playbooks.problems import Source
+
+#: Takes the source, the tool's entries by key, the tool itself and the resolver of names; gives the task's config.
+Read = Callable[[Source, dict[str, Marked], Mapping_, Resolve], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One tool kind.
+
+    `keys` stand beside `kind` and the keys of every tool, `read` makes the config of them. `effects` are the classes
+    it may be declared to be, the first of them where nothing is declared, unless `natural` says it from the config.
+    """
+
+    keys: tuple[str, ...]
+    read: Read
+    effects: tuple[str, ...] = ("read", "pure", "write")
+    natural: Callable[[Mapping[str, Any]], str] | None = None
+
+    @property
+    def always_pure(self) -> bool:
+        """Whether it can be nothing but a function of its inputs."""
+        return self.effects == ("pure",)
+
+    def effect(self, config: Mapping[str, Any], declared: str | None) -> str:
+        """Its effect: as declared where it may be that, else as is natural to it."""
+        if declared in self.effects:
+            return declared
+        return self.natural(config) if self.natural is not None and config else self.effects[0]
