@@ -121,13 +121,14 @@ def admit(box: str, message: Message, table: Mapping[str, Any]) -> Admitted | Re
                 code="playbook_unknown",
             )
         deadline_ms = _deadline_ms(properties.get("deadline"))
+        receipt = _receipt(properties.get("receipt"))
     except RequestRefused as error:
         return Refused(error, reply_to, topic.playbook)
     return Admitted(
         topic.playbook,
         topic.form,
         content_type,
-        properties.get("receipt") != "none",
+        receipt,
         deadline_ms,
         properties.get("traceparent"),
         message.payload,
@@ -182,6 +183,16 @@ def _check_sizes(message: Message, request_id: str | None) -> None:
             mend="Put data into the payload.",
             code="properties_too_large",
         )
+
+
+def _receipt(text: str | None) -> bool:
+    if text not in (None, "none"):
+        raise RequestRefused(
+            f"The user property receipt cannot be {text[:40]!r}.",
+            mend="Send receipt=none for the result alone, or leave it out.",
+            code="receipt_invalid",
+        )
+    return text is None
 
 
 def _deadline_ms(text: str | None) -> int | None:

@@ -256,11 +256,25 @@ class CommitGate:
             self._schedule()
         else:
             self._hold_back()
-        for seq, link in enumerate(group.links, group.first_seq):
-            for callback in self._waiting.pop(seq, ()):
-                callback(link)
+        self._call_back(
+            deque(
+                (callback, link)
+                for seq, link in enumerate(group.links, group.first_seq)
+                for callback in self._waiting.pop(seq, ())
+            )
+        )
         if self._overlay_events >= INDEX_EVENTS_PER_COMMIT:
             self._index_now()
+
+    def _call_back(self, due: deque[tuple[Durable, bytes]]) -> None:
+        """Tell all who wait for a group; one whose callback fails does not take the others' away from them."""
+        try:
+            while due:
+                callback, link = due.popleft()
+                callback(link)
+        finally:
+            if due:
+                self._loop.call_soon(self._call_back, due)
 
     def _run_here(self, job: Callable[[], None], then: Callable[[], None]) -> None:
         """Run a job on the loop's own thread: no hand-over to and fro, where nothing else is to be done."""

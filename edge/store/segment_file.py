@@ -160,6 +160,8 @@ class SegmentReader:
         except PermissionError as error:
             raise not_allowed(path) from error
         try:
+            if len(self._bytes) < _FRAME.size:
+                raise ValueError(f"the file was cut to {len(self._bytes)} bytes")
             magic, length, crc, first_seq, _ = _FRAME.unpack_from(self._bytes)
             data = self._bytes[_FRAME.size : _FRAME.size + length]
             if magic != _HEADER_MAGIC or zlib.crc32(data) != crc:
@@ -167,7 +169,7 @@ class SegmentReader:
             self.header = SegmentHeader.decode(data)
             if self.header.first_seq != first_seq or segment_name(first_seq) != path.name:
                 raise ValueError("it belongs to another file")
-        except (ValueError, struct.error) as error:
+        except ValueError as error:
             raise LogDamaged(f"The header of {path.name} cannot be read: {error}.") from error
         self.start = _FRAME.size + length
         #: Offset where the last sound frame ended, once `frames` has been exhausted.

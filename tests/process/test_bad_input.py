@@ -115,6 +115,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, int]] = [
         "deadline_invalid",
         0x83,
     ),
+    (
+        "receipt that is none",
+        {"payload": b"{}", "properties": (("receipt", "maybe"),)},
+        "receipt_invalid",
+        0x83,
+    ),
 ]
 
 

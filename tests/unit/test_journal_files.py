@@ -244,3 +244,13 @@ def test_the_header_is_checked(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(LogDamaged, match=r"The header of 0+1\.journal"):
             Journal(tmp_path, segment_bytes=SMALL)
+
+
+@pytest.mark.parametrize("left", [0, 1, segment_file.FRAME_OVERHEAD_BYTES - 1])
+def test_a_file_cut_within_its_header_is_named(tmp_path: Path, left: int) -> None:
+    """A journal cut to less than a header says so, in words."""
+    Journal(tmp_path, segment_bytes=SMALL).close()
+    path = segment_paths(tmp_path)[0]
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(LogDamaged, match=f"was cut to {left} bytes"):
+        Journal(tmp_path, segment_bytes=SMALL)
