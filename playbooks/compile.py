@@ -22,6 +22,7 @@ from playbooks.loader import Mapping_, Marked, load
 from playbooks.names import Known
 from playbooks.problems import PlaybookRefused, Problem, Source
 from playbooks.run import Line, straight_line
+from playbooks.shape import is_pipeline
 from playbooks.spec import Spec, overlay, read_spec
 from playbooks.steps import Outline, outline, read_step
 from playbooks.workbook import Templates, read_workbook
@@ -164,7 +165,8 @@ def _steps(
 def _line(step: dict[str, Any]) -> Line:
     """What `straight_line` wants to know, as `playbooks.blueprint.line_of` says it of a step read back."""
     tasks = step["tasks"]
-    apart = len(tasks) > 1 or tasks[0]["rules"] is not None or step["loop"] is not None
+    pipeline = is_pipeline([(task["kind"], task["rules"] is not None) for task in tasks])
+    apart = pipeline or step["loop"] is not None
     plain = not step["set"] and not apart and not any(sets or args for _, _, _, sets, args in step["arcs"])
     targets = [(target, when is None) for target, when, *_ in step["arcs"]]
     return Line(step["effect"], plain, step["admit"] is not None or apart, targets)

@@ -6,12 +6,13 @@ part is checked in full when it is read, so that nobody after it has to. Imports
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from edge.core.limits import (
     EXECUTIONS_OPEN_MAX,
+    LOOP_IN_FLIGHT,
     RETRY_ATTEMPTS_MAX,
     STEP_MEMORY_MB_MAX,
     STEP_MEMORY_MB_MIN,
@@ -20,6 +21,9 @@ from edge.core.limits import (
 )
 from playbooks.nodes import Prepared
 
+#: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
+#: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
+HOSTED: Final[Mapping[str, bool]] = {"wait": False}
 EFFECTS: Final = ("pure", "read", "write")
 ON_UNKNOWN: Final = ("fail", "retry", "ask")
 MODES: Final = ("exclusive", "inclusive")
@@ -30,14 +34,19 @@ LOOP_MODES: Final = ("sequential", "parallel")
 DIRECTIVES: Final = ("continue", "retry", "jump", "break", "fail")
 BACKOFF: Final = ("none", "linear", "exponential")
 
-#: Keys of a step's config that are template trees; everything else in a config is plain data.
+#: Keys of a step's config that are template trees, null where they are left out and may be; everything else in a
+#: config is plain data.
 CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "arrow": ("table",),
     "noop": (),
     "python": (),
     "transform": ("value",),
+    "wait": ("seconds", "until"),
 }
 KINDS: Final = tuple(CONFIG_TREES)
+#: Of those, the ones that may be left out.
+CONFIG_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"wait": ("seconds", "until")}
+AFTER_POWER_LOSS: Final = ("fire", "restart", "fail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +125,11 @@ class Loop:
     parallel: bool
     max_in_flight: int | None
 
+    @property
+    def in_flight_max(self) -> int:
+        """How many items may be under way at once, those that rest included."""
+        return (self.max_in_flight or LOOP_IN_FLIGHT) if self.parallel else 1
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -150,9 +164,9 @@ class Step:
     reads_ctx: bool
     reads_output: bool
     run: int
-    #: More than one tool runs, or a policy says what follows an outcome.
+    #: More than one tool runs, a policy says what follows an outcome, or that comes from outside the workers.
     pipeline: bool
-    #: A pipeline that may have to stop before its end: for an effect's intent, or a pause between attempts.
+    #: A pipeline that may have to stop before its end: for an effect's intent, a pause, a hosted task.
     may_pause: bool
     #: Nothing has to be evaluated to know that the first arc is taken, and it alone.
     goes_on_plainly: bool
@@ -206,7 +220,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     arcs = tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list)))
     sets = _pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree)))
     inclusive = _one_of(raw, "mode", MODES) == "inclusive"
-    pipeline = len(tasks) > 1 or tasks[0].rules is not None
+    pipeline = is_pipeline([(task.kind, task.rules is not None) for task in tasks])
     first = arcs[0] if arcs and not sets and (not inclusive or len(arcs) == 1) else None
     return Step(
         name=field_of(raw, "name", str),
@@ -236,8 +250,17 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     )
 
 
+def is_pipeline(tasks: Sequence[tuple[str, bool]]) -> bool:
+    """Whether tools, given as `(kind, has rules)`, are run as a pipeline."""
+    return len(tasks) > 1 or tasks[0][1] or tasks[0][0] in HOSTED
+
+
 def _may_pause(task: Task) -> bool:
-    return task.effect == "write" or any(rule.delay is not None for rule in task.rules or ())
+    return (
+        task.effect == "write"
+        or task.kind in HOSTED
+        or any(rule.delay is not None for rule in task.rules or ())
+    )
 
 
 def _loop(raw: Any) -> Loop | None:
@@ -260,7 +283,9 @@ def _task(raw: Any, task_count: int) -> Task:
     kind = _one_of(raw, "kind", KINDS)
     config: dict[str, Any] = dict(field_of(raw, "config", dict))
     for key in CONFIG_TREES[kind]:
-        config[key] = Prepared(field_of(config, key, list))
+        if config.get(key) is not None or key not in CONFIG_OPTIONAL.get(kind, ()):
+            config[key] = Prepared(field_of(config, key, list))
+    expect(kind not in HOSTED or raw.get("effect") != "pure", "a hosted task that is pure")
     return Task(
         name=field_of(raw, "name", str),
         kind=kind,

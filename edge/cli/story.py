@@ -23,6 +23,7 @@ from edge.core.events import (
     ResponsesDelivered,
     StepDone,
     StepFailed,
+    StepWaiting,
     TaskDone,
 )
 from edge.core.values import TableRef
@@ -80,6 +81,8 @@ def _detail(event: Event) -> str:
     elif isinstance(body, TaskDone):
         said = output_text(body) if body.problem is None else f"{body.problem.get('code')}"
         text = f"{body.task} ({body.number}): {said}"
+    elif isinstance(body, StepWaiting):
+        text = f"{body.task} ({body.number}), {body.kind} {plain_json(body.detail or {})}"
     elif isinstance(body, LoopStarted):
         text = f"{body.total} items"
     elif isinstance(body, LoopItems):

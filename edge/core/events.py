@@ -265,6 +265,22 @@ class ExecutionCancelled(Body):
     reason: str | None = None
 
 
+@record
+class StepWaiting(Body):
+    """A hosted task waits for what comes from outside the workers: invocation `number` of a pipeline.
+
+    `kind` is the task's and `detail` what that kind must know to go on waiting after a restart. The wait begins when
+    this event's group is written, whose clocks are in its context. A later event of the same number replaces it.
+    """
+
+    CODE: ClassVar[int] = 18
+    TYPE: ClassVar[str] = "step.waiting"
+    number: int
+    task: str
+    kind: str
+    detail: dict[str, Any] | None = None
+
+
 BODIES: Final[tuple[type[Body], ...]] = (
     BootStarted,
     CatalogRegistered,
@@ -283,6 +299,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     LoopStarted,
     LoopItems,
     ExecutionCancelled,
+    StepWaiting,
 )
 
 

@@ -71,6 +71,8 @@ TASK_RUNS_MAX = 10_000
 LOOP_ITEMS_MAX = 100_000
 LOOP_CLAIM_ITEMS_MAX = 128
 LOOP_CLAIM_US = 20_000
+#: Items of a parallel loop under way at once where the playbook does not say; those that pause hold no worker.
+LOOP_IN_FLIGHT = 64
 #: The collected results of a loop: what a claim may carry beside them is as much again.
 LOOP_RESULT_BYTES_MAX = 2 * MIB
 #: Attempts a policy may ask for; NoETL's published playbooks stay under 20.
@@ -85,6 +87,13 @@ RESUMES_MAX = 3
 VISITS_MAX = 10_000
 #: What a block prints is kept only as a tail in its failure.
 PRINTED_BYTES_MAX = 1 * KIB
+
+# ---- Waiting --------------------------------------------------------------------------------------
+#: The longest wait of one task: beyond a month a new request says what is wanted by then.
+WAIT_S_MAX = 31 * 86_400
+#: After a power cut, how long timers of an earlier boot wait for the wall clock to be set before they are decided
+#: without it: systemd-timesyncd needs seconds once the network is there, a mobile link a minute or two.
+CLOCK_GRACE_S = 300
 
 # ---- Journal and event log ------------------------------------------------------------------------
 #: One journal file, zero-filled ahead. Small enough to recycle soon, large enough to seldom change.

@@ -9,8 +9,16 @@ from dataclasses import field, replace
 from typing import Any
 
 from edge.core.errors import LogDamaged
-from edge.core.events import Event, LoopItems, LoopStarted, StepStarted, TaskDone
+from edge.core.events import Event, LoopItems, LoopStarted, StepStarted, StepWaiting, TaskDone
 from edge.core.records import record
+
+
+@record
+class Waiting:
+    """A hosted task waits, since event `seq`."""
+
+    seq: int
+    body: StepWaiting
 
 
 @record
@@ -19,7 +27,7 @@ class LoopState:
 
     `parts` are the committed outcomes in the order of the log. By index of items without one: `lost` is how many
     attempts were lost, `intended` the invocation whose effect was intended and whose outcome is not known, `tasks`
-    what was recorded of the item's pipeline.
+    what was recorded of the item's pipeline, `waiting` the hosted task it waits for.
     """
 
     started: LoopStarted
@@ -27,6 +35,7 @@ class LoopState:
     lost: dict[int, int] = field(default_factory=dict)
     intended: dict[int, int] = field(default_factory=dict)
     tasks: dict[int, tuple[TaskDone, ...]] = field(default_factory=dict)
+    waiting: dict[int, Waiting] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -56,7 +65,16 @@ def item_task_done(loop: LoopState | None, event: Event, body: TaskDone) -> Loop
         if known.intended.get(index) == body.number
         else known.intended,
         tasks={**known.tasks, index: (*tasks, body)},
+        waiting=_without(known.waiting, mine),
     )
+
+
+def item_waiting(loop: LoopState | None, event: Event, body: StepWaiting) -> LoopState:
+    """An item's hosted task waits: progress of that item, whose attempts are counted anew."""
+    known, index = _begun(loop, event), event.iteration[0]
+    mine = range(index, index + 1)
+    waiting = {**known.waiting, index: Waiting(event.seq, body)}
+    return replace(known, lost=_without(known.lost, mine), waiting=waiting)
 
 
 def items_lost(loop: LoopState | None, event: Event) -> LoopState:
@@ -86,6 +104,7 @@ def items_settled(loop: LoopState | None, event: Event, body: LoopItems) -> Loop
         _without(known.lost, mine),
         _without(known.intended, mine),
         _without(known.tasks, mine),
+        _without(known.waiting, mine),
     )
 
 

@@ -81,6 +81,8 @@ def item_problem(
     loop: LoopState, index: int, problem: dict[str, Any] | None, *, retry: bool
 ) -> dict[str, Any] | None:
     """Why an item may not be tried again, or None where it may. `retry` is the policy for unknown effects."""
+    if index in loop.waiting:
+        return None
     reason = (problem or {}).get("message", "the runtime stopped while it ran")
     if index in loop.intended and not retry:
         return {

@@ -236,6 +236,27 @@ def _start(blueprint: Blueprint, state: Execution, index: int, args: dict[str, A
     return Run(_straight_line(blueprint, state, index, known), known.visit, known.attempts + 1, args)
 
 
+def only_waits(blueprint: Blueprint, state: Execution) -> bool:
+    """Whether all there is to do is to wait for what comes from outside: then a restart is no try at anything."""
+    commands = decide(blueprint, state)
+    return bool(commands) and all(_waits(blueprint, state, command) for command in commands)
+
+
+def _waits(blueprint: Blueprint, state: Execution, command: Command) -> bool:
+    if not isinstance(command, Run | RunLoop):
+        return False
+    step = blueprint.steps[command.steps[0] if isinstance(command, Run) else command.step]
+    known = state.steps.get(step.name)
+    if known is None or known.visit != command.visit:
+        return False
+    if isinstance(command, Run):
+        return known.waiting is not None
+    if known.loop is None or step.loop is None:
+        return False
+    left = known.loop.started.total - known.loop.settled
+    return 0 < min(left, step.loop.in_flight_max) <= len(known.loop.waiting)
+
+
 def _straight_line(blueprint: Blueprint, state: Execution, index: int, known: StepState) -> tuple[int, ...]:
     """The steps one claim may carry. After a lost attempt a step goes alone, so that blame falls right."""
     if not blueprint.steps[index].run:
@@ -252,7 +273,7 @@ def _straight_line(blueprint: Blueprint, state: Execution, index: int, known: St
 
 def _attempts_problem(step: Step, known: StepState) -> dict[str, Any] | None:
     """Why the step may not be tried again, or None where it may."""
-    if known.attempts == 0 and known.intended is None:
+    if known.waiting is not None or (known.attempts == 0 and known.intended is None):
         return None
     reason = (known.problem or {}).get("message", "the runtime stopped while it ran")
     if known.intended is not None and step.on_unknown != "retry":

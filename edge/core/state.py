@@ -25,6 +25,7 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    StepWaiting,
     TaskDone,
 )
 from edge.core.records import record
@@ -61,7 +62,7 @@ class StepState:
     "done" or "failed"; `attempts` counts those begun; `problem` says how the last one was lost or failed;
     `seq` is the event that said so, `cause` the one it names as what the step had seen last, where it names one.
     `tasks` are the recorded outcomes of its pipeline, `intended` is the invocation whose intent is durable and whose
-    outcome is not known.
+    outcome is not known, `waiting` the hosted task its pipeline waits for.
     """
 
     visit: int = 0
@@ -74,6 +75,7 @@ class StepState:
     tasks: tuple[TaskDone, ...] = ()
     intended: int | None = None
     loop: loop_state.LoopState | None = None
+    waiting: loop_state.Waiting | None = None
 
 
 @record
@@ -197,7 +199,21 @@ def _task_done(state: Execution, event: Event) -> Execution:
         seq=event.seq,
         tasks=(*step.tasks, body),
         intended=intended,
+        waiting=None,
     )
+    return _with_step(state, event.step or "", known, resumes=0)
+
+
+def _waiting(state: Execution, event: Event) -> Execution:
+    """Progress: a pipeline came so far that only the outside can carry it on."""
+    body = event.body
+    assert isinstance(body, StepWaiting)
+    step = _step_before(state, event)
+    if event.iteration:
+        loop = loop_state.item_waiting(step.loop, event, body)
+        return _with_step(state, event.step or "", replace(step, seq=event.seq, loop=loop), resumes=0)
+    waiting = loop_state.Waiting(event.seq, body)
+    known = replace(step, attempts=0, problem=None, seq=event.seq, waiting=waiting)
     return _with_step(state, event.step or "", known, resumes=0)
 
 
@@ -354,6 +370,7 @@ def _finished(state: Execution, event: Event) -> Execution:
 _RULES: Final[dict[type, Any]] = {
     StepStarted: _started,
     TaskDone: _task_done,
+    StepWaiting: _waiting,
     LoopStarted: _loop_started,
     LoopItems: _loop_items,
     StepDone: _done,

@@ -22,11 +22,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from edge.core.chain import Context, Group, encode_event, seal_group
+from edge.core.chain import Context, Group, encode_event, open_group, seal_group
 from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
 from edge.core.events import Body, Event, ExecutionRequested
 from edge.core.limits import GROUP_BYTES_MAX, GROUP_EVENTS_MAX, INDEX_EVENTS_PER_COMMIT
+from edge.core.timing import Moment
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog, IndexedGroup, payload_mark, request_key
 from edge.store.journal import Journal
@@ -65,7 +66,7 @@ class CommitGate:
         commit_window_ms: int = 0,
     ) -> None:
         self._journal, self._eventlog, self._blobs = journal, eventlog, blobs
-        self._clock, self._boot_id = clock, boot_id
+        self.clock, self._boot_id = clock, boot_id
         self._on_failure, self._has_claims = on_failure, has_claims
         self._window_s = commit_window_ms / 1000
         self._loop = asyncio.get_running_loop()
@@ -218,7 +219,7 @@ class CommitGate:
         self._write(batch, parts)
 
     def _write(self, batch: list[Event], parts: list[bytes]) -> None:
-        context = Context(self._journal.log_id, self._boot_id, self._clock.read())
+        context = Context(self._journal.log_id, self._boot_id, self.clock.read())
         epoch_key = self._journal.header.epoch_key
         group = seal_group(batch[0].seq, self._link, context, epoch_key, parts)
         self._link = group.links[-1]
@@ -341,6 +342,16 @@ class CommitGate:
             self._index_now()
 
     # ---- looking up ------------------------------------------------------------------------------
+
+    def now(self) -> Moment:
+        """The clocks, as the next group's context will have them."""
+        return Moment(self._boot_id, self.clock.read())
+
+    def context_of(self, seq: int) -> Context:
+        """What is constant over the group of a durable event: its clocks above all. Raises LogDamaged."""
+        assert seq <= self.durable_seq, "its group is not written yet"
+        found = next((group for group in self._overlay if group.first_seq <= seq <= group.last_seq), None)
+        return open_group(found.first_seq, found.data).context if found else self._eventlog.context_of(seq)
 
     def find_request(self, principal: str, request_id: str) -> tuple[int, bytes] | None:
         """Execution and payload mark of a request id, from memory first, then LMDB."""

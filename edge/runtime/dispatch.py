@@ -18,6 +18,7 @@ from edge.core.state import RUNNING
 from edge.core.values import TableRef
 from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.commit import CommitGate
+from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live
 from edge.runtime.loops import LoopRecord, Loops
 from edge.runtime.rebuild import Outputs
@@ -78,9 +79,12 @@ class Record(LoopRecord, Protocol):
 class Dispatcher:
     """Claims out and outcomes in."""
 
-    def __init__(self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate) -> None:
+    def __init__(
+        self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate, hosted: Hosted
+    ) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
-        self._loops = Loops(self, record, gate)
+        self._hosted = hosted
+        self._loops = Loops(self, record, gate, hosted)
         self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
         self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
@@ -95,6 +99,8 @@ class Dispatcher:
         assert act.claim is None, "a claim is under way"
         if live.ending and type(goal) is Run and act.intent_seq == 0:
             self.on(live, act)
+            return
+        if type(goal) is Run and self._takes_up(live, act, goal):
             return
         try:
             lacking = self._lacking(live, goal)
@@ -121,6 +127,31 @@ class Dispatcher:
                 self._record.finish(live, goal)
             except CacheMiss:
                 self.missed(live, act)
+
+    def _takes_up(self, live: Live, act: Activation, run: Run) -> bool:
+        """Whether the step waits for a hosted task since before a restart: then that is all there is to do."""
+        known = live.state.steps.get(act.name)
+        if known is None or known.visit != run.visit or known.waiting is None:
+            return False
+        self._hosted.take_up(live, act, known.waiting)
+        return True
+
+    def go_on(self, live: Live, act: Activation, item: int | None) -> None:
+        """A hosted task has its outcome (`edge.runtime.hosted.Onward`)."""
+        if item is None:
+            self.pursue(live, act)
+        else:
+            assert isinstance(act.goal, RunLoop), act.goal
+            self._loops.rested(live, act, act.goal, item)
+
+    def drop_what_rests(self, live: Live) -> None:
+        """The execution is to end: what only waits, for a pause or for the outside, is not waited for."""
+        for act in list(live.under_way.values()):
+            if isinstance(act.goal, RunLoop):
+                if act.loop is not None:
+                    self._loops.drop_what_rests(live, act, act.goal)
+            elif self._hosted.drop(act) or act.paused:
+                self._record.done_with(live, act)
 
     @staticmethod
     def _intent_lacks(live: Live, act: Activation, run: Run) -> bool:
@@ -268,11 +299,21 @@ class Dispatcher:
         assert isinstance(goal, Run), goal
         if outcome.problem is not None:
             self.missed(live, act)
+        elif live.ending:
+            self.on(live, act)
+        elif outcome.hosted is not None:
+            self._hosted.begin(live, act, outcome)
         elif outcome.wait_ms is None:
             self._record.record_intent(live, act, goal, outcome.next_number)
         else:
             act.waited += 1
-            self.after_ms(outcome.wait_ms, lambda: self.pursue(live, act))
+            act.paused = True
+            self.after_ms(outcome.wait_ms, lambda: self._pause_over(live, act))
+
+    def _pause_over(self, live: Live, act: Activation) -> None:
+        if live.under_way.get(act.name) is act:
+            act.paused = False
+            self.pursue(live, act)
 
     def lost(self, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a claim (`edge.runtime.workers.Claims`)."""

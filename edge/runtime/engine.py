@@ -24,6 +24,7 @@ from edge.core.events import (
 )
 from edge.core.limits import EXECUTIONS_OPEN_MAX, INLINE_BYTES_MAX
 from edge.core.records import record
+from edge.core.scheduler import only_waits
 from edge.core.state import Execution, evolve, fold
 from edge.core.values import TableRef
 from edge.runtime.admit import (
@@ -281,7 +282,7 @@ class Engine:
         """Take up every execution the log leaves open, and every answer still owed; how many were open.
 
         Each gets an `execution.resumed` first, durable before anything is dispatched again, so that a block
-        that brings the box down is counted.
+        that brings the box down is counted; but for those that only wait, which try nothing.
         """
         through, but = self._eventlog.delivered()
         finished = [
@@ -304,8 +305,11 @@ class Engine:
         blueprint = self._by_digest.get(state.request.digest)
         if blueprint is None:
             raise LogDamaged(f"Execution {state.seq} runs a blueprint that the log does not hold.")
-        event = self._gate.append(ExecutionResumed(), execution=state.seq)
-        state = evolve(state, event)
+        waits = only_waits(blueprint, state)
+        seq = 0
+        if not waits:
+            event = self._gate.append(ExecutionResumed(), execution=state.seq)
+            state, seq = evolve(state, event), event.seq
         request = state.request
         payload = request.payload or b""
         if request.payload_digest is not None:
@@ -314,13 +318,13 @@ class Engine:
             live = self._live(blueprint, state, read_input(request.content_type, payload), payload)
         except RequestRefused as error:
             # It was accepted, so it must end: a runtime that cannot start over one execution helps nobody.
-            problem = error.problem()
-            live = Live(self.execution_id(state.seq), blueprint, state, {})
-            self._gate.after(event.seq, lambda _: self.executor.fail(live, problem))
-        else:
-            self._gate.after(event.seq, lambda _: self.executor.advance(live))
-        live.last_seq = event.seq
+            live = Live(self.execution_id(state.seq), blueprint, state, {}, doomed=error.problem())
+        live.last_seq = seq or max((step.seq for step in state.steps.values()), default=state.seq)
         self.executor.open[state.seq] = live
+        if waits:
+            self.executor.advance(live)
+        else:
+            self._gate.after(seq, lambda _: self.executor.advance(live))
 
     # ---- answers -----------------------------------------------------------------------------------
 

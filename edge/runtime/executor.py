@@ -16,11 +16,14 @@ from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, 
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.runtime.commit import CommitGate
 from edge.runtime.dispatch import Dispatcher
-from edge.runtime.live import Activation, Live
+from edge.runtime.hosted import Hosted
+from edge.runtime.live import Activation, Live, Place
 from edge.runtime.outcomes import Recorder
 from edge.runtime.rebuild import Outputs
+from edge.runtime.timers import Timers
+from edge.runtime.waits import Waits
 from edge.store.blocks import Blocks
-from edge.worker.claims import Claim, Outcome
+from edge.worker.claims import Claim, Outcome, TaskRecord
 from playbooks.evaluate import truth
 
 #: Where the end of an execution stands among what is under way; no step is called so.
@@ -35,13 +38,19 @@ class Executor:
         self._on_finished = on_finished
         outputs = Outputs(gate, blocks)
         self._recorder = Recorder(gate, blocks, outputs)
-        self.dispatcher = Dispatcher(self, blocks, outputs, gate)
         self.open: dict[int, Live] = {}
+        self.timers = Timers(gate.clock)
+        self.hosted = Hosted(self, gate)
+        self.hosted.kinds["wait"] = Waits(self.hosted, self.timers, gate)
+        self.dispatcher = Dispatcher(self, blocks, outputs, gate, self.hosted)
+        self.hosted.onward = self.dispatcher
 
     # ---- what to do next -------------------------------------------------------------------------
 
     def advance(self, live: Live) -> None:
         """Carry one execution on until all that can be is under way, or it has ended."""
+        if live.ending:
+            self.dispatcher.drop_what_rests(live)
         while live.state.status == RUNNING:
             state = live.state
             commands = self._decide(live)
@@ -157,6 +166,21 @@ class Executor:
             self.append(
                 live, body, step.name, held_back=held_back, visit=visit, attempt=attempt, iteration=iteration
             )
+
+    def record_task(self, live: Live, act: Activation, place: Place, record: TaskRecord) -> None:
+        """Append the outcome of a hosted task."""
+        step = live.blueprint.steps[live.blueprint.step_index[place.step]]
+        body = self._recorder.task(live, record, claim_bound=act.claim_bound)
+        iteration = () if place.item is None else (place.item,)
+        self.append(
+            live,
+            body,
+            place.step,
+            held_back=step.effect != "write",
+            visit=place.visit,
+            attempt=place.attempt,
+            iteration=iteration,
+        )
 
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
         """Record that a claim's first step was lost."""

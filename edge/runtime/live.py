@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from edge.core.codec import decode, encode
 from edge.core.events import TaskDone
@@ -27,6 +27,23 @@ from playbooks.scope import build_scope
 UNKNOWN_US: Final = LOOP_CLAIM_US
 
 
+class Place(NamedTuple):
+    """A hosted task that is waited for: which invocation of which step's pipeline, of which item in a loop."""
+
+    execution: int
+    step: str
+    visit: int
+    number: int
+    task: str
+    item: int | None = None
+    attempt: int = 1
+
+    def identity(self, execution_id: str) -> str:
+        """The invocation's identity, the same for every attempt: hand it to the world outside."""
+        item = "" if self.item is None else f"/{self.item}"
+        return f"{execution_id}/{self.step}/{self.visit}{item}/{self.task}/{self.number}"
+
+
 @dataclass(slots=True, eq=False)
 class LoopRun:
     """One loop under way: its items, what waits, what is out, and how long an item usually takes."""
@@ -34,8 +51,11 @@ class LoopRun:
     items: list[Any]
     waiting: list[Frame]
     out: dict[int, Frame] = field(default_factory=dict)
-    #: Items under way that hold no worker: their intent is on its way to the drive, or their pause is not over.
+    #: Items under way that hold no worker: their intent is on its way to the drive, their pause is not over, or their
+    #: hosted task waits.
     resting: int = 0
+    #: Items between two attempts; when their pause is over they go on, if they still stand here.
+    pauses: set[int] = field(default_factory=set)
     #: Pauses that items under way have served, by index.
     waited: dict[int, int] = field(default_factory=dict)
     item_us: int = UNKNOWN_US
@@ -55,7 +75,8 @@ class Activation:
     `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
     `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it;
-    `waited` counts the pauses a pipeline served; `loop` is the loop a step runs, with its own claims.
+    `waited` counts the pauses a pipeline served, `paused` says that it is in one; `loop` is the loop a step runs,
+    with its own claims; `hosted` are the hosted tasks that are waited for, kind and place by item (None: no loop).
     """
 
     goal: Run | RunLoop | FailStep | Finish
@@ -66,7 +87,9 @@ class Activation:
     claim_bound: bool = False
     saw_seq: int = 0
     waited: int = 0
+    paused: bool = False
     loop: LoopRun | None = None
+    hosted: dict[int | None, tuple[str, Place]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)

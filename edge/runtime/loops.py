@@ -19,6 +19,7 @@ from edge.core.loops import Frame, as_items, collected, first_failure, item_prob
 from edge.core.routing import check_ctx
 from edge.core.scheduler import FailStep, RunLoop
 from edge.runtime.commit import CommitGate
+from edge.runtime.hosted import Hosted
 from edge.runtime.live import UNKNOWN_US, Activation, Live, LoopRun
 from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome, Progress
 from playbooks.evaluate import evaluate
@@ -27,8 +28,6 @@ from playbooks.shape import Step
 #: Claims of one loop that are out at once where the playbook does not say: enough to keep every worker of a small box
 #: busy, few enough to leave room for other executions.
 _CLAIMS_OUT: Final = 4
-#: Items of a parallel loop under way at once where the playbook does not say; those that pause hold no worker.
-_IN_FLIGHT: Final = 64
 _NULL: Final = encode([None])
 
 
@@ -77,8 +76,8 @@ class Out(Protocol):
 class Loops:
     """All loops of one runtime."""
 
-    def __init__(self, out: Out, record: LoopRecord, gate: CommitGate) -> None:
-        self._out, self._log, self._gate = out, record, gate
+    def __init__(self, out: Out, record: LoopRecord, gate: CommitGate, hosted: Hosted) -> None:
+        self._out, self._log, self._gate, self._hosted = out, record, gate, hosted
 
     def pursue(self, live: Live, act: Activation, goal: RunLoop) -> None:
         """Begin or go on; what the step reads is at hand."""
@@ -137,9 +136,8 @@ class Loops:
         run, step = act.loop, live.blueprint.steps[goal.step]
         assert run is not None
         assert step.loop is not None
-        in_flight_max = (step.loop.max_in_flight or _IN_FLIGHT) if step.loop.parallel else 1
         while run.waiting and not run.missed and run.problem is None and not live.ending:
-            if len(run.out) >= _CLAIMS_OUT or len(run.out) + run.resting >= in_flight_max:
+            if len(run.out) >= _CLAIMS_OUT or len(run.out) + run.resting >= step.loop.in_flight_max:
                 return
             loop = self._state(live, goal)
             assert loop is not None
@@ -147,10 +145,15 @@ class Loops:
                 continue
             write = step.effect == "write"
             frame, run.waiting = next_frame(run.waiting, loop, run.item_us, alone=write or step.may_pause)
-            if write and not step.pipeline:
+            if frame.first in loop.waiting:
+                run.resting += 1
+                self._hosted.take_up(live, act, loop.waiting[frame.first], frame.first)
+            elif write and not step.pipeline:
                 self._intend(live, act, goal, frame, 0)
             elif not self._send(live, act, goal, frame):
                 return
+        if run.problem is not None or live.ending:
+            self._drop(act, run)
         if run.out or run.resting:
             return
         if run.missed:
@@ -188,9 +191,9 @@ class Loops:
         seq = self._log.append(
             live, StepStarted(number), step.name, visit=goal.visit, iteration=(frame.first,)
         )
-        self._gate.after(seq, lambda _: self._rested(live, act, goal, frame))
+        self._gate.after(seq, lambda _: self.rested(live, act, goal, frame.first))
 
-    def _rested(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> None:
+    def rested(self, live: Live, act: Activation, goal: RunLoop, item: int) -> None:
         """An item goes on, unless the loop has failed meanwhile."""
         run = act.loop
         assert run is not None
@@ -198,7 +201,25 @@ class Loops:
         if run.problem is not None or live.ending:
             self._go_on(live, act, goal)
         else:
-            self._send(live, act, goal, frame)
+            self._send(live, act, goal, Frame(item, 1))
+
+    def _pause_over(self, live: Live, act: Activation, goal: RunLoop, item: int) -> None:
+        run = act.loop
+        assert run is not None
+        if item in run.pauses:
+            run.pauses.discard(item)
+            self.rested(live, act, goal, item)
+
+    def _drop(self, act: Activation, run: LoopRun) -> None:
+        """Nothing more begins: what only waits, for a pause or for the outside, is not waited for."""
+        run.resting -= len(run.pauses) + self._hosted.drop(act)
+        run.pauses.clear()
+
+    def drop_what_rests(self, live: Live, act: Activation, goal: RunLoop) -> None:
+        """The execution is to end."""
+        run = act.loop
+        if run is not None and (run.pauses or act.hosted):
+            self._go_on(live, act, goal)
 
     def _send(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> bool:
         run = act.loop
@@ -247,12 +268,18 @@ class Loops:
         if outcome.problem is not None:
             run.missed = True
             self._put_back(run, item)
+        elif run.problem is not None or live.ending:
+            pass  # nothing more begins
+        elif outcome.hosted is not None:
+            run.resting += 1
+            self._hosted.begin(live, act, outcome, item.first)
         elif outcome.wait_ms is None:
             self._intend(live, act, goal, item, outcome.next_number)
         else:
             run.resting += 1
             run.waited[item.first] = run.waited.get(item.first, 0) + 1
-            self._out.after_ms(outcome.wait_ms, lambda: self._rested(live, act, goal, item))
+            run.pauses.add(item.first)
+            self._out.after_ms(outcome.wait_ms, lambda: self._pause_over(live, act, goal, item.first))
         self._go_on(live, act, goal)
 
     def _record(

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import lmdb
 
-from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, OpenedGroup, open_group
+from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Context, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import (
     CatalogRegistered,
@@ -233,6 +233,11 @@ class EventLog:
         """One event by its number. Raises LogDamaged where it is not in here."""
         with self._env.begin() as txn:
             return self._event(txn, seq)
+
+    def context_of(self, seq: int) -> Context:
+        """What is constant over the group of an event. Raises LogDamaged where it is not in here."""
+        with self._env.begin() as txn:
+            return self._group_of(txn, seq).context
 
     def _event(self, txn: Any, seq: int) -> Event:
         group = self._group_of(txn, seq)

@@ -32,6 +32,13 @@ from playbooks.blueprint import Blueprint
 BOOT_ID: Final = bytes(range(16))
 
 
+class NeverAlarm:
+    """In place of the loop's timer: a test says when to look (`Box.pass_time`)."""
+
+    def cancel(self) -> None:
+        """Part of asyncio.TimerHandle."""
+
+
 class Box:
     """One running box. Open it inside a running event loop."""
 
@@ -44,8 +51,10 @@ class Box:
         cache_bytes: int = 64 * MIB,
         answer: fake_pool.Answer | None = None,
         reserve_bytes: int = 0,
+        boot_id: bytes = BOOT_ID,
     ) -> None:
         self.folder = folder
+        self.clock = clock if clock is not None else ManualClock()
         self.journal = Journal(folder / "journal", segment_bytes=segment_bytes)
         self.eventlog = EventLog(folder / "index")
         self.caught_up = catch_up(self.journal, self.eventlog)
@@ -56,8 +65,8 @@ class Box:
             self.journal,
             self.eventlog,
             self.blobs,
-            clock if clock is not None else ManualClock(),
-            BOOT_ID,
+            self.clock,
+            boot_id,
             on_failure=self.failures.append,
         )
         free_space = FreeSpace(folder, reserve_bytes)
@@ -69,6 +78,7 @@ class Box:
         #: Pauses asked for and not over yet, `(milliseconds, what to call)`: a test lets them pass.
         self.pauses: list[tuple[int, Callable[[], None]]] = []
         self.engine.executor.dispatcher.after_ms = lambda delay_ms, call: self.pauses.append((delay_ms, call))
+        self.engine.executor.timers.after_s = lambda delay_s, call: NeverAlarm()
         self.answers: list[Answer] = []
         self.receipts: list[Receipt] = []
         self.engine.on_answer = self.answers.append
@@ -113,6 +123,13 @@ class Box:
             call()
             await self.settle()
         return passed
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass on a `ManualClock`, look at the timers, and settle."""
+        assert isinstance(self.clock, ManualClock)
+        self.clock.advance(round(seconds * 1_000_000_000))
+        self.engine.executor.timers.look()
+        await self.settle()
 
     def document(self) -> dict[str, Any]:
         """The newest answer's payload as the document it is."""

@@ -138,8 +138,9 @@ class Outcome:
     `kind` VALUE: `value` is CBOR bytes. TABLE: `table` names the block written. FAILED: `problem` is
     `{code, message[, mend]}`. MISS: a block named in `problem` was not in the cache; nothing ran.
     PAUSE: a pipeline stopped before its end; `wait_ms` says for how long, None that it waits for the intent of the
-    task whose number is `next_number`; `problem` names a block that was not there. `tasks` are a pipeline's new
-    records, `ctx` what its rules wrote.
+    task whose number is `next_number`; `problem` names a block that was not there; `hosted` is `[kind, task, config]`
+    of the task whose outcome the runtime brings about. `tasks` are a pipeline's new records, `ctx` what its rules
+    wrote.
     `adopted` is the request's table with rows and columns filled in, once a worker has validated it.
     """
 
@@ -153,13 +154,15 @@ class Outcome:
     ctx: dict[str, Any] | None = None
     wait_ms: int | None = None
     next_number: int = 0
+    hosted: list[Any] | None = None
 
     def parts(self) -> list[Any]:
         """The outcome as part of a reply."""
         plain = [self.kind, self.value, self.table, self.problem, self.duration_us, self.adopted]
         if not self.tasks and self.ctx is None and self.kind != PAUSE:
             return plain
-        return [*plain, [record.parts() for record in self.tasks], self.ctx, self.wait_ms, self.next_number]
+        records = [record.parts() for record in self.tasks]
+        return [*plain, records, self.ctx, self.wait_ms, self.next_number, self.hosted]
 
     @classmethod
     def from_parts(cls, parts: list[Any]) -> Outcome:
@@ -196,6 +199,9 @@ def _check(outcome: Outcome) -> None:
         sound = type(outcome.table) is TableRef and outcome.table.rows is not None
     elif kind == PAUSE:
         sound = outcome.wait_ms is None or type(outcome.wait_ms) is int
+        sound = sound and (
+            outcome.hosted is None or [type(part) for part in outcome.hosted] == [str, str, dict]
+        )
     else:
         sound = kind in (FAILED, MISS) and type(outcome.problem) is dict
     if not sound or type(outcome.duration_us) is not int:

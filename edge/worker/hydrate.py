@@ -25,7 +25,7 @@ from edge.worker.pipeline import Pipeline, encoded
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
 from playbooks.scope import build_scope
-from playbooks.shape import Loop, Step, Task
+from playbooks.shape import CONFIG_TREES, HOSTED, Loop, Step, Task
 
 _KEPT_MAX: Final = 32
 
@@ -146,6 +146,8 @@ class Bench:
             carried = {**(self._args or {}), **given}
             self._scope = {**scope, **given, "args": carried, "input": carried, "input_data": carried}
             self.idempotency_key = f"{identity}/{task.name}/{number}"
+            if task.kind in HOSTED:
+                return self._hosted_config(task, given)
             output = tool(task.kind).run(task.config, given, self)
             try:
                 return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))
@@ -169,6 +171,15 @@ class Bench:
             progress.intended,
             dict(self._names.get("iter") or {}),
         )
+
+    def _hosted_config(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:
+        """What the runtime needs to bring a hosted task's outcome about. Raises EvaluationFailed."""
+        trees = CONFIG_TREES[task.kind]
+        config = {
+            key: self.render(value) if key in trees and value is not None else value
+            for key, value in task.config.items()
+        }
+        return {**config, "input": given} if HOSTED[task.kind] else config
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's configuration. Raises EvaluationFailed."""

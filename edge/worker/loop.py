@@ -128,7 +128,7 @@ def _run_pipeline(bench: Bench, step: Step, visit: int, started_ns: int) -> Outc
     try:
         end = pipeline.run()
         if isinstance(end, Pause):
-            made = Outcome(PAUSE, wait_ms=end.wait_ms, next_number=end.number)
+            made = Outcome(PAUSE, wait_ms=end.wait_ms, next_number=end.number, hosted=end.hosted)
         elif end.problem is not None:
             made = Outcome(FAILED, problem=end.problem)
         else:
@@ -153,6 +153,7 @@ def _run_pipeline(bench: Bench, step: Step, visit: int, started_ns: int) -> Outc
         pipeline.patches or None,
         made.wait_ms,
         made.next_number,
+        made.hosted,
     )
 
 

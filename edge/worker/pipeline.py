@@ -1,9 +1,9 @@
 """A step's pipeline: its tasks in order, each outcome led on by the task's policy.
 
 Called by the worker's loop. The only control inside a step: continue, retry, jump, break, fail. It keeps nothing: a
-pipeline that has to stop before its end (a pause before an attempt, the intent of an effect) says so, and whoever
-claims it again gives it the recorded outcomes of its `read` and `write` tasks, which it takes in place of running
-them; what is pure it runs again to the same end.
+pipeline that has to stop before its end (a pause before an attempt, the intent of an effect, a hosted task, whose
+outcome comes from outside) says so, and whoever claims it again gives it the recorded outcomes of its `read` and
+`write` tasks, which it takes in place of running them; what is pure it runs again to the same end.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from edge.core.routing import envelope
 from edge.core.values import TableRef
 from edge.worker.claims import TaskRecord
 from playbooks.evaluate import render, truth
-from playbooks.shape import Rule, Task
+from playbooks.shape import HOSTED, Rule, Task
 
 Invoke = Callable[[int, Task, Mapping[str, Any]], Any]
 """Runs one task, by number of invocation, with names on top of the step's scope; its plain value or table reference.
-Raises EdgeError."""
+Raises EdgeError. Of a hosted task it gives the evaluated config."""
 
 _GO_ON: Final = "continue"
 
 
 @dataclass(slots=True)
 class Pause:
-    """The pipeline stops before invocation `number`: for `wait_ms`, or (None) until its intent is durable."""
+    """The pipeline stops before invocation `number`: for `wait_ms`, or (None) until its intent is durable.
+
+    Where that is of a `hosted` task, `[kind, name, evaluated config]`: until the runtime has its outcome.
+    """
 
     number: int
     wait_ms: int | None = None
+    hosted: list[Any] | None = None
 
 
 @dataclass(slots=True)
@@ -71,10 +75,14 @@ class Pipeline:
         place, attempt, previous, pauses = 0, 1, None, 0
         for number in range(TASK_RUNS_MAX):
             task, self.last_number = self.tasks[place], number
-            if task.effect == "write" and number not in self.recorded and self.intended != number:
+            hosted = task.kind in HOSTED and number not in self.recorded
+            ahead = task.effect == "write" and not hosted  # the runtime sees to the intent of a hosted one
+            if ahead and number not in self.recorded and self.intended != number:
                 return Pause(number)
             self._names |= {"_prev": previous, "_task": task.name, "_attempt": attempt, "iter": self.iter}
             value, problem, took_ms = self._outcome(number, task)
+            if hosted and problem is None:
+                return Pause(number, hosted=[task.kind, task.name, value])
             try:
                 do, rule = self._directive(task, value, problem, attempt, took_ms)
                 if rule is not None:
@@ -102,6 +110,8 @@ class Pipeline:
         """A task's value or problem, and how long it took: from the record, or by running it."""
         known = self.recorded.get(number)
         if known is not None:
+            if known.task != task.name:
+                return None, _diverged_problem(task.name, known.task), 0
             return _value_of(known), known.problem, known.duration_us // 1000
         started_ns = time.perf_counter_ns()
         value: Any = None
@@ -116,7 +126,7 @@ class Pipeline:
         except MemoryError:
             value, encoded_value, problem = None, None, memory_problem(task.name)
         duration_us = (time.perf_counter_ns() - started_ns) // 1000
-        if task.effect != "pure":
+        if task.effect != "pure" and (problem is not None or task.kind not in HOSTED):
             table = value if type(value) is TableRef else None
             self.records.append(
                 TaskRecord(number, task.name, None if problem else encoded_value, table, problem, duration_us)
@@ -206,6 +216,14 @@ def _failed_by_rule(task: Task) -> dict[str, Any]:
         "code": "failed_by_policy",
         "message": f"A rule of task {task.name} says that this outcome fails.",
         "mend": "Look at the task's spec.policy.rules.",
+    }
+
+
+def _diverged_problem(task: str, recorded: str) -> dict[str, Any]:
+    return {
+        "code": "pipeline_diverged",
+        "message": f"Task {task} was to run where the log has the outcome of task {recorded}.",
+        "mend": "Let no rule of this pipeline look at a `ctx` value that other branches write meanwhile.",
     }
 
 

@@ -13,6 +13,7 @@ from playbooks.kinds.elsewhere import CENTRE_KINDS, LATER_KINDS
 from playbooks.kinds.kind import Kind
 from playbooks.kinds.plain import NOOP, TRANSFORM
 from playbooks.kinds.python import PYTHON
+from playbooks.kinds.wait import WAIT
 
 __all__ = ["CENTRE_KINDS", "KINDS", "LATER_KINDS", "Kind"]
 
@@ -21,4 +22,5 @@ KINDS: Final[dict[str, Kind]] = {
     "noop": NOOP,
     "python": PYTHON,
     "transform": TRANSFORM,
+    "wait": WAIT,
 }

@@ -30,7 +30,6 @@ LATER_KINDS: Final = frozenset(
         "sql",
         "subscription",
         "task_sequence",
-        "wait",
         "wasm",
     }
 )

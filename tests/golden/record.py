@@ -1,6 +1,7 @@
 """Records the logs of `tests/golden`: small ones that every later release must read to the same state.
 
-`v1` holds what the first release knew; `v1-branches` what came to the same format with branches and pipelines.
+`v1` holds what the first release knew; `v1-branches` what came to the same format with branches and
+pipelines, `v1-waiting` with tasks that wait for the outside.
 Run it by hand, once for each: `python -m tests.golden.record`. It writes segments by the
 functions of `edge.store.segment_file` and `edge.core.chain` under fixed keys, ids and clocks, so that recording
 again with the same code gives the same bytes. A recorded version is never changed: what reads differently is the
@@ -39,6 +40,7 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    StepWaiting,
     TaskDone,
 )
 from edge.core.limits import KIB
@@ -220,6 +222,35 @@ BRANCHES: Final[list[list[Entry]]] = [
 ]
 
 
+#: Hosted tasks that wait, in a pipeline and in a loop.
+WAITING: Final[list[list[Entry]]] = [
+    [_box(BootStarted("0.3.0", "golden", False)), _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT))],
+    # 3: a wait that is over, one that is begun anew after a cut, one whose intent came first and that still waits.
+    [_of(3, ExecutionRequested(DIGEST, "alice", "r-3"))],
+    [_of(3, StepWaiting(1, "pause", "wait", {"for_ms": 5_000}), "pipe")],
+    [
+        _of(3, TaskDone(1, "pause", encode({"by": "boottime"}), duration_us=5_000_000), "pipe"),
+        _of(3, StepWaiting(3, "until", "wait", {"until_ms": 1_767_225_600_000, "lost": "restart"}), "pipe"),
+        _of(3, StepWaiting(3, "until", "wait", {"until_ms": 1_767_225_600_000, "lost": "restart"}), "pipe"),
+    ],
+    [_of(3, TaskDone(3, "until", problem=PROBLEM), "pipe"), _of(3, StepStarted(4), "pipe", attempt=2)],
+    [_of(3, StepWaiting(4, "send", "wait"), "pipe", attempt=2)],
+    # 11: items that wait, of which one settles and one has its task's outcome.
+    [
+        _of(11, ExecutionRequested(DIGEST, "alice", "r-11")),
+        _of(11, LoopStarted(3, encode([1, 2, 3])), "each"),
+        _of(11, AttemptLost("it died"), "each", iteration=(1, 1)),
+        _of(11, StepWaiting(0, "pause", "wait", {"for_ms": 1}), "each", iteration=(0,)),
+        _of(11, StepWaiting(0, "pause", "wait", {"for_ms": 2}), "each", iteration=(1,)),
+        _of(11, StepWaiting(0, "pause", "wait", {"for_ms": 3}), "each", iteration=(2,)),
+        _of(11, TaskDone(0, "pause", encode(None)), "each", iteration=(0,)),
+        _of(11, TaskDone(0, "pause", encode(None)), "each", iteration=(1,)),
+        _of(11, LoopItems(0, 1, encode([1])), "each"),
+    ],
+    [_box(BootStopped())],
+]
+
+
 def _reading(place: int) -> Reading:
     trust = (WALL_IMPLAUSIBLE, WALL_UNCONFIRMED, WALL_SYNCHRONISED)[min(place, 2)]
     wall_ns = (
@@ -232,6 +263,7 @@ def _reading(place: int) -> Reading:
 LOGS: Final[dict[str, tuple[list[list[Entry]], tuple[int, ...]]]] = {
     "v1": (GROUPS, ROLLS),
     "v1-branches": (BRANCHES, (4,)),
+    "v1-waiting": (WAITING, (4,)),
 }
 
 

@@ -30,6 +30,7 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    StepWaiting,
     TaskDone,
 )
 from edge.core.values import TableRef
@@ -56,6 +57,7 @@ LEAST: list[Body] = [
     LoopStarted(0),
     LoopItems(0, 1, b"\x80"),
     ExecutionCancelled("cli"),
+    StepWaiting(0, "t", "wait"),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False),
@@ -79,6 +81,7 @@ MOST: list[Body] = [
     StepDone(ways=[[0, "b"], [1, "c", {"k": 1}], [2, "a", None, True]]),
     StepStarted(3),
     ExecutionCancelled("cli", "wrong box"),
+    StepWaiting(3, "t", "wait", {"for_ms": 5}),
     LoopStarted(7, b"\x80", b"d" * 32),
     LoopItems(1, 2, b"\x82\x01\xf6", {2: {"code": "x"}}, {"k": 1}, 9),
     TaskDone(2, "t", b"\x01", TABLE, b"arrow", {"code": "x"}, 5),
@@ -127,6 +130,7 @@ def test_type_codes_and_names_never_move() -> None:
         15: "loop.started",
         16: "loop.items",
         17: "execution.cancelled",
+        18: "step.waiting",
     }
 
 
