@@ -208,7 +208,7 @@ class Dispatcher:
         progress: Progress | None = None,
         items: Items | None = None,
     ) -> int | None:
-        """Send a claim; its number, None where it is too large and the execution was given up."""
+        """Send a claim; its number, None where that cannot be and the execution was given up."""
         blueprint, steps = live.blueprint, run.steps
         plan = self._plans.get((blueprint.digest, steps))
         if plan is None:
@@ -222,8 +222,12 @@ class Dispatcher:
         if size_bytes > CLAIM_BYTES_MAX:
             self._give_up(live, act, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
             return None
+        try:
+            self._blocks.require_folder(blueprint.digest)
+        except StorageFailed as error:
+            self._give_up(live, act, error.problem())
+            return None
         self._claim_number += 1
-        self._blocks.require_folder(blueprint.digest)
         table = live.table_for(workload, results) if live.request_table is not None else None
         claim = Claim(
             self._claim_number,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from edge.core.codec import encode
+from edge.core.errors import StorageFailed
 from edge.core.frames import FrameBuffer, FrameOutbox
 from edge.worker.claims import Claim, Outcome, read_reply
 from edge.worker.zygote import recv_message
@@ -230,8 +231,8 @@ class WorkerPool:
     def _fork(self, slot: int, work: Work | None) -> None:
         bound = work is not None and work.author_code
         binding = (work.folder, work.memory_mb) if work is not None and bound else None
-        if work is not None:
-            self._cache_folder(work.claim.digest)
+        if work is not None and not self._has_folder(work):
+            return
         process = _Process(slot, binding, self)
         self._slots[slot] = process
         ours, theirs = socket.socketpair()
@@ -249,6 +250,16 @@ class WorkerPool:
         task = self._loop.create_task(self._connect(process, ours))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _has_folder(self, work: Work) -> bool:
+        """Whether the playbook's cache folder is there for the process; where it cannot be, the claim is lost."""
+        try:
+            self._cache_folder(work.claim.digest)
+        except StorageFailed as error:
+            self._waiting.remove(work)
+            self._loop.call_soon(self._claims.lost, work.claim, error.problem_code, error.message)
+            return False
+        return True
 
     async def _connect(self, process: _Process, ours: socket.socket) -> None:
         await self._loop.create_connection(lambda: process, sock=ours)

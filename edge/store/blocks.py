@@ -99,7 +99,7 @@ class Blocks:
         return digest.hex()[:_FOLDER_DIGITS]
 
     def folder(self, digest: bytes) -> Path:
-        """A playbook's folder, made if it was not yet, or if a miss said that it may be gone."""
+        """A playbook's folder, made if it was not yet or may be gone. Raises StorageFailed."""
         path = self.root / self.folder_name(digest)
         if digest not in self._made:
             self._make(path)
@@ -107,16 +107,23 @@ class Blocks:
         return path
 
     def require_folder(self, digest: bytes) -> None:
-        """See to it that a playbook's folder exists; costs nothing when it is known to."""
+        """See to it that a playbook's folder exists; costs nothing when it is known to. Raises StorageFailed."""
         if digest not in self._made:
             self.folder(digest)
 
     def _make(self, path: Path) -> None:
         try:
-            path.mkdir(mode=0o700, exist_ok=True)
-        except FileNotFoundError:  # somebody removed the whole cache
-            path.mkdir(parents=True, mode=0o700, exist_ok=True)
-            self._mark()
+            try:
+                path.mkdir(mode=0o700, exist_ok=True)
+            except FileNotFoundError:  # somebody removed the whole cache
+                path.mkdir(parents=True, mode=0o700, exist_ok=True)
+                self._mark()
+        except OSError as error:
+            raise StorageFailed(
+                f"The cache folder {path} cannot be made: {error.strerror}.",
+                mend=f"See what stands in its place, or give {self.root} back to the user who runs the box.",
+                code="cache_unusable",
+            ) from error
 
     def holds(self, digest: bytes, key: str) -> bool:
         """Whether a block should be there, by the books; a worker that misses it makes us look (`lost`)."""
@@ -216,7 +223,9 @@ class Blocks:
         if size_bytes is None:
             return
         self.used_bytes -= size_bytes
-        with contextlib.suppress(FileNotFoundError):  # somebody emptied the folder; nothing is lost by it
+        with contextlib.suppress(
+            FileNotFoundError, NotADirectoryError
+        ):  # somebody emptied it; nothing is lost by that
             os.unlink(self._path(*name))
 
     def stat(self) -> CacheStat:

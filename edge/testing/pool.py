@@ -71,7 +71,7 @@ class FakePool:
         message[2] = work.blueprint
         try:
             root_fd = os.open(self._cache_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             # A real worker holds on to the deleted folder and finds nothing in it.
             gone = CacheMiss("The playbook's cache folder is gone.", code="cache_folder_gone")
             return [Outcome(MISS, problem=gone.problem())]

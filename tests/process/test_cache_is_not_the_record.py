@@ -83,6 +83,21 @@ def test_the_folder_may_be_deleted_while_running(quiet_box: Box) -> None:
     assert quiet_box.verify().whole
 
 
+def test_a_file_in_place_of_the_folder_is_named(quiet_box: Box) -> None:
+    """With a file where the cache was, requests fail and say so; once it is gone they are answered as before."""
+    quiet_box.register(TABLES)
+    folder = quiet_box.settings.cache_folder
+    answers: list[Any] = []
+    ask(quiet_box, answers)
+    shutil.rmtree(folder)
+    folder.write_bytes(b"")
+    ask(quiet_box, answers)
+    assert answers[1]["error"]["code"] == "cache_unusable", answers[1]
+    folder.unlink()
+    ask(quiet_box, answers)
+    assert answers[2].get("result") == answers[0]["result"], answers[2]
+
+
 def test_a_damaged_block_is_noticed_and_made_again(quiet_box: Box) -> None:
     """A bit flipped in a block is not read: its digest is wrong, and the step behind it runs again."""
     quiet_box.register(TABLES)

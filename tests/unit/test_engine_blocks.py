@@ -43,6 +43,28 @@ def kinds(box: Box) -> list[str]:
     return [event.type for event in box.events() if event.execution == box.receipts[0].seq]
 
 
+@pytest.mark.parametrize("after", [0, 1, 2])
+async def test_a_file_in_place_of_the_cache_fails_the_execution_only(box: Box, after: int) -> None:
+    """Where the cache folder cannot be made its executions fail and say why; once the file is gone others run."""
+    await box.register(playbook(TABLES, workload={"go": True}))
+    if after:
+        box.submit("t")
+    for _ in range(after):
+        box.pool.run()
+    wipe(box)
+    box.blocks.root.write_bytes(b"")
+    box.blocks.note_miss()
+    if not after:
+        box.submit("t")
+    await box.settle()
+    assert (box.document()["status"], box.document()["error"]["code"]) == ("failed", "cache_unusable")
+    assert "cannot be made" in box.document()["error"]["message"]
+    box.blocks.root.unlink()
+    box.submit("t")
+    await box.settle()
+    assert box.document()["result"] == ROWS
+
+
 def wipe(box: Box) -> None:
     shutil.rmtree(box.blocks.root)
 
