@@ -16,17 +16,13 @@ from playbooks.evaluate import truth
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import choice, entries, fields, text
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
+from playbooks.model.workflow import ARC, NEXT, NEXT_SPEC
 from playbooks.names import Known
 from playbooks.problems import Source, allowed, suggest
 from playbooks.shape import MODES, NO_MATCH
 from playbooks.templates import compile_condition, compile_tree
 
 CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_ARC_OTHER: Final = {
-    "spec": "NoETL keeps it for later.",
-    "then": "it was withdrawn from NoETL; write `step`.",
-    "else": "write an arc without `when`.",
-}
 
 #: Gives the resolver of names for a boundary event of that name.
 ResolveAt = Callable[[str], Resolve]
@@ -56,14 +52,8 @@ def outline_next(source: Source, node: Marked | None) -> NextOutline:
     """A router `{spec, arcs}`, or a list of arcs and names, or one of them."""
     made = NextOutline()
     if isinstance(node, Mapping_) and node.get("step") is None:
-        router = fields(source, node, "`next`", ("spec", "arcs"), {})
-        spec = fields(
-            source,
-            router.get("spec"),
-            "`next.spec`",
-            ("mode", "on_no_match"),
-            {"policy": "NoETL keeps it for later."},
-        )
+        router = fields(source, node, "`next`", NEXT)
+        spec = fields(source, router.get("spec"), "`next.spec`", NEXT_SPEC)
         made.mode = choice(source, spec.get("mode"), "`mode`", MODES) or "exclusive"
         made.no_match = choice(source, spec.get("on_no_match"), "`on_no_match`", NO_MATCH) or "complete"
         node = router.get("arcs")
@@ -75,7 +65,7 @@ def outline_next(source: Source, node: Marked | None) -> NextOutline:
 def _outline_arc(source: Source, node: Marked) -> ArcOutline:
     if isinstance(node, Scalar):
         return ArcOutline(node, node, None, [], [])
-    found = fields(source, node, "An arc", ("step", "when", "set", "args"), _ARC_OTHER)
+    found = fields(source, node, "An arc", ARC)
     if "step" not in found and isinstance(node, Mapping_):
         source.refuse(node.start, "This arc leads nowhere.", "Write `step: name`.")
     ctx, args = scoped_writes(source, found.get("set"), step_scope=True)

@@ -19,6 +19,8 @@ from playbooks.blueprint import Blueprint, encode_blueprint
 from playbooks.executor import Executor, read_executor
 from playbooks.fields import choice, entries, fields, items, plain, text
 from playbooks.loader import Mapping_, Marked, load
+from playbooks.model.policy import SPEC
+from playbooks.model.root import METADATA, PLAYBOOK
 from playbooks.names import Known
 from playbooks.problems import PlaybookRefused, Problem, Source
 from playbooks.run import Line, straight_line
@@ -27,11 +29,6 @@ from playbooks.spec import Spec, overlay, read_spec
 from playbooks.steps import Outline, outline, read_step
 from playbooks.workbook import Templates, read_workbook
 
-ROOT_KEYS: Final = ("apiVersion", "kind", "metadata", "executor", "spec", "workload", "workbook", "workflow")
-_ROOT_LATER: Final = {
-    "keychain": "credentials are not supported yet.",
-    "vars": "it was withdrawn from NoETL; use `workload` and `set`.",
-}
 _PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _NAME_LENGTH_MAX: Final = 200
 
@@ -74,7 +71,7 @@ def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Proble
 
 
 def _root(source: Source, root: Marked) -> dict[str, Any] | None:
-    found = fields(source, root, "A playbook", ROOT_KEYS, _ROOT_LATER)
+    found = fields(source, root, "A playbook", PLAYBOOK)
     if not isinstance(root, Mapping_):
         return None
     for key in ("apiVersion", "kind", "metadata", "workflow"):
@@ -87,7 +84,7 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
         key.value: plain(source, value) for key, value in entries(source, found.get("workload"), "`workload`")
     }
     executor = read_executor(source, found.get("executor"))
-    defaults = overlay(read_spec(source, found.get("spec"), "The playbook's `spec`"), executor.spec)
+    defaults = overlay(read_spec(source, found.get("spec"), "The playbook's `spec`", SPEC), executor.spec)
     templates = read_workbook(source, found.get("workbook"))
     steps = _steps(source, found.get("workflow"), workload, defaults, executor, templates)
     names = [step["name"] for step in steps]
@@ -103,7 +100,7 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
 
 
 def _metadata(source: Source, node: Marked | None) -> tuple[str, str]:
-    found = fields(source, node, "`metadata`", ("name", "path", "labels", "description", "version"), {})
+    found = fields(source, node, "`metadata`", METADATA)
     if isinstance(node, Mapping_):
         for key in ("name", "path"):
             if key not in found:

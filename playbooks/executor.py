@@ -13,13 +13,13 @@ from typing import Any, Final
 from playbooks.fields import choice, entries, fields, flag, items, plain, text
 from playbooks.kinds import KINDS
 from playbooks.loader import Marked
+from playbooks.model.root import EXECUTOR, EXECUTOR_SPEC, REQUIRES
 from playbooks.problems import Source, allowed, suggest
 from playbooks.spec import Spec, read_spec
 from playbooks.steps import Outline
 
 _PROFILES: Final = ("local", "distributed", "auto")
 _NOTHING_SAID: Final = Spec()
-_OWN_KEYS: Final = ("entry_step", "final_step", "no_next_is_error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +56,22 @@ class Executor:
 
 def read_executor(source: Source, node: Marked | None) -> Executor:
     """The block `executor`."""
-    found = fields(source, node, "`executor`", ("profile", "version", "requires", "spec"), {})
+    found = fields(source, node, "`executor`", EXECUTOR)
     choice(source, found.get("profile"), "`profile`", _PROFILES)
     text(source, found.get("version"), "`version`")
     _requires(source, found.get("requires"))
     block = found.get("spec")
-    own: dict[str, Any] = {
-        key.value: value for key, value in entries(source, block, "`spec`") if key.value in _OWN_KEYS
-    }
+    own: dict[str, Any] = {key.value: value for key, value in entries(source, block, "`spec`")}
     return Executor(
         own.get("entry_step"),
         own.get("final_step"),
         flag(source, own.get("no_next_is_error"), "`no_next_is_error`") or False,
-        read_spec(source, block, "The executor's `spec`", more=_OWN_KEYS),
+        read_spec(source, block, "The executor's `spec`", EXECUTOR_SPEC),
     )
 
 
 def _requires(source: Source, node: Marked | None) -> None:
-    found = fields(source, node, "`requires`", ("tools", "features"), {})
+    found = fields(source, node, "`requires`", REQUIRES)
     for item in items(source, found.get("tools"), "`tools`"):
         kind = text(source, item, "A tool kind")
         if kind is not None and kind not in KINDS:

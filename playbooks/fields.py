@@ -7,11 +7,12 @@ and goes on with None, so that one run shows all problems.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from edge.core.limits import STEP_MEMORY_MB_MAX, STEP_MEMORY_MB_MIN, STEP_TIMEOUT_MS_MAX
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
+from playbooks.model.parts import Block
 from playbooks.problems import Source, allowed, suggest
 from playbooks.templates import has_template
 
@@ -19,12 +20,11 @@ _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m)")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
 
 
-def fields(
-    source: Source, node: Marked | None, what: str, keys: Sequence[str], later: Mapping[str, str]
-) -> dict[str, Marked]:
-    """The entries of a map by key. Unknown keys are refused; `later` holds keys with a reason of their own."""
+def fields(source: Source, node: Marked | None, what: str, block: Block) -> dict[str, Marked]:
+    """The entries of a map by key. Keys the block does not have are refused, with their reason if any."""
     if node is None:
         return {}
+    keys = block.names
     if not isinstance(node, Mapping_):
         source.refuse(node.start, f"{what} must be a map.", allowed(keys))
         return {}
@@ -32,8 +32,9 @@ def fields(
     for key, value in node.pairs:
         if key.value in keys:
             found[key.value] = value
-        elif key.value in later:
-            source.refuse(key.start, f"{what} cannot have {key.value!r}: {later[key.value]}", allowed(keys))
+        elif key.value in block.refused:
+            why = block.refused[key.value]
+            source.refuse(key.start, f"{what} cannot have {key.value!r}: {why}", allowed(keys))
         else:
             did = suggest(key.value, keys)
             source.refuse(key.start, f"{what} cannot have the key {key.value!r}.{did}", allowed(keys))

@@ -12,6 +12,7 @@ from playbooks.arcs import CTX_NAME
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, fields, text
 from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.model.workflow import LOOP, LOOP_POLICY, LOOP_SPEC
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
 from playbooks.shape import LOOP_MODES
@@ -19,8 +20,6 @@ from playbooks.templates import compile_tree
 
 #: Names an iteration has beside its item's own.
 ITERATION_NAMES: Final = ("iter", "_index", "_total")
-_LOOP_LATER: Final = {"cursor": "loops over a cursor are not supported yet."}
-_SPEC_OTHER: Final = {"frame": "it belongs to loops over a cursor, which are not supported yet."}
 
 
 def iterator_of(source: Source, node: Marked | None) -> str | None:
@@ -34,7 +33,7 @@ def read_loop(source: Source, node: Marked | None, resolve: Resolve) -> dict[str
     """The loop's part of the blueprint; None where the step has none."""
     if node is None:
         return None
-    found = fields(source, node, "`loop`", ("in", "iterator", "spec", "mode"), _LOOP_LATER)
+    found = fields(source, node, "`loop`", LOOP)
     if isinstance(node, Mapping_):
         for key in ("in", "iterator"):
             if key not in found and node.get("cursor") is None:
@@ -43,8 +42,8 @@ def read_loop(source: Source, node: Marked | None, resolve: Resolve) -> dict[str
     if name is not None and (not CTX_NAME.fullmatch(name) or name in (*RESERVED_NAMES, *ITERATION_NAMES)):
         mend = "Use letters, digits and _, and no name of the language."
         source.refuse(found["iterator"].start, f"{name!r:.80} cannot be an iterator's name.", mend)
-    spec = fields(source, found.get("spec"), "`loop.spec`", ("mode", "max_in_flight", "policy"), _SPEC_OTHER)
-    policy = fields(source, spec.get("policy"), "`policy`", ("exec",), {})
+    spec = fields(source, found.get("spec"), "`loop.spec`", LOOP_SPEC)
+    policy = fields(source, spec.get("policy"), "`policy`", LOOP_POLICY)
     choice(source, policy.get("exec"), "`exec`", ("local", "distributed"))
     mode = choice(source, spec.get("mode") or found.get("mode"), "`mode`", LOOP_MODES) or "sequential"
     return {

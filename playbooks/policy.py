@@ -14,15 +14,13 @@ from playbooks.arcs import CTX_NAME, condition
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import choice, entries, fields, items, text
 from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.model.policy import RULE, TASK_POLICY, THEN
 from playbooks.problems import Source, allowed, suggest
 from playbooks.shape import BACKOFF, DIRECTIVES
 from playbooks.templates import compile_tree, has_template
 
 #: How often a retry runs its task in all where the rule does not say; NoETL's engines use the same.
 ATTEMPTS: Final = 3
-_POLICY_KEYS: Final = ("mode", "on_unmatched", "rules")
-_POLICY_OTHER: Final = dict.fromkeys(("before", "after", "finally"), "NoETL keeps it for later.")
-_THEN_KEYS: Final = ("do", "attempts", "backoff", "delay", "to", "set", "set_ctx", "set_iter")
 
 
 def policy_writes(source: Source, spec: Marked | None) -> set[str]:
@@ -60,7 +58,7 @@ def read_policy(
     """`(rules, whether an outcome that no rule matches fails)`; rules are None where there is no policy."""
     if node is None:
         return None, False
-    found = fields(source, node, "A task's `policy`", _POLICY_KEYS, _POLICY_OTHER)
+    found = fields(source, node, "A task's `policy`", TASK_POLICY)
     choice(source, found.get("mode"), "`mode`", ("exclusive",))
     unmatched = choice(source, found.get("on_unmatched"), "`on_unmatched`", ("continue", "fail"))
     if "rules" not in found and isinstance(node, Mapping_):
@@ -72,7 +70,7 @@ def read_policy(
 
 
 def _rule(source: Source, node: Marked, labels: Sequence[str], resolve: Resolve) -> dict[str, Any]:
-    found = fields(source, node, "A rule", ("when", "then", "else"), {})
+    found = fields(source, node, "A rule", RULE)
     other = found.get("else")
     if other is not None and len(found) > 1:
         source.refuse(
@@ -87,7 +85,7 @@ def _rule(source: Source, node: Marked, labels: Sequence[str], resolve: Resolve)
 def _then(
     source: Source, rule: Marked, node: Marked | None, labels: Sequence[str], resolve: Resolve
 ) -> dict[str, Any]:
-    found = fields(source, node, "`then`", _THEN_KEYS, {"allow": "it belongs to the step's `policy.admit`."})
+    found = fields(source, node, "`then`", THEN)
     do = choice(source, found.get("do"), "`do`", DIRECTIVES)
     if "do" not in found:
         mend = f"Write then: {{do: …}}. {allowed(DIRECTIVES)}"

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
-from typing import Any, Final
+from typing import Any
 
 from playbooks.arcs import condition
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
 from playbooks.loader import Mapping_, Marked
+from playbooks.model.parts import Block
+from playbooks.model.policy import (
+    ADMIT,
+    ADMIT_RULE,
+    ADMIT_THEN,
+    FAILURE_BLOCK,
+    LIFECYCLE,
+    POLICY,
+    TASK_SPEC,
+)
 from playbooks.problems import Source
 from playbooks.shape import EFFECTS, FAILURE, ON_UNKNOWN
-
-SPEC_KEYS: Final = ("effect", "timeout", "memory_mb", "on_unknown", "policy")
-POLICY_KEYS: Final = ("admit", "lifecycle", "failure")
-_SPEC_OTHER: Final = {
-    "next_mode": "write `next.spec.mode`.",
-    "retain": "it is not supported yet.",
-    "redact": "it is not supported yet.",
-}
-_POLICY_OTHER: Final = {
-    "emit": "the log holds every outcome; what else it holds is not the playbook's to choose.",
-    "rules": "task policies stand under the tool: tool: {kind: …, spec: {policy: {rules: …}}}.",
-    "access": "grants are not supported yet.",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +40,14 @@ class Spec:
     admit: Marked | None = None
 
 
-def read_spec(
-    source: Source, node: Marked | None, what: str, *, more: tuple[str, ...] = (), task: bool = False
-) -> Spec:
-    """A policy block; `more` are keys that somebody else reads, and so is a `task`'s policy."""
-    found = fields(source, node, what, (*SPEC_KEYS, *more), _SPEC_OTHER)
-    policy = {} if task else fields(source, found.get("policy"), "`policy`", POLICY_KEYS, _POLICY_OTHER)
-    lifecycle = fields(
-        source,
-        policy.get("lifecycle"),
-        "`lifecycle`",
-        ("timeout_s",),
-        {"deadline_s": "deadlines are not supported yet."},
-    )
+def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> Spec:
+    """A policy block; a task's `policy`, and keys that only this block has, are read by somebody else."""
+    found = fields(source, node, what, block)
+    policy = {} if block is TASK_SPEC else fields(source, found.get("policy"), "`policy`", POLICY)
+    lifecycle = fields(source, policy.get("lifecycle"), "`lifecycle`", LIFECYCLE)
     failure = policy.get("failure")
     if isinstance(failure, Mapping_):
-        failure = fields(source, failure, "`failure`", ("mode",), {}).get("mode")
+        failure = fields(source, failure, "`failure`", FAILURE_BLOCK).get("mode")
     return Spec(
         choice(source, found.get("effect"), "`effect`", EFFECTS),
         timeout_ms(source, found.get("timeout") or lifecycle.get("timeout_s")),
@@ -81,7 +70,7 @@ def read_admit(source: Source, node: Marked | None, resolve: Resolve) -> list[li
     if node is None:
         return None
     if isinstance(node, Mapping_):
-        found = fields(source, node, "`admit`", ("mode", "rules"), {})
+        found = fields(source, node, "`admit`", ADMIT)
         choice(source, found.get("mode"), "`mode`", ("exclusive",))
         if "rules" not in found:
             source.refuse(
@@ -92,7 +81,7 @@ def read_admit(source: Source, node: Marked | None, resolve: Resolve) -> list[li
 
 
 def _admit_rule(source: Source, node: Marked, resolve: Resolve) -> list[Any] | None:
-    found = fields(source, node, "A rule", ("when", "then", "else"), {})
+    found = fields(source, node, "A rule", ADMIT_RULE)
     other = found.get("else")
     if other is not None and len(found) > 1:
         source.refuse(
@@ -101,13 +90,8 @@ def _admit_rule(source: Source, node: Marked, resolve: Resolve) -> list[Any] | N
     when = condition(source, found["when"], resolve) if "when" in found else None
     then = found.get("then", other)
     inner = [value for key, value in entries(source, then, "`then`") if key.value == "then"]
-    action = fields(source, inner[0] if inner else then, "`then`", ("allow",), _ONLY_ALLOW)
+    action = fields(source, inner[0] if inner else then, "`then`", ADMIT_THEN)
     allow = flag(source, action.get("allow"), "`allow`")
     if allow is None and isinstance(node, Mapping_):
         source.refuse(node.start, "This rule does not say what to do.", "Write then: {allow: true}.")
     return None if allow is None else [when, allow]
-
-
-_ONLY_ALLOW: Final = dict.fromkeys(
-    ("do", "to", "attempts", "delay", "backoff", "set"), "control of tasks belongs to the task's own policy."
-)

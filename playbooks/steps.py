@@ -18,6 +18,8 @@ from playbooks.fields import fields, text
 from playbooks.kinds import KINDS
 from playbooks.loader import Mapping_, Marked
 from playbooks.loops import ITERATION_NAMES, iterator_of, read_loop
+from playbooks.model.policy import SPEC
+from playbooks.model.workflow import NAME_PATTERN, STEP
 from playbooks.names import Known, Names, Reads
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
@@ -34,18 +36,7 @@ from playbooks.tasks import (
 from playbooks.templates import compile_tree
 from playbooks.workbook import Templates
 
-STEP_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-
-STEP_KEYS: Final = ("step", "desc", "spec", "input", "loop", "tool", "set", "next")
-_STEP_LATER: Final = {
-    "when": "write `spec.policy.admit.rules`, or put `when` on the arcs.",
-    "args": "write `input`.",
-    "case": "it was withdrawn from NoETL; use arcs with `when`.",
-    "retry": "it was withdrawn from NoETL; write a rule `do: retry` in the tool's `spec.policy`.",
-    "sink": "it was withdrawn from NoETL.",
-    "vars": "it was withdrawn from NoETL; use `set`.",
-    "type": "it was withdrawn from NoETL; write `tool: {kind: …}`.",
-}
+STEP_NAME: Final = re.compile(NAME_PATTERN)
 
 
 @dataclass(slots=True)
@@ -67,7 +58,7 @@ class Outline:
 
 def outline(source: Source, node: Marked, position: int, templates: Templates) -> Outline | None:
     """The step's name and the `ctx` names it sets; None where it is no step."""
-    found = fields(source, node, "A step", STEP_KEYS, _STEP_LATER)
+    found = fields(source, node, "A step", STEP)
     if not isinstance(node, Mapping_):
         return None
     if "step" not in found:
@@ -97,7 +88,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     inside = Names(known, reads, iteration=item_names).resolve
     after = Names(known, reads, output=True).resolve
     block = made.found.get("spec")
-    spec = overlay(defaults, read_spec(source, block, "`spec`"))
+    spec = overlay(defaults, read_spec(source, block, "`spec`", SPEC))
     alone = len(made.tasks) == 1
     inputs = read_inputs(source, [made.found.get("input")], made.tasks[0].kind if alone else "", inside)
     tasks, specs = _tasks(source, made, known, reads, inputs, spec, item_names)

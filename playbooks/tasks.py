@@ -16,6 +16,8 @@ from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import entries, fields, text
 from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
+from playbooks.model.policy import TASK_SPEC
+from playbooks.model.workflow import NAME_PATTERN
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.policy import policy_writes, read_policy
 from playbooks.problems import Source, allowed, suggest
@@ -24,15 +26,7 @@ from playbooks.spec import Spec, overlay, read_spec
 from playbooks.templates import compile_tree, has_template
 from playbooks.workbook import WORKBOOK, Templates, put_in_place
 
-_LABEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_TOOL_LATER: Final = {
-    "eval": "it was withdrawn from NoETL; write `spec.policy.rules`.",
-    "script": "scripts from elsewhere are not supported yet; write `code`.",
-    "auth": "credentials are not supported yet.",
-    "as": "use the task's `name`.",
-    "output": "it is not supported yet.",
-}
-_TASK_KEYS: Final = ("kind", "name", "desc", "input", "args", "spec")
+_LABEL: Final = re.compile(NAME_PATTERN)
 
 #: Gives the resolver of names inside a task: `(its input names or None, labels of the pipeline, whether in a rule)`.
 ResolveIn = Callable[[Collection[str] | None, Sequence[str], bool], Resolve]
@@ -136,11 +130,11 @@ def read_task(
     config: dict[str, Any] = {}
     found = {key.value: value for key, value in task.node.pairs}
     if kind is not None:
-        found = fields(source, task.node, f"A {task.kind} tool", (*_TASK_KEYS, *kind.keys), _TOOL_LATER)
+        found = fields(source, task.node, f"A {task.kind} tool", kind.tool_block())
         config = kind.read(source, found, task.node, resolve_in(names, labels, False))
     text(source, found.get("desc"), "`desc`")
     block = found.get("spec")
-    own = read_spec(source, block, "The task's `spec`", task=True)
+    own = read_spec(source, block, "The task's `spec`", TASK_SPEC)
     policy = block.get("policy") if isinstance(block, Mapping_) else None
     rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
     under = overlay(spec, own)

@@ -13,12 +13,51 @@ from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, items, text
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.model.parts import EDGE, Block, Choice, Expression, Key, ListOf, MapOf, Of, Text, Tree, Whole
 from playbooks.problems import Source, allowed
 from playbooks.templates import compile_tree
 
 _COLUMN_NAME_BYTES_MAX: Final = 200
 _OPS_MAX: Final = 64
 _WINDOW_ROWS_MAX: Final = 1_000_000
+_OUTPUTS: Final = ("table", "rows", "row")
+
+_ARROW: Final = Block(
+    "arrow",
+    "Operations on one Arrow table, in order, over whole columns.",
+    (
+        Key("table", Expression(), "The table.", EDGE, required=True),
+        Key("ops", ListOf(Of("arrow.op")), "The operations, in order.", EDGE),
+        Key("output", Choice(_OUTPUTS), "The table, its rows as maps, or its one row.", EDGE),
+    ),
+)
+_BY: Final = Key("by", ListOf(Text()), "The columns whose equal values make a group.", EDGE)
+_OP: Final = Block(
+    "arrow.op",
+    "One operation.",
+    (
+        Key("filter", Expression(), "Keeps the rows where it holds.", EDGE),
+        Key("project", MapOf(Tree()), "Makes the columns of the next table, by name.", EDGE),
+        Key("aggregate", Of("arrow.aggregate"), "One row for each group.", EDGE),
+        Key("window", Of("arrow.window"), "Columns over the last rows of each group.", EDGE),
+    ),
+    one_key=True,
+)
+_AGGREGATE: Final = Block(
+    "arrow.aggregate",
+    "One row for each group.",
+    (_BY, Key("values", MapOf(Expression()), "The columns it makes, by name.", EDGE, required=True)),
+)
+_WINDOW: Final = Block(
+    "arrow.window",
+    "Columns over the last rows of each group.",
+    (
+        _BY,
+        Key("order", ListOf(Text()), "The columns that say which row comes first.", EDGE),
+        Key("rows", Whole(1, _WINDOW_ROWS_MAX), "How many rows it looks at.", EDGE, required=True),
+        Key("values", MapOf(Expression()), "The columns it makes, by name.", EDGE, required=True),
+    ),
+)
 
 
 def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
@@ -34,12 +73,12 @@ def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Res
     if len(listed) > _OPS_MAX:
         source.refuse(listed[_OPS_MAX].start, f"An arrow tool has at most {_OPS_MAX} ops.", "Use two steps.")
     ops = [op for node in listed if (op := _op(source, node)) is not None]
-    output = choice(source, found.get("output"), "`output`", ("table", "rows", "row")) or "table"
+    output = choice(source, found.get("output"), "`output`", _OUTPUTS) or "table"
     return {"table": table, "ops": ops, "output": output}
 
 
 def _op(source: Source, node: Marked) -> list[Any] | None:
-    found = fields(source, node, "An op", tuple(_OPS), {})
+    found = fields(source, node, "An op", _OP)
     if not isinstance(node, Mapping_):
         return None
     if len(node.pairs) != 1:
@@ -58,12 +97,12 @@ def _project(source: Source, node: Marked) -> list[Any]:
 
 
 def _aggregate(source: Source, node: Marked) -> list[Any]:
-    found = fields(source, node, "`aggregate`", ("by", "values"), {})
+    found = fields(source, node, "`aggregate`", _AGGREGATE)
     return ["aggregate", _columns(source, found.get("by")), _values(source, found, node, "`aggregate`")]
 
 
 def _window(source: Source, node: Marked) -> list[Any]:
-    found = fields(source, node, "`window`", ("by", "order", "rows", "values"), {})
+    found = fields(source, node, "`window`", _WINDOW)
     rows = found.get("rows")
     count = rows.value if isinstance(rows, Scalar) and type(rows.value) is int else 0
     if not 1 <= count <= _WINDOW_ROWS_MAX:
@@ -114,4 +153,4 @@ _OPS: Final[dict[str, Callable[[Source, Marked], list[Any]]]] = {
     "window": _window,
 }
 
-ARROW: Final = Kind(("table", "ops", "output"), _read, effects=("pure",))
+ARROW: Final = Kind(_ARROW, _read, effects=("pure",), blocks=(_OP, _AGGREGATE, _WINDOW))

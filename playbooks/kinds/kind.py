@@ -12,6 +12,8 @@ from typing import Any
 
 from playbooks.expressions import Resolve
 from playbooks.loader import Mapping_, Marked
+from playbooks.model.parts import Block
+from playbooks.model.workflow import TOOL
 from playbooks.problems import Source
 
 #: Takes the source, the tool's entries by key, the tool itself and the resolver of names; gives the task's config.
@@ -22,14 +24,20 @@ Read = Callable[[Source, dict[str, Marked], Mapping_, Resolve], dict[str, Any]]
 class Kind:
     """One tool kind.
 
-    `keys` stand beside `kind` and the keys of every tool, `read` makes the config of them. `effects` are the classes
-    it may be declared to be, the first of them where nothing is declared, unless `natural` says it from the config.
+    `block` says what stands beside the keys of every tool, with the blocks below it in `blocks`; `read` makes the
+    config of what is found. `effects` are the classes it may be declared to be, the first of them where nothing is
+    declared, unless `natural` says it from the config.
     """
 
-    keys: tuple[str, ...]
+    block: Block
     read: Read
     effects: tuple[str, ...] = ("read", "pure", "write")
     natural: Callable[[Mapping[str, Any]], str] | None = None
+    blocks: tuple[Block, ...] = ()
+
+    def tool_block(self) -> Block:
+        """Everything a tool of this kind may have."""
+        return TOOL.over(self.block)
 
     @property
     def always_pure(self) -> bool:

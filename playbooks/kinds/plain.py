@@ -10,6 +10,7 @@ from typing import Any, Final
 from playbooks.expressions import Resolve
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked
+from playbooks.model.parts import EDGE, Block, Key, Tree
 from playbooks.problems import Source
 from playbooks.templates import compile_tree
 
@@ -27,5 +28,15 @@ def _transform(source: Source, found: dict[str, Marked], tool: Mapping_, resolve
     return {"value": compile_tree(source, found["value"], resolve)}
 
 
-NOOP: Final = Kind((), _noop, effects=("pure",))
-TRANSFORM: Final = Kind(("value",), _transform, effects=("pure",))
+NOOP: Final = Kind(
+    Block("noop", "Does nothing; for steps that only wait or lead on.", ()), _noop, effects=("pure",)
+)
+TRANSFORM: Final = Kind(
+    Block(
+        "transform",
+        "A tree of values and templates; its value is the result.",
+        (Key("value", Tree(), "The tree.", EDGE, required=True),),
+    ),
+    _transform,
+    effects=("pure",),
+)

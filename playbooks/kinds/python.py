@@ -13,6 +13,7 @@ from playbooks.expressions import Resolve
 from playbooks.fields import entries, text
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.model.parts import Block, Key, MapOf, Text
 from playbooks.problems import Source
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -39,4 +40,14 @@ def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Res
     return {"code": code.value, "form": form or "result", "libs": libs, "line": first_line(source, code)}
 
 
-PYTHON: Final = Kind(("code", "libs"), _read)
+PYTHON: Final = Kind(
+    Block(
+        "python",
+        "A block of Python, run in a sandboxed worker.",
+        (
+            Key("code", Text(), "The code: `def main(...)`, a `return`, or `result = …`.", required=True),
+            Key("libs", MapOf(Text()), "Modules by the name the code knows them under."),
+        ),
+    ),
+    _read,
+)

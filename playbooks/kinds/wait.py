@@ -15,11 +15,27 @@ from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import choice
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.model.parts import EDGE, AnyOf, Block, Choice, Duration, Expression, Key, Number, Template
 from playbooks.problems import Source
 from playbooks.shape import AFTER_POWER_LOSS
 from playbooks.templates import compile_tree, has_template
 
-_KEYS: Final = ("seconds", "duration", "until", "after_power_loss")
+_LENGTH_VALUE: Final = AnyOf((Duration(WAIT_S_MAX * 1_000), Expression()))
+_WAIT: Final = Block(
+    "wait",
+    "Waits without holding a worker: a length of time, or until an instant.",
+    (
+        Key("seconds", _LENGTH_VALUE, "How long.", EDGE),
+        Key("duration", _LENGTH_VALUE, "As `seconds`.", EDGE),
+        Key("until", AnyOf((Number(0, 2**40), Template())), "The instant: UTC, or seconds since 1970.", EDGE),
+        Key(
+            "after_power_loss",
+            Choice(AFTER_POWER_LOSS),
+            "What follows where the time that went by is unknown.",
+            EDGE,
+        ),
+    ),
+)
 _LENGTH: Final = 'Write 90, "500ms", "5s", "2m", "1h" or a template giving seconds.'
 _INSTANT: Final = 'Write "2026-12-24T18:00:00Z", seconds since 1970, or a template giving one.'
 
@@ -61,4 +77,4 @@ def _tree(
     return compile_tree(source, node, resolve)
 
 
-WAIT: Final = Kind(_KEYS, _read, effects=("read",))
+WAIT: Final = Kind(_WAIT, _read, effects=("read",))
