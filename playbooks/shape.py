@@ -40,6 +40,7 @@ CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "arrow": ("table",),
     "noop": (),
     "python": (),
+    "sql": ("params", "bound"),
     "transform": ("value",),
     "wait": ("seconds", "until"),
 }

@@ -137,11 +137,11 @@ def read_task(
     own = read_spec(source, block, "The task's `spec`", TASK_SPEC)
     policy = block.get("policy") if isinstance(block, Mapping_) else None
     rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
-    under = overlay(spec, own)
+    under = overlay(Spec(memory_mb=None if kind is None else kind.memory_mb), overlay(spec, own))
     effect = "read" if kind is None else effect_of(source, task, kind, config, block, under)
     made = {
         "name": task.name,
-        "kind": task.kind or "noop",
+        "kind": (kind.runs_as if kind is not None else "") or task.kind or "noop",
         "effect": effect,
         "input": tree_of(inputs),
         "config": config,

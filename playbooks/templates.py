@@ -112,7 +112,7 @@ def compile_scalar(source: Source, scalar: Scalar, resolve: Resolve, depth: int 
     if len(parts) == 2 and isinstance(parts[0], Hole) and parts[1] == "\n" and scalar.style in ("|", ">"):
         parts.pop()
     whole = len(parts) == 1
-    made = [_part(source, scalar, part, resolve, depth if whole else depth + 1) for part in parts]
+    made = [compile_part(source, scalar, part, resolve, depth if whole else depth + 1) for part in parts]
     return made[0] if whole else ["text", *made]
 
 
@@ -132,10 +132,13 @@ def compile_condition(source: Source, node: Marked, resolve: Resolve) -> NodeLis
     if len(holes) != 1 or isinstance(holes[0], str):
         source.refuse(node.start, "`when` must be one whole expression.", 'Write "{{ … }}" around all of it.')
         return None
-    return _part(source, node, holes[0], resolve, 0)
+    return compile_part(source, node, holes[0], resolve, 0)
 
 
-def _part(source: Source, scalar: Scalar, part: str | Hole, resolve: Resolve, depth: int) -> NodeList:
+def compile_part(
+    source: Source, scalar: Scalar, part: str | Hole, resolve: Resolve, depth: int = 0
+) -> NodeList:
+    """The node of one part of a split text. A problem is noted at its place."""
     if isinstance(part, str):
         return ["const", part]
     try:

@@ -64,6 +64,10 @@ STEP_TIMEOUT_MS_MAX = 300_000
 STEP_MEMORY_MB = 64
 STEP_MEMORY_MB_MAX = 2_048
 STEP_MEMORY_MB_MIN = 8
+#: What a step with SQL may add where it says nothing: DuckDB itself takes some 45 MB of it (edge/tools/DESIGN.md).
+SQL_MEMORY_MB = 128
+#: Below this the engine has no room to work in.
+SQL_WORK_MB_MIN = 16
 #: Tools in one step's pipeline, and how often they may run in one go: jumps back end somewhere.
 STEP_TASKS_MAX = 64
 TASK_RUNS_MAX = 10_000
@@ -123,5 +127,6 @@ assert INLINE_PURE_BYTES_MAX < INLINE_BYTES_MAX < PAYLOAD_BYTES_MAX < FRAME_BYTE
 # A group always fits a fresh segment beside its header, even one event with the largest inline values.
 assert GROUP_BYTES_MAX + 4 * INLINE_BYTES_MAX + 64 * KIB < SEGMENT_BYTES
 assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX
+assert STEP_MEMORY_MB < SQL_MEMORY_MB < STEP_MEMORY_MB_MAX
 assert STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
 assert RECEIVE_MAX <= EXECUTIONS_OPEN_MAX

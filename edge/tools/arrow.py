@@ -12,17 +12,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from edge.core.codec import check_plain
-from edge.core.errors import PayloadInvalid, ToolFailed
+from edge.core.errors import ToolFailed
 from edge.core.values import TableRef
 from edge.tools.arrow_columns import Columns, Plans
 from edge.tools.arrow_groups import aggregate, aggregate_row
-from edge.tools.arrow_kernels import plain_column
 from edge.tools.arrow_window import window
 from edge.tools.contract import ToolContext
+from edge.tools.table_output import as_output, checked
 
-#: Rows that may become a plain value; more belong in a table.
-ROWS_MAX: Final = 1_000
 #: Steps whose prepared expressions are kept; a worker keeps 32 blueprints.
 _PROGRAMS_MAX: Final = 128
 
@@ -52,7 +49,7 @@ class ArrowTool:
                 columns = Columns(table, inputs, context, plans)
                 if output == "row" and place == len(operations) and _is_one_row(operation):
                     _check_unique([name for name, _, _ in operation[2]])
-                    return _checked(aggregate_row(columns, operation[2]))
+                    return checked(aggregate_row(columns, operation[2]))
                 table = _apply(operation, columns)
             except pa.ArrowException as error:
                 raise ToolFailed(
@@ -66,7 +63,7 @@ class ArrowTool:
                     code=error.problem_code,
                     mend=error.mend,
                 ) from error
-        return _answer(table, output)
+        return as_output(table, output)
 
     def _plans_of(self, config: Mapping[str, Any]) -> Plans:
         """What was prepared for this config. It is kept with the config, so that no id can stand for two."""
@@ -136,48 +133,6 @@ def _check_unique(names: Sequence[str]) -> None:
         raise ToolFailed(
             f"Two columns would be called {twice[0]!r}.", code="column_twice", mend="Give each its own name."
         )
-
-
-def _answer(table: pa.Table, output: str) -> Any:
-    if output == "table":
-        return table
-    if output == "row":
-        if table.num_rows != 1:
-            raise ToolFailed(
-                f"One row was asked for, and the table has {table.num_rows}.",
-                code="row_expected",
-                mend="Aggregate it down to one row, or ask for `rows`.",
-            )
-        return _rows(table)[0]
-    assert output == "rows", f"not an output form: {output!r}"
-    if table.num_rows > ROWS_MAX:
-        raise ToolFailed(
-            f"The table has {table.num_rows} rows; as plain rows there may be {ROWS_MAX}.",
-            code="rows_too_many",
-            mend="Filter or aggregate it, or answer the table itself.",
-        )
-    return _rows(table)
-
-
-def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows as maps of plain values: times and decimals as texts, dictionaries opened."""
-    # Column by column: `Table.to_pylist` makes a Python object of every scalar on its way.
-    names = table.column_names
-    columns = [plain_column(column).to_pylist() for column in table.columns]
-    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    _checked(rows)
-    return rows
-
-
-def _checked(value: Any) -> Any:
-    try:
-        return check_plain(value)
-    except PayloadInvalid as error:
-        raise ToolFailed(
-            f"The rows cannot stand as plain values: {error.message}",
-            code="result_invalid",
-            mend="Write `x if x == x else none` for a column with NaN, `… | string` for other types.",
-        ) from error
 
 
 def _kind_name(value: Any) -> str:

@@ -33,6 +33,11 @@ class ToolContext(Protocol):
         """The invocation's identity, the same for every attempt: hand it to the world outside."""
         ...
 
+    @property
+    def effect(self) -> str:
+        """What the playbook says this run is: "pure", "read" or "write"."""
+        ...
+
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's config in the step's scope, with `extra` names on top.
 

@@ -32,6 +32,7 @@ KINDS: Final[Mapping[str, KindEntry]] = MappingProxyType(
         "arrow": KindEntry("edge.tools.arrow"),
         "noop": KindEntry("edge.tools.noop"),
         "python": KindEntry("edge.tools.python", author_code=True),
+        "sql": KindEntry("edge.tools.sql", author_code=True),
         "transform": KindEntry("edge.tools.transform"),
     }
 )

@@ -85,6 +85,7 @@ class Bench:
             self._workload[REQUEST_TABLE] = claim.table
         self.step = ""
         self.idempotency_key = ""
+        self.effect = "pure"
         self._ctx = claim.ctx
         self._names: dict[str, Any] = {}
         self._scope: Mapping[str, Any] = {}
@@ -130,6 +131,7 @@ class Bench:
 
     def run(self, task: Task) -> Any:
         """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
+        self.effect = task.effect
         return tool(task.kind).run(task.config, self._inputs, self)
 
     def pipeline(self, step: Step, visit: int) -> Pipeline:
@@ -148,6 +150,7 @@ class Bench:
             self.idempotency_key = f"{identity}/{task.name}/{number}"
             if task.kind in HOSTED:
                 return self._hosted_config(task, given)
+            self.effect = task.effect
             output = tool(task.kind).run(task.config, given, self)
             try:
                 return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))

@@ -27,6 +27,7 @@ import edge
 from edge.core.errors import Misconfigured
 from edge.core.limits import KIB, MIB, WORKER_FILE_BYTES_MAX, WORKER_OPEN_FILES_MAX, WORKER_STACK_BYTES
 from edge.worker import landlock, seccomp
+from edge.worker.own_limits import own_limit_files
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
@@ -102,7 +103,7 @@ def lock_in(policy: Policy) -> Report:
     if abi:
         landlock.restrict(
             abi,
-            read=[*readable_paths(), *policy.read_paths],
+            read=[*readable_paths(), *own_limit_files(), *policy.read_paths],
             write=[policy.cache_folder],
             devices=[Path(path) for path in _DEVICES],
         )

@@ -13,14 +13,17 @@ from playbooks.kinds.elsewhere import CENTRE_KINDS, LATER_KINDS
 from playbooks.kinds.kind import Kind
 from playbooks.kinds.plain import NOOP, TRANSFORM
 from playbooks.kinds.python import PYTHON
+from playbooks.kinds.sql import DUCKDB, SQL
 from playbooks.kinds.wait import WAIT
 
 __all__ = ["CENTRE_KINDS", "KINDS", "LATER_KINDS", "Kind"]
 
 KINDS: Final[dict[str, Kind]] = {
     "arrow": ARROW,
+    "duckdb": DUCKDB,
     "noop": NOOP,
     "python": PYTHON,
+    "sql": SQL,
     "transform": TRANSFORM,
     "wait": WAIT,
 }

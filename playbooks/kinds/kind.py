@@ -34,6 +34,10 @@ class Kind:
     effects: tuple[str, ...] = ("read", "pure", "write")
     natural: Callable[[Mapping[str, Any]], str] | None = None
     blocks: tuple[Block, ...] = ()
+    #: The kind it is in the blueprint, "" for its own name: two spellings of one tool.
+    runs_as: str = ""
+    #: What its worker may add in memory where nothing is said.
+    memory_mb: int | None = None
 
     def tool_block(self) -> Block:
         """Everything a tool of this kind may have."""
