@@ -29,11 +29,13 @@ but EvaluationFailed; raises ValueError for what is not a node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from playbooks.budget import Budget, Undefined, expect_int, fail_undefined, failed, kind_name, present
+from playbooks.deferred import Deferred
 from playbooks.filters import FILTERS
+from playbooks.lookups import RAW, asked_for, whole
 from playbooks.methods import METHODS
 from playbooks.operators import BINARY, COMPARE, negate, plus, text_of, truth_of
 from playbooks.paths import of_no_map, path_of
@@ -103,48 +105,21 @@ def _const(node: Node) -> Run:
     return lambda scope, budget: value
 
 
-def _name(node: Node) -> Run:
-    name: str = node[1]
-
-    def run(scope: Scope, budget: Budget) -> Any:
-        if name in scope:
-            return scope[name]
-        ctx = scope.get("ctx")
-        if ctx and name in ctx:
-            return ctx[name]
-        workload = scope.get("workload")
-        if workload and name in workload:
-            return workload[name]
-        return Undefined(name, "names", _names(scope))
-
-    return run
-
-
-def _names(scope: Scope) -> Iterator[str]:
-    """The bare names there are; looked through only when a message needs it."""
-    yield from (name for name in scope if name not in RESERVED_NAMES[3:])
-    yield from scope.get("ctx") or ()
-    yield from scope.get("workload") or ()
-
-
-def _step(node: Node) -> Run:
-    name: str = node[1]
-
-    def run(scope: Scope, budget: Budget) -> Any:
-        if name in scope:
-            return scope[name]
-        return Undefined(f"{name} (a step that has not run)")
-
-    return run
+def _holder(node: Node) -> Run:
+    """What a key is asked of: a name's value as it stands in the scope, deferred or not."""
+    raw = RAW.get(node[0])
+    return prepare(node) if raw is None else raw(node)
 
 
 def _attr(node: Node) -> Run:
-    inner, key, path = prepare(node[1]), node[2], path_of(node)
+    inner, key, path = _holder(node[1]), node[2], path_of(node)
     if type(key) is not str:
         raise ValueError("an attribute is a text")
 
     def run(scope: Scope, budget: Budget) -> Any:
         value = inner(scope, budget)
+        if type(value) is Deferred:
+            value = asked_for(value, key)
         if type(value) is dict:
             if key in value:
                 return value[key]
@@ -172,10 +147,12 @@ def _envelope(node: Node) -> Run:
 
 
 def _item(node: Node) -> Run:
-    inner, index, path = prepare(node[1]), prepare(node[2]), path_of(node)
+    inner, index, path = _holder(node[1]), prepare(node[2]), path_of(node)
 
     def run(scope: Scope, budget: Budget) -> Any:
         value, key = inner(scope, budget), present(index(scope, budget))
+        if type(value) is Deferred:
+            value = asked_for(value, key)
         kind = type(value)
         if kind is dict:
             if type(key) is str:
@@ -372,8 +349,8 @@ def _range(node: Node) -> Run:
 
 _BUILDERS: Final[dict[str, Callable[[Node], Run]]] = {
     "const": _const,
-    "name": _name,
-    "step": _step,
+    "name": whole,
+    "step": whole,
     "attr": _attr,
     "envelope": _envelope,
     "item": _item,

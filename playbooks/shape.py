@@ -20,6 +20,7 @@ from edge.core.limits import (
     STEP_TIMEOUT_MS_MAX,
 )
 from playbooks.nodes import Prepared
+from playbooks.outputs import Output, output_of, together
 
 #: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
 #: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
@@ -101,7 +102,8 @@ class Task:
 
     `input` is a template tree giving a map that goes over the step's own, or None. `config` is the tool's own (trees
     in it are prepared: CONFIG_TREES). `rules` are its policy, None where it has none: then success goes on and
-    failure fails. Where no rule holds the pipeline goes on, or fails where `unmatched_fails`.
+    failure fails. Where no rule holds the pipeline goes on, or fails where `unmatched_fails`. `output` says
+    what becomes of its result.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Task:
     config: dict[str, Any]
     rules: tuple[Rule, ...] | None
     unmatched_fails: bool
+    output: Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,10 @@ class Step:
     may_pause: bool
     #: Nothing has to be evaluated to know that the first arc is taken, and it alone.
     goes_on_plainly: bool
+    #: What its tools say of its result.
+    output: Output
+    #: Its result is truth: the log or the blob store holds it.
+    kept: bool
 
 
 _T = TypeVar("_T")
@@ -222,6 +229,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     sets = _pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree)))
     inclusive = _one_of(raw, "mode", MODES) == "inclusive"
     pipeline = is_pipeline([(task.kind, task.rules is not None) for task in tasks])
+    output = together(tuple(task.output for task in tasks))
     first = arcs[0] if arcs and not sets and (not inclusive or len(arcs) == 1) else None
     return Step(
         name=field_of(raw, "name", str),
@@ -248,6 +256,8 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         pipeline=pipeline,
         may_pause=pipeline and any(_may_pause(task) for task in tasks),
         goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
+        output=output,
+        kept=output.recorded or raw.get("effect") != "pure",
     )
 
 
@@ -297,6 +307,7 @@ def _task(raw: Any, task_count: int) -> Task:
         if raw.get("rules") is None
         else tuple(_rule(rule, task_count) for rule in field_of(raw, "rules", list)),
         unmatched_fails=field_of(raw, "unmatched_fails", bool),
+        output=output_of(raw.get("output")),
     )
 
 

@@ -21,12 +21,15 @@ from playbooks.model.workflow import NAME_PATTERN
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.policy import policy_writes, read_policy
 from playbooks.problems import Source, allowed, suggest
+from playbooks.results import read_output
 from playbooks.shape import EFFECTS
 from playbooks.spec import Spec, overlay, read_spec
 from playbooks.templates import compile_tree, has_template
 from playbooks.workbook import WORKBOOK, Templates, put_in_place
 
 _LABEL: Final = re.compile(NAME_PATTERN)
+#: Where a task's spec says what becomes of its result.
+_SPEC_OUTPUT: Final = ("result", "output")
 
 #: Gives the resolver of names inside a task: `(its input names or None, labels of the pipeline, whether in a rule)`.
 ResolveIn = Callable[[Collection[str] | None, Sequence[str], bool], Resolve]
@@ -131,7 +134,7 @@ def read_task(
     found = {key.value: value for key, value in task.node.pairs}
     if kind is not None:
         found = fields(source, task.node, f"A {task.kind} tool", kind.tool_block())
-        config = kind.read(source, found, task.node, resolve_in(names, labels, False))
+        config = kind.read(source, _own_keys(found, kind), task.node, resolve_in(names, labels, False))
     text(source, found.get("desc"), "`desc`")
     block = found.get("spec")
     own = read_spec(source, block, "The task's `spec`", TASK_SPEC)
@@ -148,7 +151,27 @@ def read_task(
         "rules": rules,
         "unmatched_fails": unmatched_fails,
     }
+    output = read_output(source, _output_blocks(found, kind, block))
+    if output is not None:
+        made["output"] = output
     return made, under
+
+
+def _own_keys(found: dict[str, Marked], kind: Kind) -> dict[str, Marked]:
+    """A tool's own keys: `output` is among those of kinds that have one, but not where it is a map."""
+    if "output" in kind.block.names and isinstance(found.get("output"), Mapping_):
+        return {key: value for key, value in found.items() if key != "output"}
+    return found
+
+
+def _output_blocks(found: dict[str, Marked], kind: Kind | None, spec: Marked | None) -> list[Marked | None]:
+    """Where a tool says what becomes of its result; the task's spec is nearest."""
+    blocks = [found.get("result"), found.get("output")]
+    if kind is not None and "output" in kind.block.names and not isinstance(blocks[1], Mapping_):
+        blocks[1] = None
+    if isinstance(spec, Mapping_):
+        blocks += [spec.get(key) for key in _SPEC_OUTPUT]
+    return blocks
 
 
 def effect_of(

@@ -148,6 +148,8 @@ def _step_result(step: dict[str, Any]) -> Any:
         return decode(output["value"])
     if output["kind"] == "table":
         return {"table": {"rows": output["rows"], "columns": output["columns"]}}
+    if output["kind"] == "large":
+        return {"value": {name: output[name] for name in ("size_bytes", "preview", "selected")}}
     return {"digest": output["digest"].hex()}
 
 

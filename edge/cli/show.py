@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from edge.cli.client import RuntimeClient
-from edge.cli.story import event_line, plain_json, shorten, tell
+from edge.cli.story import event_line, large_text, plain_json, shorten, tell
 from edge.core.codec import decode
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
@@ -75,6 +75,8 @@ def _step_text(name: str, step: dict[str, Any]) -> str:
         return text
     if output["kind"] == "table":
         return f"{text}  table of {output['rows']} rows: {', '.join(output['columns'])}"
+    if output["kind"] == "large":
+        return f"{text}  {shorten(large_text(output['size_bytes'], output['preview']))}"
     if output["kind"] == "value":
         return f"{text}  {shorten(plain_json(decode(output['value'])))}"
     return f"{text}  value kept by digest {output['digest'].hex()[:16]}"

@@ -26,7 +26,7 @@ from edge.core.events import (
     StepWaiting,
     TaskDone,
 )
-from edge.core.values import TableRef
+from edge.core.values import TableRef, ValueRef
 
 _TEXT_MAX = 100
 
@@ -44,6 +44,8 @@ def plain_json(value: Any, indent: int | None = None) -> str:
             return item.hex()
         if isinstance(item, TableRef):
             return {"table": {"rows": item.rows, "columns": list(item.columns or ())}}
+        if isinstance(item, ValueRef):
+            return {"value": {"size_bytes": item.size_bytes, "preview": item.preview}}
         return str(item)
 
     return json.dumps(value, ensure_ascii=False, default=other, indent=indent)
@@ -108,12 +110,19 @@ def _detail(event: Event) -> str:
 
 def output_text(done: StepDone | TaskDone) -> str:
     """A step's or task's output in a few words."""
+    if isinstance(done.table, ValueRef):
+        return large_text(done.table.size_bytes, done.table.preview)
     if done.table is not None:
         return f"table of {done.table.rows} rows × {len(done.table.columns or ())} columns"
     if done.value is not None:
         return plain_json(decode(done.value))
     digest = done.digest if isinstance(done, StepDone) else None
     return f"value kept by digest {(digest or b'').hex()[:16]}"
+
+
+def large_text(size_bytes: int, preview: str) -> str:
+    """A large value in a few words: its size and how it begins."""
+    return f"value of {size_bytes} bytes: {preview}"
 
 
 def tell(lines: Sequence[str]) -> None:

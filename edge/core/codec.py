@@ -20,19 +20,27 @@ import cbor2
 
 from edge.core.errors import PayloadInvalid
 from edge.core.limits import VALUE_DEPTH_MAX
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef, ValueRef
 
 #: Private CBOR tag of a table reference inside our own frames and events (never accepted from outside).
 TABLE_TAG: Final = 40_961
+#: The same of a reference to a large value.
+VALUE_TAG: Final = 40_962
 
 #: Depth of our own frames: a value at full depth inside an outcome inside a frame.
 _FRAME_DEPTH_MAX: Final = VALUE_DEPTH_MAX + 32
 
 Value = Any
-"""A plain value (None, bool, int, float, str, bytes, list of values, dict of str to values) or a TableRef."""
+"""A plain value (None, bool, int, float, str, bytes, list of values, dict of str to values) or a BlockRef."""
 
 
 def _encode_other(encoder: cbor2.CBOREncoder, value: object) -> None:
+    if type(value) is ValueRef:
+        # As bytes: what stands inside a tag is decoded to values of other types, which cannot be changed.
+        selected = None if value.selected is None else encode(value.selected)
+        parts = [value.key, value.digest, value.size_bytes, value.preview, selected]
+        encoder.encode(cbor2.CBORTag(VALUE_TAG, parts))
+        return
     if type(value) is not TableRef:
         raise TypeError(f"{type(value).__name__} is not a value")
     columns = None if value.columns is None else list(value.columns)
@@ -72,7 +80,10 @@ _KNOWN_TAGS: Final = (
 _REFUSE: Final[dict[int, Any]] = dict.fromkeys(_KNOWN_TAGS, _refuse_tag)
 
 
-def _decode_own_tag(tag: cbor2.CBORTag, *_: object) -> TableRef:
+def _decode_own_tag(tag: cbor2.CBORTag, *_: object) -> BlockRef:
+    if tag.tag == VALUE_TAG:
+        key, digest, size_bytes, preview, selected = tag.value
+        return ValueRef(key, digest, size_bytes, preview, None if selected is None else decode(selected))
     if tag.tag != TABLE_TAG:
         raise ValueError(f"tag {tag.tag} is not one of ours")
     key, digest, size_bytes, rows, columns = tag.value

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from edge.core.records import record
-from edge.core.values import TableRef
+from edge.core.values import BlockRef
 
 #: Version of the envelope and of all bodies below, written in every segment header.
 FORMAT_VERSION: Final = 1
@@ -99,10 +99,10 @@ class StepStarted(Body):
 class StepDone(Body):
     """A step's one recorded outcome and the decision that followed it.
 
-    Exactly one of these says where the output is: `value` (CBOR bytes, inline), `table` (a reference; the
-    block is in the cache), `digest` alone (SHA-256 of CBOR bytes that are made again by running the step).
-    A pure step's table is made again the same way; tables of `read` and `write` steps are truth:
-    `table_bytes` holds the Arrow stream up to 64 KiB, else the blob store holds it under its digest.
+    Exactly one of these says where the output is: `value` (CBOR bytes, inline), `table` (a reference to a block
+    of the cache, a table or a large value), `digest` alone (SHA-256 of CBOR bytes that are made again by running the
+    step). A pure step's block is made again the same way; blocks of `read` and `write` steps are truth:
+    `table_bytes` holds its bytes up to 64 KiB, else the blob store holds it under its digest.
     `arc` is the index of the arc taken (None: no arc matched or there is none), `ctx` the `set` patches.
     `ways` stands in place of `arc` where the execution has, or now gets, more than one token, or a token that
     carries something: each is `[arc, target step(, args(, back))]`, `back` true where the arc closes a circle.
@@ -112,7 +112,7 @@ class StepDone(Body):
     CODE: ClassVar[int] = 6
     TYPE: ClassVar[str] = "step.done"
     value: bytes | None = None
-    table: TableRef | None = None
+    table: BlockRef | None = None
     digest: bytes | None = None
     table_bytes: bytes | None = None
     arc: int | None = None
@@ -220,7 +220,7 @@ class TaskDone(Body):
     number: int
     task: str
     value: bytes | None = None
-    table: TableRef | None = None
+    table: BlockRef | None = None
     table_bytes: bytes | None = None
     problem: dict[str, Any] | None = None
     duration_us: int = 0

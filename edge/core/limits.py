@@ -34,6 +34,17 @@ INLINE_PURE_BYTES_MAX = 1 * KIB
 #: Above this a value is not carried in frames or events: cache block or blob. Crossover of mmap against
 #: a pipe was measured at 64–100 KB.
 INLINE_BYTES_MAX = 64 * KIB
+#: A plain value as a block of the cache or a blob. Decoded it takes some ten times as much, in one process at a time;
+#: what is larger belongs into a table.
+VALUE_BYTES_MAX = 8 * MIB
+#: The beginning of a large value that stands beside its reference, for people.
+PREVIEW_BYTES = 256
+PREVIEW_BYTES_MAX = 2 * KIB
+#: Parts of a large value that its playbook keeps at hand, together; they stand in the step's event.
+SELECTED_BYTES_MAX = 16 * KIB
+SELECTED_MAX = 32
+#: What a pipeline may accumulate over its invocations (`output.accumulate`).
+ACCUMULATED_BYTES_MAX = 8 * MIB
 #: Depth of nested lists and maps accepted from outside; deeper is refused before it is built.
 VALUE_DEPTH_MAX = 32
 
@@ -124,6 +135,7 @@ WORKER_OPEN_FILES_MAX = 64
 WORKER_FILE_BYTES_MAX = 512 * MIB
 
 assert INLINE_PURE_BYTES_MAX < INLINE_BYTES_MAX < PAYLOAD_BYTES_MAX < FRAME_BYTES_MAX
+assert PREVIEW_BYTES <= PREVIEW_BYTES_MAX < SELECTED_BYTES_MAX < INLINE_BYTES_MAX < VALUE_BYTES_MAX
 # A group always fits a fresh segment beside its header, even one event with the largest inline values.
 assert GROUP_BYTES_MAX + 4 * INLINE_BYTES_MAX + 64 * KIB < SEGMENT_BYTES
 assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX

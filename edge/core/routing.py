@@ -15,6 +15,7 @@ from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.records import record
 from edge.core.state import Token
 from playbooks.blueprint import Blueprint
+from playbooks.deferred import Deferred
 from playbooks.evaluate import render, truth
 from playbooks.shape import Arc, Step
 
@@ -87,15 +88,21 @@ def needs_ways(tokens: tuple[Token, ...], routed: Routed) -> bool:
     return len(tokens) > 1 or len(ways) > 1 or (len(ways) == 1 and ways[0].args is not None)
 
 
-def envelope(value: Any, problem: dict[str, Any] | None) -> dict[str, Any]:
+def envelope(value: Any, problem: dict[str, Any] | None, parts: Mapping[str, Any] | None = None) -> Any:
     """A step's outcome as templates see it under `output` and `outcome`: NoETL's envelope.
 
-    `{status, data, result, error}`, and the keys of a result that is a map beside them, where they are not named so.
+    `{status, data, result, error}`, and the keys of a result that is a map beside them, where they are not named so;
+    `parts` are further ones, such as those the playbook selected. Of a deferred result only that is fetched which is
+    not at hand.
     """
+    parts = parts or {}
     if problem is not None:
         error = {"kind": problem.get("code", "error"), "retryable": False, **problem}
-        return {"status": "error", "data": None, "result": None, "error": error}
-    made = {"status": "ok", "data": value, "result": value, "error": None}
+        return {**parts, "status": "error", "data": None, "result": None, "error": error}
+    if type(value) is Deferred:
+        known = {**value.known, **parts, "status": "ok", "error": None}
+        return Deferred(known, lambda: envelope(value.value(), None, {**value.known, **parts}))
+    made = {**parts, "status": "ok", "data": value, "result": value, "error": None}
     return {**value, **made} if type(value) is dict else made
 
 

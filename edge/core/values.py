@@ -1,9 +1,12 @@
-"""What an expression, a step and an event can hold besides plain values: a reference to a table.
+"""What an expression, a step and an event can hold besides plain values: references to blocks of the cache.
 
-Tables never travel as values; they are blocks of the cache, and this is what stands for one everywhere else.
+Tables never travel as values, nor do values over the inline bound; they are blocks of the cache, and these records
+stand for them everywhere else.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from edge.core.records import record
 
@@ -27,3 +30,21 @@ class TableRef:
     def outside(self) -> bool:
         """True where the bytes came from outside and were never validated."""
         return self.rows is None
+
+
+@record
+class ValueRef:
+    """One large plain value in the cache, as CBOR bytes.
+
+    `key`, `digest` and `size_bytes` as in TableRef. `preview` is the beginning of the value as text, for people;
+    `selected` are the parts its playbook selected (`output.select`), which can be asked for without the block.
+    """
+
+    key: str
+    digest: bytes
+    size_bytes: int
+    preview: str
+    selected: dict[str, Any] | None = None
+
+
+BlockRef = TableRef | ValueRef

@@ -14,8 +14,10 @@ from typing import Any
 from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.events import ResponsesDelivered
+from edge.core.limits import PAYLOAD_BYTES_MAX
 from edge.core.records import record
 from edge.core.state import COMPLETED, Execution
+from edge.core.values import TableRef
 from edge.runtime.admit import ARROW, CBOR, JSON
 from edge.store.blobs import BlobStore
 
@@ -53,7 +55,11 @@ def build_answer(state: Execution, execution_id: str, blobs: BlobStore) -> Answe
         else:
             document["error"] = state.problem
         content_type = CBOR if asked == CBOR else JSON
-        payload = encode(document) if asked == CBOR else _json(document)
+        write = encode if asked == CBOR else _json
+        payload = write(document)
+        if len(payload) > PAYLOAD_BYTES_MAX:
+            del document["result"]
+            payload = write({**document, "error": _too_large(len(payload))})
     return Answer(
         state.seq,
         execution_id,
@@ -85,7 +91,16 @@ def _output(state: Execution, blobs: BlobStore) -> tuple[str, bytes]:
         return "value", outcome.value
     if outcome.table is None:
         raise LogDamaged(f"Execution {state.seq} does not hold its answer.")
-    return "table", outcome.table_bytes or blobs.get(outcome.table.digest)
+    kind = "table" if type(outcome.table) is TableRef else "value"
+    return kind, outcome.table_bytes or blobs.get(outcome.table.digest)
+
+
+def _too_large(size_bytes: int) -> dict[str, Any]:
+    return {
+        "code": "answer_too_large",
+        "message": f"The result takes {size_bytes} bytes as an answer; {PAYLOAD_BYTES_MAX} are allowed.",
+        "mend": "Let the playbook return a table, or less; the log holds the result.",
+    }
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop
 from edge.core.state import RUNNING
-from edge.core.values import TableRef
+from edge.core.values import BlockRef
 from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.commit import CommitGate
 from edge.runtime.hosted import Hosted
@@ -204,7 +204,7 @@ class Dispatcher:
         run: Run,
         ctx: dict[str, Any],
         args: dict[str, Any] | None,
-        results: dict[str, bytes | TableRef],
+        results: dict[str, bytes | BlockRef],
         progress: Progress | None = None,
         items: Items | None = None,
     ) -> int | None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from edge.core.codec import Value
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused, StorageFailed
 from edge.core.events import (
     CatalogRegistered,
@@ -241,7 +240,7 @@ class Engine:
         self, blueprint: Blueprint, state: Execution, given: dict[str, Any] | None, payload: bytes
     ) -> Live:
         seq = state.seq
-        live = Live(self.execution_id(seq), blueprint, state, {}, last_seq=seq)
+        live = Live(self.execution_id(seq), blueprint, state, {}, self._blocks.read, last_seq=seq)
         if given is not None:
             live.workload = merged_workload(blueprint.workload, given)
             return live
@@ -318,7 +317,9 @@ class Engine:
             live = self._live(blueprint, state, read_input(request.content_type, payload), payload)
         except RequestRefused as error:
             # It was accepted, so it must end: a runtime that cannot start over one execution helps nobody.
-            live = Live(self.execution_id(state.seq), blueprint, state, {}, doomed=error.problem())
+            live = Live(
+                self.execution_id(state.seq), blueprint, state, {}, self._blocks.read, doomed=error.problem()
+            )
         live.last_seq = seq or max((step.seq for step in state.steps.values()), default=state.seq)
         self.executor.open[state.seq] = live
         if waits:
@@ -365,10 +366,3 @@ class Engine:
         """The folded state of one execution, running or not."""
         live = self.executor.open.get(execution)
         return live.state if live is not None else fold(self.events_of(execution))
-
-    def output_of(self, execution: int, step: str) -> Value | TableRef | None:
-        """A running or finished step's output where it is at hand; None where it would have to be made again."""
-        live = self.executor.open.get(execution)
-        if live is not None and step in live.results:
-            return live.value(step)
-        return None

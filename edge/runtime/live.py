@@ -6,7 +6,7 @@ be missing after a restart or an eviction (`edge.runtime.rebuild`). What is bein
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -17,10 +17,12 @@ from edge.core.loops import Frame
 from edge.core.routing import envelope
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop, token_args
 from edge.core.state import Execution
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.store.blocks import REQUEST_TABLE
 from edge.worker.claims import Claim, Progress, TaskRecord
 from playbooks.blueprint import Blueprint
+from playbooks.deferred import Deferred
+from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
 
 #: Before anything is known of how long an item takes, it goes alone.
@@ -100,7 +102,9 @@ class Live:
     blueprint: Blueprint
     state: Execution
     workload: dict[str, Any]
-    results: dict[str, bytes | TableRef] = field(default_factory=dict)
+    #: Reads a block of this playbook. Raises CacheMiss.
+    read: Callable[[bytes, BlockRef], bytes]
+    results: dict[str, bytes | BlockRef] = field(default_factory=dict)
     #: By the name of its (first) step; the end goes under "".
     under_way: dict[str, Activation] = field(default_factory=dict)
     #: Steps whose admission rules were asked and would say the same now.
@@ -135,7 +139,7 @@ class Live:
             encoded[digest] = self.workload_bytes
         self._workload_bytes = encoded[digest]
 
-    def table_for(self, workload: bytes | None, results: Mapping[str, bytes | TableRef]) -> TableRef | None:
+    def table_for(self, workload: bytes | None, results: Mapping[str, bytes | BlockRef]) -> TableRef | None:
         """The request's table where a claim with this workload and these results may look at it."""
         ref = self.request_table
         if ref is None or workload is not None:
@@ -148,16 +152,20 @@ class Live:
         """True where nothing more of it is to begin."""
         return self.doomed is not None or self.state.problem is not None
 
-    def keep(self, step: str, output: bytes | TableRef) -> None:
+    def keep(self, step: str, output: bytes | BlockRef) -> None:
         """Keep a step's output for the steps that read it."""
         self.results[step] = output
         self._decoded.pop(step, None)
 
     def value(self, step: str) -> Any:
-        """A step's output, decoded; a table reference as it is."""
+        """A step's output as templates see it: decoded, large values read when asked for; a table's reference."""
+        output = self.results[step]
+        if type(output) is ValueRef:
+            ref = output  # not kept decoded: it would stay as long as the execution
+            return Deferred(ref.selected or {}, lambda: decode(self.read(self.blueprint.digest, ref)))
         if step not in self._decoded:
-            output = self.results[step]
-            self._decoded[step] = decode(output) if type(output) is bytes else output
+            known = self.blueprint.steps[self.blueprint.step_index[step]]
+            self._decoded[step] = seen_with(known.output, decode(output)) if type(output) is bytes else output
         return self._decoded[step]
 
     def progress(self, run: Run, waited: int) -> Progress | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from edge.core.codec import check_plain, decode, encode
-from edge.core.errors import EdgeError, EvaluationFailed, PayloadInvalid
+from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, PayloadInvalid
 from edge.core.events import AttemptLost, Body, LoopItems, LoopStarted, StepStarted
 from edge.core.limits import INLINE_BYTES_MAX, LOOP_RESULT_BYTES_MAX
 from edge.core.loop_state import LoopState
@@ -84,6 +84,9 @@ class Loops:
         if act.loop is None:
             try:
                 act.loop = self._begin(live, act, goal)
+            except CacheMiss:
+                self._out.missed(live, act)
+                return
             except EdgeError as error:
                 name = live.blueprint.steps[goal.step].name
                 self._log.fail_step(live, FailStep(name, goal.visit, 1, error.problem()))

@@ -14,7 +14,7 @@ from edge.core.errors import RequestRefused
 from edge.core.events import Event
 from edge.core.loops import collected
 from edge.core.state import Execution, StepState
-from edge.core.values import TableRef
+from edge.core.values import ValueRef
 from edge.runtime.api import Operation, Reply
 from edge.runtime.engine import Engine
 from edge.store.blocks import Blocks
@@ -143,8 +143,11 @@ def _output(step: StepState) -> dict[str, Any]:
     outcome: Any = step.outcome
     if step.loop is not None:
         return {"kind": "value", "value": encode(collected(step.loop))}
-    if outcome.table is not None:
-        table: TableRef = outcome.table
+    table = outcome.table
+    if type(table) is ValueRef:
+        parts = {"preview": table.preview, "selected": table.selected or {}}
+        return {"kind": "large", "size_bytes": table.size_bytes, **parts}
+    if table is not None:
         columns = list(table.columns or ())
         return {"kind": "table", "rows": table.rows, "columns": columns, "size_bytes": table.size_bytes}
     if outcome.value is not None:

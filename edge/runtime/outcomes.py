@@ -13,7 +13,7 @@ from edge.core.events import AttemptLost, Body, ExecutionFinished, StepDone, Ste
 from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
 from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, route, ways_on
 from edge.core.scheduler import Finish
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Live
 from edge.runtime.rebuild import Outputs
@@ -38,12 +38,13 @@ class Recorder:
             problem = outcome.problem or {}
             return self.failure(live, index, problem, outcome.duration_us, outcome.ctx), False
         self.keep(live, step.name, outcome, claim_bound=claim_bound)
-        routed, routing_problem = self._routed(live, index, outcome.ctx)
         try:
+            routed, routing_problem = self._routed(live, index, outcome.ctx)
             body = self._done(live, step, outcome, routed, routing_problem)
         except CacheMiss as error:
-            # The worker's table vanished before it was recorded: an attempt without an outcome.
-            del live.results[step.name]
+            # A block vanished before the outcome was recorded: an attempt without one.
+            self._outputs.forget_absent(live)
+            live.results.pop(step.name, None)
             return AttemptLost(error.message, "output_lost"), False
         # The outcome of a write is wanted durable at once: until then nobody knows whether it had its effect.
         return body, step.effect != "write"
@@ -54,7 +55,7 @@ class Recorder:
         if record.table is not None:
             # Noted first: reading it counts as use, and what is evicted now could not be read.
             self._note(live, record.table)
-            if claim_bound:
+            if claim_bound and type(record.table) is TableRef:
                 live.author_made.add(record.task)
             table_bytes = self._truth(live, record.table)
         return TaskDone(
@@ -87,6 +88,11 @@ class Recorder:
                 routed = route(step, scope, ctx)
             check_ctx(live.state.ctx, routed.patches)
             check_args(routed)
+        except CacheMiss as error:
+            if step.effect != "write":
+                raise
+            # It had its effect, so it is done; what its arcs ask for is gone.
+            return _NOWHERE, {**error.problem(), "code": "cache_lost"}
         except EdgeError as error:
             return _NOWHERE, error.problem()
         if step.arcs and not routed.ways and live.blueprint.arc_needed:
@@ -136,7 +142,7 @@ class Recorder:
     def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
         """Keep a step's output for the steps that read it."""
         if outcome.table is not None:
-            if claim_bound:
+            if claim_bound and type(outcome.table) is TableRef:
                 live.author_made.add(name)
             self._note(live, outcome.table)
             live.keep(name, outcome.table)
@@ -144,13 +150,13 @@ class Recorder:
             assert outcome.value is not None
             live.keep(name, outcome.value)
 
-    def _note(self, live: Live, ref: TableRef) -> None:
+    def _note(self, live: Live, ref: BlockRef) -> None:
         if live.request_table is None or ref.key != live.request_table.key:
             self._blocks.note(live.blueprint.digest, live.state.seq, ref.key, ref.size_bytes)
 
-    def _truth(self, live: Live, ref: TableRef) -> bytes | None:
+    def _truth(self, live: Live, ref: BlockRef) -> bytes | None:
         """The bytes of a table that is truth, for its event; None where they went into a blob. Raises CacheMiss."""
-        data = self._outputs.table_bytes(live, ref)
+        data = self._outputs.block_bytes(live, ref)
         if len(data) <= INLINE_BYTES_MAX:
             return data
         self._gate.store_blob(ref.digest, data)
@@ -160,7 +166,7 @@ class Recorder:
         self, live: Live, step: Step, outcome: Outcome, routed: Routed, problem: dict[str, Any] | None
     ) -> StepDone:
         """The outcome as the log keeps it (design §4, Where a value lives)."""
-        pure = step.effect == "pure"
+        pure = not step.kept
         table_bytes = None
         if outcome.table is not None and not pure:
             table_bytes = self._truth(live, outcome.table)
@@ -196,15 +202,15 @@ class Recorder:
             return ExecutionFinished(goal.status, problem=goal.problem)
         outcome = live.state.steps[name].outcome
         assert outcome is not None
-        pure = live.blueprint.steps[live.blueprint.step_index[name]].effect == "pure"
-        if outcome.value is not None or (outcome.table is not None and not pure):
+        kept = live.blueprint.steps[live.blueprint.step_index[name]].kept
+        if outcome.value is not None or (outcome.table is not None and kept):
             return ExecutionFinished(goal.status, name)
         # The answer leaves the box, so it is truth, even where the step behind it could be run again.
         output = live.results[name]
-        if type(output) is TableRef:
-            data, kind = self._outputs.table_bytes(live, output), "table"
+        if not isinstance(output, bytes):
+            kind = "table" if type(output) is TableRef else "value"
+            data = self._outputs.block_bytes(live, output)
         else:
-            assert isinstance(output, bytes)
             data, kind = output, "value"
         if len(data) <= INLINE_BYTES_MAX:
             return ExecutionFinished(goal.status, name, data, result_kind=kind)

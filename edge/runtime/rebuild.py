@@ -15,7 +15,7 @@ from edge.core.errors import CacheMiss
 from edge.core.loops import collected
 from edge.core.scheduler import token_args
 from edge.core.state import Execution, StepState, fold
-from edge.core.values import TableRef
+from edge.core.values import BlockRef
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Live
 from edge.store.blocks import Blocks
@@ -27,7 +27,7 @@ class Past:
 
     ctx: dict[str, Any]
     args: dict[str, Any] | None
-    results: dict[str, bytes | TableRef]
+    results: dict[str, bytes | BlockRef]
 
 
 class Outputs:
@@ -62,7 +62,7 @@ class Outputs:
         if state.loop is not None:
             live.keep(name, encode(collected(state.loop)))
             return None
-        if outcome.table is not None and step.effect != "pure":
+        if outcome.table is not None and step.kept:
             data = outcome.table_bytes or self._gate.blob(outcome.table.digest)
             self._blocks.restore(live.blueprint.digest, live.state.seq, outcome.table, data)
             live.keep(name, outcome.table)
@@ -96,14 +96,14 @@ class Outputs:
         past: Execution = fold(
             event for event in self._gate.events_of(live.state.seq) if event.seq <= last_seq
         )
-        results: dict[str, bytes | TableRef] = {}
+        results: dict[str, bytes | BlockRef] = {}
         for needed in live.blueprint.steps[live.blueprint.step_index[name]].reads:
             then = past.steps.get(needed)
             if then is not None and then.outcome is not None:
                 results[needed] = self._output_then(live, name, needed, then)
         return Past(past.ctx, token_args(live.blueprint, past, name), results)
 
-    def _output_then(self, live: Live, name: str, needed: str, then: StepState) -> bytes | TableRef:
+    def _output_then(self, live: Live, name: str, needed: str, then: StepState) -> bytes | BlockRef:
         now = live.state.steps.get(needed)
         if now is not None and now.seq == then.seq:
             return live.results[needed]
@@ -130,23 +130,23 @@ class Outputs:
             live.blueprint.digest, live.state.seq, ref.key, self._gate.blob(digest)
         )
 
-    def table_bytes(self, live: Live, ref: TableRef) -> bytes:
-        """An output table's Arrow stream. Raises CacheMiss."""
+    def block_bytes(self, live: Live, ref: BlockRef) -> bytes:
+        """An output block's bytes: a table's Arrow stream, a large value's CBOR. Raises CacheMiss."""
         request = live.request_table
         if request is not None and ref.key == request.key and live.request_table_bytes is not None:
             return live.request_table_bytes
         return self._blocks.read(live.blueprint.digest, ref)
 
     def forget_absent(self, live: Live) -> None:
-        """A worker missed a block, or could not use it: forget what is gone, so that it is made again."""
+        """A block was missed, or could not be used: forget what is gone, so that it is made again."""
         digest = live.blueprint.digest
-        tables = {ref.key: name for name, ref in live.results.items() if type(ref) is TableRef}
+        blocks = {ref.key: name for name, ref in live.results.items() if not isinstance(ref, bytes)}
         request = live.request_table
-        asked = list(tables)
+        asked = list(blocks)
         if request is not None and live.request_table_bytes is None:
             asked.append(request.key)
         for key in self._blocks.lost(digest, asked):
-            name = tables.get(key)
+            name = blocks.get(key)
             if name is not None:
                 del live.results[name]
         self._blocks.note_miss()

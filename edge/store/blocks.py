@@ -20,7 +20,7 @@ from typing import Final
 
 from edge.core.errors import CacheMiss, Misconfigured, StorageFailed
 from edge.core.limits import CACHE_BUDGET_BYTES
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef
 
 _FOLDER_DIGITS: Final = 32
 _FOLDER_NAME: Final = re.compile(rf"[0-9a-f]{{{_FOLDER_DIGITS}}}")
@@ -33,6 +33,11 @@ REQUEST_TABLE: Final = "table"
 def block_key(execution: int, step: str, visit: int) -> str:
     """File name of a step's output: execution and step, and the visit where a step is run again."""
     return f"{execution:x}-{step}-{visit}.arrow"
+
+
+def value_key(execution: int, step: str, visit: int) -> str:
+    """As `block_key`, for a large plain value."""
+    return f"{execution:x}-{step}-{visit}.cbor"
 
 
 def request_key(execution: int) -> str:
@@ -166,13 +171,13 @@ class Blocks:
         self.note(digest, execution, key, len(data))
         return TableRef(key, hashlib.sha256(data).digest(), len(data), None, None)
 
-    def restore(self, digest: bytes, execution: int, ref: TableRef, data: bytes) -> None:
+    def restore(self, digest: bytes, execution: int, ref: BlockRef, data: bytes) -> None:
         """Write a block again whose bytes the log holds."""
         if hashlib.sha256(data).digest() != ref.digest:
             raise CacheMiss(f"The recorded bytes of {ref.key} are not those of its digest.")
         self.put(digest, execution, ref.key, data)
 
-    def read(self, digest: bytes, ref: TableRef) -> bytes:
+    def read(self, digest: bytes, ref: BlockRef) -> bytes:
         """A block's bytes, checked. Raises CacheMiss."""
         try:
             data = (self.root / self.folder_name(digest) / ref.key).read_bytes()

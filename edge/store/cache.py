@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from edge.core.errors import CacheMiss, Unavailable
 from edge.core.limits import KIB, MIB
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef
 from edge.store.arrow_stream import OPTIONS, own_table, serialized, validated_table
 
 #: Above this a stream goes straight into its file instead of through one buffer: twice the memory otherwise.
@@ -132,6 +132,27 @@ class BlockStore:
             self._refuse_write(key, error)
         return TableRef(key, digest, size_bytes, table.num_rows, tuple(table.schema.names))
 
+    def write_bytes(self, key: str, data: bytes) -> bytes:
+        """Write a large value's bytes under `key` and return their SHA-256. Raises as `write`."""
+        assert _is_key(key), f"{key!r} cannot name a block"
+        try:
+            file_fd = self._create(key)
+            try:
+                _write_all(file_fd, memoryview(data))
+            except BaseException:
+                os.unlink(key, dir_fd=self._folder_fd)
+                raise
+            finally:
+                os.close(file_fd)
+        except OSError as error:
+            self._refuse_write(key, error)
+        return hashlib.sha256(data).digest()
+
+    def read_bytes(self, ref: BlockRef) -> bytes:
+        """A large value's bytes. Raises CacheMiss where the block is not the one `ref` names."""
+        data: bytes = self._open(ref).to_pybytes()
+        return data
+
     def _create(self, key: str) -> int:
         """A new file under the key. One that stands there is removed, not changed: somebody may have it mapped."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -160,7 +181,7 @@ class BlockStore:
         table = validated_table(self._open(ref))
         return replace(ref, rows=table.num_rows, columns=tuple(table.column_names))
 
-    def _open(self, ref: TableRef) -> pa.Buffer:
+    def _open(self, ref: BlockRef) -> pa.Buffer:
         if not _is_key(ref.key):
             raise CacheMiss(f"{ref.key!r} cannot name a block of the cache.")
         # Not blocking and not following: author code may have planted a pipe or a link in its folder.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edge.core.records import record
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef, ValueRef
 
 #: An outcome's kinds, as they stand in a frame.
 PAUSE: Final = "pause"
@@ -23,14 +23,14 @@ MISS: Final = "miss"
 class TaskRecord:
     """The outcome of one `read` or `write` task of a pipeline, for the log and for later goes of the same pipeline.
 
-    `number` counts the pipeline's invocations from 0. Exactly one of `value` (CBOR bytes), `table` and `problem` is
-    set.
+    `number` counts the pipeline's invocations from 0. Exactly one of `value` (CBOR bytes), `table` (a block: a table
+    or a large value) and `problem` is set.
     """
 
     number: int
     task: str
     value: bytes | None = None
-    table: TableRef | None = None
+    table: BlockRef | None = None
     problem: dict[str, Any] | None = None
     duration_us: int = 0
 
@@ -92,7 +92,7 @@ class Claim:
     attempt: int
     workload: bytes | None
     ctx: dict[str, Any]
-    results: dict[str, bytes | TableRef]
+    results: dict[str, bytes | BlockRef]
     table: TableRef | None = None
     table_bytes: bytes | None = None
     args: dict[str, Any] | None = None
@@ -135,8 +135,8 @@ class Claim:
 class Outcome:
     """How one step of a claim ended.
 
-    `kind` VALUE: `value` is CBOR bytes. TABLE: `table` names the block written. FAILED: `problem` is
-    `{code, message[, mend]}`. MISS: a block named in `problem` was not in the cache; nothing ran.
+    `kind` VALUE: `value` is CBOR bytes. TABLE: `table` names the block written, a table or a large value.
+    FAILED: `problem` is `{code, message[, mend]}`. MISS: a block named in `problem` was not there; nothing ran.
     PAUSE: a pipeline stopped before its end; `wait_ms` says for how long, None that it waits for the intent of the
     task whose number is `next_number`; `problem` names a block that was not there; `hosted` is `[kind, task, config]`
     of the task whose outcome the runtime brings about. `tasks` are a pipeline's new records, `ctx` what its rules
@@ -146,7 +146,7 @@ class Outcome:
 
     kind: str
     value: bytes | None = None
-    table: TableRef | None = None
+    table: BlockRef | None = None
     problem: dict[str, Any] | None = None
     duration_us: int = 0
     adopted: TableRef | None = None
@@ -196,7 +196,8 @@ def _check(outcome: Outcome) -> None:
     if kind == VALUE:
         sound = type(outcome.value) is bytes
     elif kind == TABLE:
-        sound = type(outcome.table) is TableRef and outcome.table.rows is not None
+        table = outcome.table
+        sound = type(table) is ValueRef or (type(table) is TableRef and table.rows is not None)
     elif kind == PAUSE:
         sound = outcome.wait_ms is None or type(outcome.wait_ms) is int
         sound = sound and (

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pyarrow as pa
 
 from edge.core.codec import decode
 from edge.core.errors import CacheMiss, ToolFailed
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.store.arrow_stream import table_from_stream
-from edge.store.blocks import REQUEST_TABLE, block_key
+from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
 from edge.tools.registry import tool
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
-from edge.worker.pipeline import Pipeline, encoded
+from edge.worker.keeping import fetched_later, kept
+from edge.worker.pipeline import Pipeline
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
+from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
 from playbooks.shape import CONFIG_TREES, HOSTED, Loop, Step, Task
 
@@ -77,9 +80,7 @@ class Bench:
     def __init__(self, claim: Claim, blueprint: Blueprint, blocks: BlockStore) -> None:
         self._claim, self._blueprint, self._blocks = claim, blueprint, blocks
         self.execution_id = claim.execution_id
-        self._results = {
-            name: decode(value) if type(value) is bytes else value for name, value in claim.results.items()
-        }
+        self._results = {name: self._as_seen(name, value) for name, value in claim.results.items()}
         self._workload: dict[str, Any] = decode(claim.workload) if claim.workload is not None else {}
         if claim.table is not None:
             self._workload[REQUEST_TABLE] = claim.table
@@ -92,6 +93,13 @@ class Bench:
         self._args: dict[str, Any] | None = None
         self._inputs: dict[str, Any] = {}
         self.adopted: TableRef | None = None
+
+    def _as_seen(self, name: str, held: bytes | BlockRef) -> Any:
+        """A step's result as templates see it."""
+        if type(held) is bytes:
+            output = self._blueprint.steps[self._blueprint.step_index[name]].output
+            return seen_with(output, decode(held))
+        return fetched_later(self._blocks, held) if type(held) is ValueRef else held
 
     def take_item(self, loop: Loop, item: Any, index: int, total: int) -> None:
         """Lay out one item of a loop for the step that is begun next."""
@@ -152,23 +160,21 @@ class Bench:
                 return self._hosted_config(task, given)
             self.effect = task.effect
             output = tool(task.kind).run(task.config, given, self)
-            try:
+            with _effect_kept(task):
                 return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))
-            except CacheMiss as error:
-                if task.effect != "write":
-                    raise
-                # It had its effect: losing its output must not bring it about a second time.
-                raise ToolFailed(
-                    f"Task {task.name} had its effect, but its output could not be kept: {error.message}",
-                    mend="Look at the effect; then send a new request.",
-                    code="output_lost",
-                ) from error
+
+        def keep(number: int, task: Task, value: Any) -> bytes | BlockRef:
+            with _effect_kept(task):
+                key = value_key(claim.execution, f"{label}.{number}", visit)
+                return kept(self._blocks, key, task.name, task.output, value)
 
         return Pipeline(
             step.tasks,
             dict(base),
             self._ctx,
             invoke,
+            keep,
+            lambda ref: fetched_later(self._blocks, ref),
             {record.number: record for record in progress.recorded},
             progress.waited,
             progress.intended,
@@ -201,14 +207,25 @@ class Bench:
             )
         return table
 
-    def settle(self, visit: int, output: Any) -> Outcome:
-        """Write the step's output where it belongs. Raises ToolFailed, CacheMiss, Unavailable."""
-        output = self._held(output, block_key(self._claim.execution, self.step, visit))
+    def settle(self, visit: int, output: Any, held: BlockRef | None = None) -> Outcome:
+        """Put the step's output where it belongs, unless it is `held` already.
+
+        Raises ToolFailed, CacheMiss, Unavailable.
+        """
+        label = f"{self.step}.{self._names['_index']}" if self._names else self.step
+        execution = self._claim.execution
+        output = self._held(output, block_key(execution, label, visit)) if held is None else held
+        how = self._blueprint.steps[self._blueprint.step_index[self.step]].output
+        made: bytes | BlockRef
+        if type(output) is TableRef or type(output) is ValueRef:
+            made = output
+        else:
+            made = kept(self._blocks, value_key(execution, label, visit), self.step, how, output)
         if not self._names:  # an item's output is nothing that other items may see
-            self._results[self.step] = output
-        if type(output) is TableRef:
-            return Outcome(TABLE, table=output)
-        return Outcome(VALUE, value=encoded(output, self.step))
+            self._results[self.step] = (
+                fetched_later(self._blocks, output) if type(output) is ValueRef else seen_with(how, output)
+            )
+        return Outcome(VALUE, value=made) if isinstance(made, bytes) else Outcome(TABLE, table=made)
 
     def _held(self, output: Any, key: str) -> Any:
         """An output as other steps and tasks see it: tables are blocks of the cache."""
@@ -221,3 +238,18 @@ class Bench:
             assert self.adopted is not None, "an outside table was opened"
             output = self.adopted
         return output
+
+
+@contextmanager
+def _effect_kept(task: Task) -> Iterator[None]:
+    """A write had its effect: losing its output must not bring it about a second time."""
+    try:
+        yield
+    except CacheMiss as error:
+        if task.effect != "write":
+            raise
+        raise ToolFailed(
+            f"Task {task.name} had its effect, but its output could not be kept: {error.message}",
+            mend="Look at the effect; then send a new request.",
+            code="output_lost",
+        ) from error

@@ -132,7 +132,7 @@ def _run_pipeline(bench: Bench, step: Step, visit: int, started_ns: int) -> Outc
         elif end.problem is not None:
             made = Outcome(FAILED, problem=end.problem)
         else:
-            made = bench.settle(visit, end.value)
+            made = bench.settle(visit, end.value, end.held)
     except CacheMiss as error:
         if not pipeline.records:
             raise

@@ -13,18 +13,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.core.codec import check_plain, decode, encode
-from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, PayloadInvalid, ToolFailed
-from edge.core.limits import INLINE_BYTES_MAX, RETRY_DELAY_S_MAX, TASK_RUNS_MAX
+from edge.core.codec import decode
+from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, ToolFailed
+from edge.core.limits import ACCUMULATED_BYTES_MAX, RETRY_DELAY_S_MAX, TASK_RUNS_MAX
 from edge.core.routing import envelope
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.worker.claims import TaskRecord
+from edge.worker.keeping import encoded
+from playbooks.deferred import Deferred
 from playbooks.evaluate import render, truth
+from playbooks.outputs import accumulated, seen_with, selected
 from playbooks.shape import HOSTED, Rule, Task
 
 Invoke = Callable[[int, Task, Mapping[str, Any]], Any]
 """Runs one task, by number of invocation, with names on top of the step's scope; its plain value or table reference.
 Raises EdgeError. Of a hosted task it gives the evaluated config."""
+
+Keep = Callable[[int, Task, Any], "bytes | BlockRef"]
+"""Puts a plain value that is to be recorded where it belongs. Raises EdgeError."""
 
 _GO_ON: Final = "continue"
 
@@ -43,10 +49,21 @@ class Pause:
 
 @dataclass(slots=True)
 class Finished:
-    """The pipeline's end: `value`, or the `problem` that failed it."""
+    """The pipeline's end: `value`, or the `problem` that failed it; `held` is the value's block where it has one."""
 
     value: Any = None
     problem: dict[str, Any] | None = None
+    held: BlockRef | None = None
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """One invocation's value or problem, how long it took, and where a recorded value is kept."""
+
+    value: Any = None
+    problem: dict[str, Any] | None = None
+    took_ms: int = 0
+    held: bytes | BlockRef | None = None
 
 
 @dataclass(slots=True)
@@ -57,6 +74,9 @@ class Pipeline:
     base: dict[str, Any]
     ctx: dict[str, Any]
     invoke: Invoke
+    keep: Keep
+    #: A large value that was recorded, as templates see it.
+    fetch_later: Callable[[ValueRef], Deferred]
     #: Recorded outcomes of earlier goes, by the number of the invocation.
     recorded: dict[int, TaskRecord]
     #: Pauses that were served already.
@@ -69,6 +89,7 @@ class Pipeline:
     patches: dict[str, Any] = field(default_factory=dict)
     last_number: int = 0
     _names: dict[str, Any] = field(default_factory=dict)
+    _accumulated_bytes: int = 0
 
     def run(self) -> Finished | Pause:
         """Run to the end or to the next pause. Raises CacheMiss, which ends the go without an outcome."""
@@ -80,11 +101,14 @@ class Pipeline:
             if ahead and number not in self.recorded and self.intended != number:
                 return Pause(number)
             self._names |= {"_prev": previous, "_task": task.name, "_attempt": attempt, "iter": self.iter}
-            value, problem, took_ms = self._outcome(number, task)
+            made = self._outcome(number, task)
+            problem = made.problem
             if hosted and problem is None:
-                return Pause(number, hosted=[task.kind, task.name, value])
+                return Pause(number, hosted=[task.kind, task.name, made.value])
             try:
-                do, rule = self._directive(task, value, problem, attempt, took_ms)
+                if task.output.accumulate is not None:
+                    self._accumulate(task, made)
+                do, rule = self._directive(task, made, attempt)
                 if rule is not None:
                     self._write(rule)
                     delay_ms = self._delay_ms(rule, attempt) if do == "retry" else 0
@@ -99,48 +123,89 @@ class Pipeline:
             if do == "retry":
                 attempt += 1
                 continue
-            self._names[task.name] = previous = value
+            value = made.value
+            self._names[task.name] = previous = (
+                value if type(value) is Deferred else seen_with(task.output, value)
+            )
             attempt = 1
             place = rule.to if do == "jump" and rule is not None else place + 1
             if do == "break" or place >= len(self.tasks):
-                return Finished(value)
+                return Finished(value, held=None if isinstance(made.held, bytes) else made.held)
         return Finished(problem=_endless_problem())
 
-    def _outcome(self, number: int, task: Task) -> tuple[Any, dict[str, Any] | None, int]:
-        """A task's value or problem, and how long it took: from the record, or by running it."""
+    def _outcome(self, number: int, task: Task) -> _Outcome:
+        """A task's value or problem: from the record, or by running it."""
         known = self.recorded.get(number)
         if known is not None:
             if known.task != task.name:
-                return None, _diverged_problem(task.name, known.task), 0
-            return _value_of(known), known.problem, known.duration_us // 1000
+                return _Outcome(problem=_diverged_problem(task.name, known.task))
+            held = known.table if known.value is None else known.value
+            return _Outcome(self._value_of(known), known.problem, known.duration_us // 1000, held)
         started_ns = time.perf_counter_ns()
-        value: Any = None
-        problem: dict[str, Any] | None = None
+        made = _Outcome()
         try:
             value = self.invoke(number, task, {**self._names, "ctx": {**self.ctx, **self.patches}})
-            encoded_value = None if type(value) is TableRef else encoded(value, task.name)
+            if type(value) is TableRef:
+                made.held = value
+            elif task.effect == "pure" or task.kind in HOSTED:
+                made.held = encoded(value, task.name)
+            else:
+                made.held = self.keep(number, task, value)
+            made.value = value
         except CacheMiss:
             raise
         except EdgeError as error:
-            value, encoded_value, problem = None, None, error.problem()
+            made.problem = error.problem()
         except MemoryError:
-            value, encoded_value, problem = None, None, memory_problem(task.name)
+            made.problem = memory_problem(task.name)
         duration_us = (time.perf_counter_ns() - started_ns) // 1000
-        if task.effect != "pure" and (problem is not None or task.kind not in HOSTED):
-            table = value if type(value) is TableRef else None
-            self.records.append(
-                TaskRecord(number, task.name, None if problem else encoded_value, table, problem, duration_us)
-            )
-        return value, problem, duration_us // 1000
+        made.took_ms = duration_us // 1000
+        if task.effect != "pure" and (made.problem is not None or task.kind not in HOSTED):
+            held = made.held
+            data, block = (held, None) if isinstance(held, bytes) else (None, held)
+            self.records.append(TaskRecord(number, task.name, data, block, made.problem, duration_us))
+        return made
 
-    def _directive(
-        self, task: Task, value: Any, problem: dict[str, Any] | None, attempt: int, took_ms: int
-    ) -> tuple[str, Rule | None]:
+    def _value_of(self, known: TaskRecord) -> Any:
+        if known.problem is not None:
+            return None
+        if type(known.table) is ValueRef:
+            return self.fetch_later(known.table)
+        return known.table if known.value is None else decode(known.value)
+
+    def _accumulate(self, task: Task, made: _Outcome) -> None:
+        """Add an outcome to what the task accumulates in `iter`. Raises ToolFailed."""
+        how = task.output.accumulate
+        assert how is not None, task.name
+        if not (how.on_success if made.problem is None else how.on_error):
+            return
+        value = made.value if made.problem is None else made.problem
+        if type(value) is TableRef:
+            raise ToolFailed(
+                f"Task {task.name} accumulates values, and was given a table.",
+                mend="Return rows (output: rows), or collect tables by a loop.",
+                code="accumulate_failed",
+            )
+        held = made.held
+        self._accumulated_bytes += len(held) if isinstance(held, bytes) else getattr(held, "size_bytes", 0)
+        if self._accumulated_bytes > ACCUMULATED_BYTES_MAX:
+            raise ToolFailed(
+                f"Task {task.name} accumulates more than {ACCUMULATED_BYTES_MAX} bytes.",
+                mend="Keep less of each result, or end earlier.",
+                code="accumulate_failed",
+            )
+        whole = value.value() if type(value) is Deferred else value
+        self.iter = {**self.iter, how.name: accumulated(how, self.iter.get(how.name), whole)}
+
+    def _directive(self, task: Task, made: _Outcome, attempt: int) -> tuple[str, Rule | None]:
         """What the policy says to do, and the rule that says it. Raises EvaluationFailed."""
+        problem = made.problem
         if task.rules is None:
             return (_GO_ON if problem is None else "fail"), None
-        seen = envelope(value, problem)
-        seen["meta"] = {"attempt": attempt, "duration_ms": took_ms, "task": task.name}
+        parts = {"meta": {"attempt": attempt, "duration_ms": made.took_ms, "task": task.name}}
+        if problem is None and type(made.value) not in (Deferred, TableRef):
+            parts |= selected(task.output, made.value)
+        seen = envelope(made.value, problem, parts)
         scope = self._scope() | {"output": seen}
         self._names["output"] = seen
         for rule in task.rules:
@@ -184,31 +249,6 @@ def memory_problem(name: str) -> dict[str, Any]:
         "message": f"Step {name} needed more memory than it may have.",
         "mend": "Raise spec.memory_mb, or work on less at a time.",
     }
-
-
-def _value_of(known: TaskRecord) -> Any:
-    if known.problem is not None:
-        return None
-    return known.table if known.value is None else decode(known.value)
-
-
-def encoded(output: Any, name: str) -> bytes:
-    """A plain output as CBOR. Raises ToolFailed where it cannot be kept."""
-    try:
-        value = encode(check_plain(output))
-    except PayloadInvalid as error:
-        raise ToolFailed(
-            f"Step {name} returned what cannot be kept: {error.message}",
-            mend="Return numbers, texts, lists, maps or one table.",
-            code="result_invalid",
-        ) from error
-    if len(value) > INLINE_BYTES_MAX:
-        raise ToolFailed(
-            f"Step {name} returned {len(value)} bytes; a value may have {INLINE_BYTES_MAX}.",
-            mend="Return a table (pyarrow.Table), or less.",
-            code="result_too_large",
-        )
-    return value
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:

@@ -13,7 +13,20 @@ from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, items, text
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
-from playbooks.model.parts import EDGE, Block, Choice, Expression, Key, ListOf, MapOf, Of, Text, Tree, Whole
+from playbooks.model.parts import (
+    EDGE,
+    AnyOf,
+    Block,
+    Choice,
+    Expression,
+    Key,
+    ListOf,
+    MapOf,
+    Of,
+    Text,
+    Tree,
+    Whole,
+)
 from playbooks.problems import Source, allowed
 from playbooks.templates import compile_tree
 
@@ -28,7 +41,12 @@ _ARROW: Final = Block(
     (
         Key("table", Expression(), "The table.", EDGE, required=True),
         Key("ops", ListOf(Of("arrow.op")), "The operations, in order.", EDGE),
-        Key("output", Choice(_OUTPUTS), "The table, its rows as maps, or its one row.", EDGE),
+        Key(
+            "output",
+            AnyOf((Choice(_OUTPUTS), Of("output"))),
+            "The table, its rows as maps, or its one row; a map says what becomes of the result.",
+            EDGE,
+        ),
     ),
 )
 _BY: Final = Key("by", ListOf(Text()), "The columns whose equal values make a group.", EDGE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from playbooks.model import policy, root, workflow
+from playbooks.model import policy, results, root, workflow
 from playbooks.model.parts import Block
 
 #: Every block of the language but those of the tool kinds, by name, in the order the reference page has them.
@@ -37,6 +37,10 @@ BLOCKS: Final[dict[str, Block]] = {
         workflow.LOOP_POLICY,
         workflow.TOOL,
         workflow.WORKBOOK_TOOL,
+        results.OUTPUT,
+        results.STORE,
+        results.PART,
+        results.ACCUMULATE,
         policy.TASK_SPEC,
         policy.TASK_POLICY,
         policy.RULE,

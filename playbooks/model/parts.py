@@ -180,8 +180,7 @@ class Block:
         return tuple(key.name for key in self.keys)
 
     def over(self, own: Block) -> Block:
-        """These keys with `own`'s after them, under `own`'s name; what is a key of `own` is refused no longer."""
+        """These keys with `own`'s after them, under `own`'s name; its keys take the place of ours and of refusals."""
+        ours = tuple(key for key in self.keys if key.name not in own.names)
         refused = {key: why for key, why in self.refused.items() if key not in own.names}
-        return Block(
-            own.name, own.doc, (*self.keys, *own.keys), {**refused, **own.refused}, own.one_key, own.open
-        )
+        return Block(own.name, own.doc, (*ours, *own.keys), {**refused, **own.refused}, own.one_key, own.open)

@@ -64,7 +64,12 @@ SPEC: Final = Block(
 TASK_SPEC: Final = Block(
     "task.spec",
     "Policy for one tool, over its step's.",
-    (*_SPEC_KEYS, Key("policy", Of("task.policy"), "What follows the tool's outcome.")),
+    (
+        *_SPEC_KEYS,
+        Key("policy", Of("task.policy"), "What follows the tool's outcome."),
+        Key("result", Of("output"), "As the tool's `output`; this one wins."),
+        Key("output", Of("output"), "As `result`."),
+    ),
     _SPEC_REFUSED,
 )
 

@@ -94,13 +94,14 @@ TOOL: Final = Block(
         Key("input", MapOf(Tree()), "What it gets, over the step's own input."),
         Key("args", MapOf(Tree()), "As `input`, in NoETL's older spelling."),
         Key("spec", Of("task.spec"), "Its policy."),
+        Key("output", Of("output"), "What becomes of its result."),
+        Key("result", Of("output"), "As `output`."),
     ),
     {
         "eval": "it was withdrawn from NoETL; write `spec.policy.rules`.",
         "script": "scripts from elsewhere are not supported yet; write `code`.",
         "auth": "credentials are not supported yet.",
         "as": "use the task's `name`.",
-        "output": "it is not supported yet.",
     },
 )
 
