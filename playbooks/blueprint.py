@@ -133,7 +133,14 @@ def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:
 
 def _from_version_2(body: dict[str, Any]) -> dict[str, Any]:
     """What version 3 added, at the values that mean what version 2 meant."""
-    return {**body, "version": VERSION}
+    task: dict[str, Any] = {"access": None}
+    steps = field_of(body, "steps", list)
+    expect(all(type(step) is dict and type(step.get("tasks")) is list for step in steps), "a step is no map")
+    made = [
+        {**step, "tasks": [{**each, **task} if type(each) is dict else each for each in step["tasks"]]}
+        for step in steps
+    ]
+    return {**body, "version": VERSION, "steps": made}
 
 
 def encode_blueprint(body: Mapping[str, Any]) -> bytes:

@@ -52,11 +52,18 @@ def _all_then(node: Marked | None) -> list[Mapping_]:
     return found
 
 
+def has_control(policy: Marked | None) -> bool:
+    """Whether a task's policy says what follows its outcome; grants alone do not."""
+    if isinstance(policy, Mapping_):
+        return not policy.pairs or any(key.value != "access" for key, _ in policy.pairs)
+    return policy is not None
+
+
 def read_policy(
     source: Source, node: Marked | None, labels: Sequence[str], resolve: Resolve
 ) -> tuple[list[dict[str, Any]] | None, bool]:
-    """`(rules, whether an outcome that no rule matches fails)`; rules are None where there is no policy."""
-    if node is None:
+    """`(rules, whether an outcome that no rule matches fails)`; rules are None where nothing is controlled."""
+    if not has_control(node):
         return None, False
     found = fields(source, node, "A task's `policy`", TASK_POLICY)
     choice(source, found.get("mode"), "`mode`", ("exclusive",))

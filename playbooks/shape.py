@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from edge.core.access import NOTHING, Access, union
 from edge.core.limits import (
     EXECUTIONS_OPEN_MAX,
     LOOP_IN_FLIGHT,
@@ -101,9 +102,9 @@ class Task:
     """One tool of a step's pipeline.
 
     `input` is a template tree giving a map that goes over the step's own, or None. `config` is the tool's own (trees
-    in it are prepared: CONFIG_TREES). `rules` are its policy, None where it has none: then success goes on and
-    failure fails. Where no rule holds the pipeline goes on, or fails where `unmatched_fails`. `output` says
-    what becomes of its result.
+    in it are prepared: CONFIG_TREES). `access` is what it may touch outside. `rules` are its policy, None where it
+    has none: then success goes on and failure fails. Where no rule holds the pipeline goes on, or fails where
+    `unmatched_fails`. `output` says what becomes of its result.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Task:
     rules: tuple[Rule, ...] | None
     unmatched_fails: bool
     output: Output
+    access: Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ class Step:
     reads_ctx: bool
     reads_output: bool
     run: int
+    #: What its tasks are granted together: one process runs them all.
+    access: Access
     #: More than one tool runs, a policy says what follows an outcome, or that comes from outside the workers.
     pipeline: bool
     #: A pipeline that may have to stop before its end: for an effect's intent, a pause, a hosted task.
@@ -253,6 +257,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         reads_ctx=field_of(raw, "reads_ctx", bool),
         reads_output=field_of(raw, "reads_output", bool),
         run=limited(raw, "run", 0, step_count - 1),
+        access=union(task.access for task in tasks),
         pipeline=pipeline,
         may_pause=pipeline and any(_may_pause(task) for task in tasks),
         goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
@@ -308,6 +313,7 @@ def _task(raw: Any, task_count: int) -> Task:
         else tuple(_rule(rule, task_count) for rule in field_of(raw, "rules", list)),
         unmatched_fails=field_of(raw, "unmatched_fails", bool),
         output=output_of(raw.get("output")),
+        access=NOTHING if raw.get("access") is None else Access.of(raw["access"]),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from playbooks.arcs import condition
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
+from playbooks.grants import Grants, merged, read_access
 from playbooks.loader import Mapping_, Marked
 from playbooks.model.parts import Block
 from playbooks.model.policy import (
@@ -38,12 +39,15 @@ class Spec:
     on_unknown: str | None = None
     failure: str | None = None
     admit: Marked | None = None
+    access: Grants | None = None
 
 
 def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> Spec:
     """A policy block; a task's `policy`, and keys that only this block has, are read by somebody else."""
     found = fields(source, node, what, block)
-    policy = {} if block is TASK_SPEC else fields(source, found.get("policy"), "`policy`", POLICY)
+    node = found.get("policy")
+    policy = {} if block is TASK_SPEC else fields(source, node, "`policy`", POLICY)
+    granted = node.get("access") if isinstance(node, Mapping_) else None
     lifecycle = fields(source, policy.get("lifecycle"), "`lifecycle`", LIFECYCLE)
     failure = policy.get("failure")
     if isinstance(failure, Mapping_):
@@ -55,13 +59,15 @@ def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> S
         choice(source, found.get("on_unknown"), "`on_unknown`", ON_UNKNOWN),
         choice(source, failure, "The failure `mode`", FAILURE),
         policy.get("admit"),
+        read_access(source, granted),
     )
 
 
 def overlay(outer: Spec, inner: Spec) -> Spec:
-    """`inner` over `outer`: what the inner one says wins."""
+    """`inner` over `outer`: what the inner one says wins; grants are merged kind by kind."""
     names = [field.name for field in dataclass_fields(Spec)]
     said = {name: getattr(inner, name) for name in names if getattr(inner, name) is not None}
+    said["access"] = merged(outer.access, inner.access)
     return Spec(**{name: getattr(outer, name) for name in names} | said)
 
 

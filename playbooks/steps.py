@@ -15,6 +15,7 @@ from edge.core.limits import STEP_MEMORY_MB, STEP_TIMEOUT_MS, STEP_TIMEOUT_MS_MA
 from playbooks.arcs import NextOutline, outline_next, read_arcs, scoped_writes
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import fields, text
+from playbooks.grants import compiled
 from playbooks.kinds import KINDS
 from playbooks.loader import Mapping_, Marked
 from playbooks.loops import ITERATION_NAMES, iterator_of, read_loop
@@ -26,10 +27,12 @@ from playbooks.problems import Source
 from playbooks.spec import Spec, overlay, read_admit, read_spec
 from playbooks.tasks import (
     TaskOutline,
+    grants_node,
     outline_tasks,
     read_inputs,
     read_task,
     refuse_odd_effect,
+    refuse_pure_grants,
     strongest,
     tree_of,
 )
@@ -141,6 +144,7 @@ def _tasks(
         if "next" not in made.found and "tool" not in made.found:
             source.refuse(made.node.start, f"Step {made.name} has neither `tool` nor `next`.", "Give it one.")
         noop: dict[str, Any] = {"name": made.name, "kind": "noop", "effect": "pure", "input": None}
+        noop["access"] = None
         return [{**noop, "config": {}, "rules": None, "unmatched_fails": False}], [spec]
 
     def resolve_in(names: Collection[str] | None, tasks: Sequence[str], rule: bool) -> Resolve:
@@ -168,6 +172,9 @@ def _refuse_odd_words(
     unknown = block.get("on_unknown")
     if len(kinds) == 1 or all(KINDS[kind].always_pure for kind in kinds):
         refuse_odd_effect(source, block, kinds[0], KINDS[kinds[0]])
+    granted = grants_node(block)
+    if granted is not None and effect == "pure" and compiled(spec.access):
+        refuse_pure_grants(source, granted)
     if unknown is not None and spec.on_unknown is not None and effect != "write":
         mend = "Take it out, or declare effect: write."
         source.refuse(unknown.start, f"`on_unknown` means nothing for a {effect} step.", mend)

@@ -11,15 +11,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.access import NOTHING, Access
 from edge.core.limits import STEP_TASKS_MAX
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import entries, fields, text
+from playbooks.grants import compiled
 from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.model.policy import TASK_SPEC
 from playbooks.model.workflow import NAME_PATTERN
 from playbooks.nodes import RESERVED_NAMES
-from playbooks.policy import policy_writes, read_policy
+from playbooks.policy import has_control, policy_writes, read_policy
 from playbooks.problems import Source, allowed, suggest
 from playbooks.results import read_output
 from playbooks.shape import EFFECTS
@@ -30,6 +32,8 @@ from playbooks.workbook import WORKBOOK, Templates, put_in_place
 _LABEL: Final = re.compile(NAME_PATTERN)
 #: Where a task's spec says what becomes of its result.
 _SPEC_OUTPUT: Final = ("result", "output")
+
+_WRITE: Final = "write"
 
 #: Gives the resolver of names inside a task: `(its input names or None, labels of the pipeline, whether in a rule)`.
 ResolveIn = Callable[[Collection[str] | None, Sequence[str], bool], Resolve]
@@ -47,7 +51,7 @@ class TaskOutline:
     def has_policy(self) -> bool:
         """Whether it says what follows its outcome."""
         spec = self.node.get("spec")
-        return isinstance(spec, Mapping_) and spec.get("policy") is not None
+        return isinstance(spec, Mapping_) and has_control(spec.get("policy"))
 
     def ctx_names(self, source: Source) -> set[str]:
         """What its policy writes into ctx."""
@@ -141,11 +145,12 @@ def read_task(
     policy = block.get("policy") if isinstance(block, Mapping_) else None
     rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
     under = overlay(Spec(memory_mb=None if kind is None else kind.memory_mb), overlay(spec, own))
-    effect = "read" if kind is None else effect_of(source, task, kind, config, block, under)
+    effect, access = ("read", NOTHING) if kind is None else effect_of(source, task, kind, config, own, under)
     made = {
         "name": task.name,
         "kind": (kind.runs_as if kind is not None else "") or task.kind or "noop",
         "effect": effect,
+        "access": access.parts() if access else None,
         "input": tree_of(inputs),
         "config": config,
         "rules": rules,
@@ -175,11 +180,39 @@ def _output_blocks(found: dict[str, Marked], kind: Kind | None, spec: Marked | N
 
 
 def effect_of(
-    source: Source, task: TaskOutline, kind: Kind, config: dict[str, Any], block: Marked | None, under: Spec
-) -> str:
-    """What class of effect the tool has; a declaration of its own that its kind cannot be is refused."""
+    source: Source, task: TaskOutline, kind: Kind, config: dict[str, Any], own: Spec, under: Spec
+) -> tuple[str, Access]:
+    """`(class of effect, grants)`; a declaration of its own that its kind cannot be is refused, and grants that
+    contradict it. Author code with an outside is `write` unless it says otherwise.
+    """
+    block = task.node.get("spec")
     refuse_odd_effect(source, block, task.kind, kind)
-    return kind.effect(config, under.effect)
+    granted = compiled(under.access)
+    effect = kind.effect(config, under.effect)
+    at = grants_node(block) or task.node
+    if effect == "pure":
+        if own.access is not None and granted:
+            refuse_pure_grants(source, at)
+        return effect, NOTHING
+    if granted and under.effect is None and kind.natural is None and _WRITE in kind.effects:
+        return _WRITE, granted
+    writing = granted.topics or any(mode != "read" for _, mode in granted.files)
+    if writing and effect == "read" and kind.natural is None:
+        mend = "Declare effect: write, or grant no topics and files for reading only."
+        source.refuse(at.start, "A read step cannot be granted topics, or files to write.", mend)
+    return effect, granted
+
+
+def grants_node(block: Marked | None) -> Marked | None:
+    """Where a policy block grants access itself."""
+    policy = block.get("policy") if isinstance(block, Mapping_) else None
+    return policy.get("access") if isinstance(policy, Mapping_) else None
+
+
+def refuse_pure_grants(source: Source, node: Marked) -> None:
+    """What is pure sees nothing outside."""
+    mend = "Take the grants out, or declare effect: read or write."
+    source.refuse(node.start, "A pure step cannot be granted access.", mend)
 
 
 def refuse_odd_effect(source: Source, block: Marked | None, name: str, kind: Kind) -> None:

@@ -100,6 +100,9 @@ ATTEMPTS_MAX = 3
 RESUMES_MAX = 3
 #: Steps an execution may run in all: back arcs end somewhere.
 VISITS_MAX = 10_000
+#: Grants of one kind (hosts, files, …) a step may have, and the length of one: a name or path of the system's.
+ACCESS_ENTRIES_MAX = 64
+ACCESS_ENTRY_BYTES_MAX = 255
 #: What a block prints is kept only as a tail in its failure.
 PRINTED_BYTES_MAX = 1 * KIB
 

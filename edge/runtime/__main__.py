@@ -79,7 +79,7 @@ def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[soc
             os.close(lock_fd)
             from edge.worker.zygote import serve
 
-            serve(theirs, settings.cache_folder, runtime_pid, workers_fd)
+            serve(theirs, settings.cache_folder, settings.data, runtime_pid, workers_fd)
         except BaseException:
             logging.getLogger("edge.runtime").critical("the zygote failed", exc_info=True)
             raise

@@ -5,8 +5,10 @@ Called by the executor. Knows blueprints and limits, and nothing of any one exec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
+from edge.core.access import NOTHING, Access, union
 from edge.core.limits import BLUEPRINT_BYTES_MAX, FRAME_BYTES_MAX, INLINE_BYTES_MAX
 from edge.core.records import record
 from edge.tools.registry import runs_author_code
@@ -21,19 +23,24 @@ class ClaimPlan:
     """What is the same for every claim of the same steps of one blueprint."""
 
     timeout_s: float
-    author_code: bool
+    #: Author code runs, or something is granted: no shared process may do it.
+    bound: bool
     memory_mb: int
     reads_workload: bool
+    #: What the worker's process has to hold open; topics are held by who publishes.
+    access: Access = NOTHING
 
 
 def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
     """The plan of a claim that carries these steps."""
     taken = [blueprint.steps[index] for index in steps]
+    access = replace(union(step.access for step in taken), topics=())
     return ClaimPlan(
         sum(step.timeout_ms for step in taken) / 1000,
-        any(runs_author_code(task.kind) for step in taken for task in step.tasks),
+        bool(access) or any(runs_author_code(task.kind) for step in taken for task in step.tasks),
         max(step.memory_mb for step in taken),
         any(step.reads_workload for step in taken),
+        access,
     )
 
 

@@ -22,7 +22,7 @@ from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live
 from edge.runtime.loops import LoopRecord, Loops
 from edge.runtime.rebuild import Outputs
-from edge.runtime.workers import Work
+from edge.runtime.work import Work
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
 
@@ -253,8 +253,9 @@ class Dispatcher:
         self._claims[claim.number] = live, act
         assert self.pool is not None
         folder = self._blocks.folder_name(blueprint.digest)
-        act.claim_bound = plan.author_code or not live.author_made.isdisjoint(results)
-        self.pool.submit(Work(claim, blueprint.data, plan.timeout_s, act.claim_bound, folder, plan.memory_mb))
+        bound = act.claim_bound = plan.bound or not live.author_made.isdisjoint(results)
+        work = Work(claim, blueprint.data, plan.timeout_s, bound, folder, plan.memory_mb, plan.access)
+        self.pool.submit(work)
         return claim.number
 
     def submit_items(

@@ -21,9 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
+from edge.core.access import NOTHING
 from edge.core.codec import encode
 from edge.core.errors import StorageFailed
 from edge.core.frames import FrameBuffer, FrameOutbox
+from edge.runtime.work import PIPELINE_US_MAX, Binding, Work
 from edge.worker.claims import Claim, Outcome, read_reply
 from edge.worker.zygote import recv_message
 
@@ -32,8 +34,6 @@ logger = logging.getLogger(__name__)
 #: Built-in claims sent ahead to a process that still works on an earlier one: hides the way to and fro, and
 #: lets both sides say more at once (16 instead of 8: a tenth more executions per second).
 PIPELINE_CLAIMS_MAX: Final = 16
-#: Never so many that they take longer than this together: another process may be free sooner.
-PIPELINE_US_MAX: Final = 5_000
 #: Kinds of claims whose usual time is remembered.
 _TYPICAL_MAX: Final = 1_024
 _SWEEP_S: Final = 0.02
@@ -41,21 +41,6 @@ _SWEEP_S: Final = 0.02
 #: limit stays in pieces that count.
 _RETIRING: Final = frozenset({"cache_folder_gone", "memory_exceeded"})
 _SHARED_MEMORY_MB: Final = 256
-
-
-@dataclass(slots=True)
-class Work:
-    """A claim under way. `author_code` binds the process; `folder` is the playbook's cache folder name."""
-
-    claim: Claim
-    blueprint: bytes
-    timeout_s: float
-    author_code: bool
-    folder: str
-    memory_mb: int
-    started_s: float = 0.0
-    #: How long claims of its kind usually take; unknown ones get no company.
-    typical_us: int = PIPELINE_US_MAX
 
 
 class Claims(Protocol):
@@ -73,7 +58,7 @@ class _Process(asyncio.Protocol):
     """One worker process, from the fork request to the report of its end."""
 
     slot: int
-    binding: tuple[str, int] | None
+    binding: Binding | None
     pool: WorkerPool
     pid: int = 0
     pidfd: int = -1
@@ -121,8 +106,8 @@ class _Process(asyncio.Protocol):
         if self.transport is None or self.closed or self.retiring or self.reason is not None:
             return False
         if work.author_code:
-            return self.binding == (work.folder, work.memory_mb) and not self.under_way
-        if self.binding is not None and self.binding[0] != work.folder:
+            return self.binding == work.binding and not self.under_way
+        if self.binding is not None and (self.binding.folder != work.folder or self.binding.access):
             return False
         if not self.under_way:
             return True
@@ -199,7 +184,7 @@ class WorkerPool:
 
     def _make_way(self, work: Work) -> None:
         """Nobody may take it now: fork into an empty slot, or end an idle process of another binding."""
-        binding = (work.folder, work.memory_mb) if work.author_code else None
+        binding = work.binding
         if any(p is not None and p.transport is None and p.binding == binding for p in self._slots):
             return
         for slot, process in enumerate(self._slots):
@@ -229,16 +214,17 @@ class WorkerPool:
     # ---- a process's life ----------------------------------------------------------------------------
 
     def _fork(self, slot: int, work: Work | None) -> None:
-        bound = work is not None and work.author_code
-        binding = (work.folder, work.memory_mb) if work is not None and bound else None
+        binding = work.binding if work is not None else None
         if work is not None and not self._has_folder(work):
             return
         process = _Process(slot, binding, self)
         self._slots[slot] = process
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        memory_mb = work.memory_mb if work is not None and bound else _SHARED_MEMORY_MB
-        message = encode([slot, binding[0] if binding else None, memory_mb])
+        if binding is None:
+            message = encode([slot, None, _SHARED_MEMORY_MB, NOTHING.parts()])
+        else:
+            message = encode([slot, binding.folder, binding.memory_mb, binding.access.parts()])
         try:
             socket.send_fds(self._control, [message], [theirs.fileno()])
         except OSError:

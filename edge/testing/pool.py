@@ -17,7 +17,8 @@ from typing import Final
 
 from edge.core.errors import CacheMiss
 from edge.core.frames import FrameBuffer, pack
-from edge.runtime.workers import Claims, Work
+from edge.runtime.work import Work
+from edge.runtime.workers import Claims
 from edge.worker.claims import MISS, Outcome, read_reply
 from edge.worker.loop import run as serve
 

@@ -29,8 +29,8 @@ _TEXT_MAX: Final = 500
 _CAUSES_MAX: Final = 8
 
 _MEND_DENIED: Final = (
-    "A block has no network, no processes and no files outside its cache folder. Grant what the step needs "
-    "under spec.policy.access and use a tool for it."
+    "A block has no network, no processes and no files outside its cache folder but what its step is granted: "
+    "name the hosts, files or devices it needs under spec.policy.access."
 )
 
 

@@ -93,6 +93,8 @@ class Bench:
         self._args: dict[str, Any] | None = None
         self._inputs: dict[str, Any] = {}
         self.adopted: TableRef | None = None
+        #: Why no step may run in this process, as a problem; None where they may.
+        self.refusal: dict[str, Any] | None = None
 
     def _as_seen(self, name: str, held: bytes | BlockRef) -> Any:
         """A step's result as templates see it."""

@@ -32,6 +32,7 @@ _FS_READ_DIR: Final = 1 << 3
 _FS_REMOVE_FILE: Final = 1 << 5
 _FS_MAKE_REG: Final = 1 << 8
 _FS_TRUNCATE: Final = 1 << 14
+_FS_IOCTL_DEV: Final = 1 << 15
 #: Access kinds each ABI knows; the kernel refuses bits it does not know.
 _FS_ALL_BY_ABI: Final = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
 _FS_ALL_FROM_ABI_5: Final = (1 << 16) - 1
@@ -56,17 +57,25 @@ def abi() -> int:
 
 
 def restrict(
-    known_abi: int, *, read: Iterable[Path], write: Iterable[Path], devices: Iterable[Path] = ()
+    known_abi: int,
+    *,
+    read: Iterable[Path],
+    write: Iterable[Path],
+    devices: Iterable[Path] = (),
+    controlled: Iterable[Path] = (),
+    connecting: bool = False,
 ) -> None:
     """Shut every file but these: `read` for reading, `write` for regular files in them, `devices` both ways.
 
-    Paths that do not exist are left out of `read` and `devices`; one of `write` raises Misconfigured.
+    `controlled` are devices with their control calls (ioctl), which ABI 5 holds and edge.worker.seccomp before it.
+    `connecting` leaves TCP alone. Paths that do not exist are left out of `read` and `devices`; one of `write` or
+    `controlled` raises Misconfigured.
     """
     assert known_abi >= 1, "ask abi() first"
     handled = _FS_ALL_BY_ABI.get(known_abi, _FS_ALL_FROM_ABI_5)
     attributes = struct.pack("=Q", handled)
     if known_abi >= 4:
-        attributes += struct.pack("=Q", _NET_ALL)
+        attributes += struct.pack("=Q", 0 if connecting else _NET_ALL)
     if known_abi >= 6:
         attributes += struct.pack("=Q", _SCOPE_ALL)
     ruleset = _checked(
@@ -79,6 +88,8 @@ def restrict(
             _allow(ruleset, path, _FILE_ONLY & handled, required=False)
         for path in write:
             _allow(ruleset, path, _KEEP_FILES & handled, required=True)
+        for path in controlled:
+            _allow(ruleset, path, (_FILE_ONLY | _FS_IOCTL_DEV) & handled, required=True)
         _checked(_libc.syscall(_RESTRICT_SELF, ruleset, 0), "restrict itself")
     finally:
         os.close(ruleset)
@@ -95,7 +106,7 @@ def _allow(ruleset: int, path: Path, access: int, *, required: bool) -> None:
         ) from error
     try:
         if not path.is_dir():
-            access &= _FILE_ONLY
+            access &= _FILE_ONLY | _FS_IOCTL_DEV
         rule = struct.pack("=Qi", access, path_fd)
         _checked(_libc.syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0), f"allow {path}")
     finally:

@@ -25,10 +25,12 @@ _FOLDER_DIGITS: Final = 32
 _SILENCE_NS: Final = 600_000
 
 
-def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
+def run(runtime: socket.socket, root_fd: int, *, bound: bool, refusal: dict[str, Any] | None = None) -> None:
     """Serve claims until the runtime closes the socket.
 
-    `root_fd` is the cache root, or, where `bound`, the folder of the one playbook this process may touch.
+    `root_fd` is the cache root, or, where `bound`, the folder of the one playbook this process may touch. With a
+    `refusal` (a problem) nothing runs: that is how every step fails, and each claim gets a process of its own, since
+    the next may find what this one lacked.
     """
     shelf = Shelf(root_fd)
     buffer = FrameBuffer()
@@ -37,9 +39,10 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
         spoke_ns = time.perf_counter_ns()
         for message in buffer.feed(data):
             claim = Claim.from_message(message)
-            outcomes = _serve(claim, shelf, "." if bound else claim.digest.hex()[:_FOLDER_DIGITS])
+            folder_name = "." if bound else claim.digest.hex()[:_FOLDER_DIGITS]
+            outcomes = _serve(claim, shelf, folder_name, refusal)
             # A thread that a block left behind would work on after its step: such a process takes no other claim.
-            spent = bound and threading.active_count() > 1
+            spent = bound and (refusal is not None or threading.active_count() > 1)
             replies.append(pack(reply(claim.number, outcomes, spent=spent)))
             # Very short claims share an answer; others are answered at once, so that more is sent meanwhile.
             if time.perf_counter_ns() - spoke_ns > _SILENCE_NS:
@@ -50,7 +53,7 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool) -> None:
             runtime.sendall(b"".join(replies))
 
 
-def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
+def _serve(claim: Claim, shelf: Shelf, folder_name: str, refusal: dict[str, Any] | None) -> list[Outcome]:
     """All outcomes of one claim: up to and including the first that is not a success."""
     outcomes: list[Outcome] = []
     try:
@@ -58,6 +61,7 @@ def _serve(claim: Claim, shelf: Shelf, folder_name: str) -> list[Outcome]:
         if blueprint is None:
             raise CacheMiss("The worker has not seen this blueprint.", code="blueprint_unknown")
         bench = Bench(claim, blueprint, shelf.blocks(folder_name, claim.digest))
+        bench.refusal = refusal
     except CacheMiss as error:
         return [Outcome(MISS, problem=error.problem())]
     if claim.items is not None:
@@ -100,6 +104,8 @@ def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
     """The named boundary "tool run": whatever a tool raises becomes an outcome here."""
     started_ns = time.perf_counter_ns()
     bench.adopted = None
+    if bench.refusal is not None:
+        return Outcome(FAILED, problem=bench.refusal)
     acted = False
     try:
         step = bench.begin(index, visit)

@@ -1,7 +1,8 @@
 """A worker locks itself in: files by landlock, system calls by seccomp, memory by limits, and no way back.
 
 Owns the order in which the doors shut. Called once by a freshly forked worker, before its first claim; after
-`lock_in` the process reads its libraries and one cache folder, talks over what it had open, and nothing else.
+`lock_in` the process reads its libraries and one cache folder, talks over what it had open, touches what its step
+was granted, and nothing else.
 Must never run author code first, and must run while the process has a single thread.
 
 Needs no privilege and keeps the user it runs as, root included (running the box as its own user is the
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 import edge
+from edge.core.access import NOTHING, Access
 from edge.core.errors import Misconfigured
 from edge.core.limits import KIB, MIB, WORKER_FILE_BYTES_MAX, WORKER_OPEN_FILES_MAX, WORKER_STACK_BYTES
 from edge.worker import landlock, seccomp
@@ -49,6 +51,15 @@ _SYSTEM_READ: Final = (
     "/dev/urandom",
 )
 _DEVICES: Final = ("/dev/null",)
+#: Who may vouch for a server, for TLS of a step with hosts; private keys lie elsewhere in /etc/ssl.
+CERTIFICATES: Final = (
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+)
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -58,13 +69,15 @@ class Policy:
     """What a worker keeps.
 
     `cache_folder` is read and written, `memory_mb` is private memory on top of what the process has now,
-    `read_paths` are further files or folders to read. `keep_fds`, where given, are the only handles kept.
+    `read_paths` are further files or folders to read. `keep_fds`, where given, are the only handles kept. `access`
+    is opened as `edge.worker.grants` found it sound; hosts are reached through a porter only (edge.worker.porter).
     """
 
     cache_folder: Path
     memory_mb: int
     read_paths: tuple[Path, ...] = ()
     keep_fds: tuple[int, ...] | None = None
+    access: Access = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +108,31 @@ def lock_in(policy: Policy) -> Report:
     if len(os.listdir("/proc/self/task")) != 1:
         raise Misconfigured("A worker must lock itself in before it starts threads.", code="sandbox_failed")
     if policy.keep_fds is not None:
-        _close_others(policy.keep_fds)
+        close_others(policy.keep_fds)
     _set_limits(policy.memory_mb)
     if _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise Misconfigured("The kernel refused no_new_privs.", code="sandbox_failed")
     abi = landlock.abi()
+    access = policy.access
     if abi:
         landlock.restrict(
             abi,
-            read=[*readable_paths(), *own_limit_files(), *policy.read_paths],
-            write=[policy.cache_folder],
+            read=[
+                *readable_paths(),
+                *own_limit_files(),
+                *policy.read_paths,
+                *(Path(path) for path, mode in access.files if mode == "read"),
+                *(Path(path) for path in (CERTIFICATES if access.hosts else ())),
+            ],
+            write=[policy.cache_folder, *(Path(path) for path, mode in access.files if mode == "write")],
             devices=[Path(path) for path in _DEVICES],
+            controlled=[Path(path) for path in access.devices],
         )
-    _drop_capabilities()
+    drop_capabilities()
     # Last: the filter refuses what the lines above did.
     target = seccomp.machine()
-    filtered = target is not None and seccomp.install(target, os.getpid())
+    doors = seccomp.Doors(sockets=bool(access.hosts), devices=bool(access.devices))
+    filtered = target is not None and seccomp.install(target, os.getpid(), doors)
     return Report(abi, filtered)
 
 
@@ -119,7 +141,7 @@ def prepare() -> None:
     readable_paths()
     target = seccomp.machine()
     if target is not None:
-        seccomp.fixed_part(target)
+        seccomp.fixed_part(target, seccomp.SHUT)
 
 
 @cache
@@ -162,7 +184,7 @@ def _memory_kib() -> dict[str, int]:
         return {name.decode(): int(value.split()[0]) for name, value in pairs}
 
 
-def _close_others(keep_fds: tuple[int, ...]) -> None:
+def close_others(keep_fds: tuple[int, ...]) -> None:
     """Close every handle but these and the three standard ones: nothing inherited by accident stays."""
     lowest = 3
     for kept in sorted(fd for fd in set(keep_fds) if fd >= lowest):
@@ -171,7 +193,7 @@ def _close_others(keep_fds: tuple[int, ...]) -> None:
     os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
 
 
-def _drop_capabilities() -> None:
+def drop_capabilities() -> None:
     """Root without capabilities is an ordinary user that owns root's files."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     if _libc.capset(header, bytes(24)) != 0:

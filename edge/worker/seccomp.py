@@ -59,6 +59,7 @@ REFUSED: Final = {
 }
 #: Calls refused for some of their arguments; `_argument_rules` and `program` say which.
 JUDGED: Final = (
+    "socket=41/198 sendto=44/206 sendmsg=46/211 sendmmsg=307/269 "
     "clone=56/220 clone3=435/435 kill=62/129 tkill=200/130 tgkill=234/131 rt_sigqueueinfo=129/138 "
     "rt_tgsigqueueinfo=297/240 prlimit64=302/261 prctl=157/167 fcntl=72/25 ioctl=16/29 mmap=9/222 open=2/- "
     "openat=257/56 openat2=437/437"
@@ -79,6 +80,17 @@ _PRCTL_REFUSED: Final = (1, 4, 35)
 _FCNTL_REFUSED: Final = (8, 10, 15, 37, 38, 1024, 1026)
 #: TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2: what ordinary file objects ask.
 _IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x802C_542A)
+
+#: Kinds of control calls of devices that can be granted, by the second byte of their number: terminals, I2C, SPI,
+#: GPIO, HID, video, input, clocks, watchdogs, IIO, sound. Files, drives and networks have others.
+_DEVICE_IOCTLS: Final = (0x54, 0x07, 0x6B, 0xB4, 0x48, 0x56, 0x45, 0x70, 0x57, 0x69, 0x41)
+#: TIOCSCTTY, TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD: typing into, or taking over, terminals of others.
+_DEVICE_IOCTLS_REFUSED: Final = (0x540E, 0x5412, 0x541C, 0x541D, 0x5423)
+_INET: Final = (2, 10)
+_SOCK_STREAM: Final = 1
+_SOCK_TYPE: Final = 0xF
+_TCP: Final = (0, 6)
+_MSG_FASTOPEN: Final = 0x2000_0000
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -130,17 +142,28 @@ def numbers(listed: str, column: int) -> dict[str, int]:
     return found
 
 
-def program(target: Machine, own_pid: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What a granted step's filter leaves open: making TCP sockets (never connecting them), control of devices."""
+
+    sockets: bool = False
+    devices: bool = False
+
+
+SHUT: Final = Doors()
+
+
+def program(target: Machine, own_pid: int, doors: Doors = SHUT) -> bytes:
     """The filter as struct sock_filter[]: refuse other machines, then the lists, then by argument."""
     judged = numbers(JUDGED, target.column)
     allow = _op(_RETURN, _ALLOW)
     to_itself = [_argument(0), *_unless_equal(own_pid, _REFUSE), allow]
     signals = [_rule(judged[name], to_itself) for name in _SIGNAL_CALLS]
-    return b"".join([fixed_part(target), *signals, allow])
+    return b"".join([fixed_part(target, doors), *signals, allow])
 
 
 @cache
-def fixed_part(target: Machine) -> bytes:
+def fixed_part(target: Machine, doors: Doors) -> bytes:
     """All of the filter that does not depend on the process: worked out once, before forking."""
     code: list[bytes] = [_op(_LOAD, _AT_ARCH), *_unless_equal(target.audit_arch, _REFUSE)]
     code.append(_op(_LOAD, _AT_NUMBER))
@@ -149,7 +172,12 @@ def fixed_part(target: Machine) -> bytes:
     code += [_op(_AT_LEAST, UNKNOWN_FROM, 0, 1), _op(_RETURN, _ABSENT)]
     # First what is called often: the kernel remembers the verdicts of the rest by number.
     judged = numbers(JUDGED, target.column)
-    code += [_rule(judged[name], rule) for name, rule in _argument_rules() if name in judged]
+    rules = dict(_argument_rules())
+    if doors.sockets:
+        rules |= _socket_rules()
+    if doors.devices:
+        rules["ioctl"] = _device_rule()
+    code += [_rule(judged[name], rule) for name, rule in rules.items() if name in judged]
     for listed in REFUSED.values():
         for number in numbers(listed, target.column).values():
             code += [_op(_EQUAL, number, 0, 1), _op(_RETURN, _REFUSE)]
@@ -162,9 +190,9 @@ def _rule(number: int, rule: list[bytes]) -> bytes:
     return b"".join([_op(_EQUAL, number, 0, len(rule)), *rule])
 
 
-def install(target: Machine, own_pid: int) -> bool:
+def install(target: Machine, own_pid: int, doors: Doors = SHUT) -> bool:
     """Put the filter on every thread of this process; False where the kernel has no seccomp filters."""
-    code = program(target, own_pid)
+    code = program(target, own_pid, doors)
     buffer = ctypes.create_string_buffer(code, len(code))
     description = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -218,3 +246,32 @@ def _unless_equal(value: int, verdict: int) -> list[bytes]:
 
 def _if_among(values: tuple[int, ...], verdict: int) -> list[bytes]:
     return [op for value in values for op in (_op(_EQUAL, value, 0, 1), _op(_RETURN, verdict))]
+
+
+def _socket_rules() -> dict[str, list[bytes]]:
+    """TCP sockets may be made; `connect` stays refused, and so is sending that connects by itself."""
+    allow = _op(_RETURN, _ALLOW)
+    making = [_argument(0), *_one_of(_INET), _argument(1), _op(_AND, _SOCK_TYPE), *_one_of((_SOCK_STREAM,))]
+    making += [_argument(2), *_one_of(_TCP), allow]
+    places = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
+    sending = {
+        name: [_argument(place), _op(_AND, _MSG_FASTOPEN), *_unless_equal(0, _REFUSE), allow]
+        for name, place in places.items()
+    }
+    return {"socket": making, **sending}
+
+
+def _device_rule() -> list[bytes]:
+    allow = _op(_RETURN, _ALLOW)
+    code = [_argument(1), *_if_among(_DEVICE_IOCTLS_REFUSED, _REFUSE), *_if_among(_IOCTL_ALLOWED, _ALLOW)]
+    kinds = tuple(kind << 8 for kind in _DEVICE_IOCTLS)
+    return [*code, _op(_AND, 0xFF00), *_one_of(kinds), allow]
+
+
+def _one_of(values: tuple[int, ...]) -> list[bytes]:
+    """Go on where the loaded value is one of these, else refuse."""
+    count = len(values)
+    return [
+        *(_op(_EQUAL, value, count - place, 0) for place, value in enumerate(values)),
+        _op(_RETURN, _REFUSE),
+    ]

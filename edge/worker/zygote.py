@@ -5,8 +5,9 @@ imported with numpy kept out (8 MB and 40 ms saved for each process) and all mem
 collector, so that workers share its pages: 3.6 MB of its own for each worker against 20 MB spawned
 (research/feasibility §1). It never opens LMDB, never runs a claim, and dies with the runtime.
 
-Messages (datagrams of CBOR): to it `[slot, bound folder or None, memory MB]` with the worker's socket
-attached; from it `["ready"]`, `["forked", slot, pid]`, `["exited", pid, wait status]`.
+Messages (datagrams of CBOR): to it `[slot, bound folder or None, memory MB, grants]` with the worker's socket
+attached (grants as `edge.core.access.Access.parts`); from it `["ready"]`, `["forked", slot, pid]`,
+`["exited", pid, wait status]`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from edge.core.access import NOTHING, Access
 from edge.core.codec import decode, encode
+from edge.core.limits import KIB
 from edge.store.mapped_pages import release_code
 
 _PR_SET_PDEATHSIG: Final = 1
 #: The kernel's out-of-memory killer takes a worker before the runtime or the gateway.
 _OOM_SCORE_ADJ: Final = b"600"
-_MESSAGE_BYTES_MAX: Final = 4096
+#: Room for every grant of a step at its longest.
+_MESSAGE_BYTES_MAX: Final = 128 * KIB
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -53,8 +57,10 @@ def import_arrow() -> None:
     import pyarrow.compute  # noqa: F401 - for the pages that workers share
 
     from edge.tools.registry import preload
-    from edge.worker import loop, sandbox
+    from edge.worker import grants, loop, outside, sandbox
 
+    assert grants.refusal is not None
+    assert outside.Outside is not None
     assert loop.run is not None, "imported for the pages that workers share"
     preload()
     sandbox.prepare()
@@ -62,10 +68,13 @@ def import_arrow() -> None:
         del sys.modules["numpy"]
 
 
-def serve(control: socket.socket, cache_root: Path, runtime_pid: int, workers_lock_fd: int) -> NoReturn:
+def serve(
+    control: socket.socket, cache_root: Path, data: Path, runtime_pid: int, workers_lock_fd: int
+) -> NoReturn:
     """Fork workers when told to, report their ends, end when the runtime does.
 
-    Workers keep `workers_lock_fd` open, and of everything else only what they need.
+    Workers keep `workers_lock_fd` open, and of everything else only what they need. Nothing in `cache_root` or `data`
+    can be granted to one.
     """
     die_with_parent(runtime_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -84,7 +93,7 @@ def serve(control: socket.socket, cache_root: Path, runtime_pid: int, workers_lo
     while True:
         for fd, _ in poller.poll():
             if fd == control.fileno():
-                pidfd, pid = _fork_on_request(control, cache_root, workers_lock_fd)
+                pidfd, pid = _fork_on_request(control, (cache_root, data), workers_lock_fd)
                 watched[pidfd] = pid
                 poller.register(pidfd, select.POLLIN)
             else:
@@ -102,30 +111,27 @@ def _tell(control: socket.socket, message: list[Any]) -> None:
         os._exit(0)  # the runtime is gone
 
 
-def _fork_on_request(control: socket.socket, cache_root: Path, workers_lock_fd: int) -> tuple[int, int]:
+def _fork_on_request(
+    control: socket.socket, folders: tuple[Path, Path], workers_lock_fd: int
+) -> tuple[int, int]:
     try:
         data, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES_MAX, 1)
     except ConnectionResetError:
         data, fds = b"", []
     if not data:
         os._exit(0)  # the runtime is gone
-    slot, folder, memory_mb = decode(data)
+    slot, *order = decode(data)
     zygote_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_worker(zygote_pid, fds[0], workers_lock_fd, cache_root, folder, memory_mb)
+        _become_worker(zygote_pid, fds[0], workers_lock_fd, folders, order)
     os.close(fds[0])
     _tell(control, ["forked", slot, pid])
     return os.pidfd_open(pid), pid
 
 
 def _become_worker(
-    zygote_pid: int,
-    socket_fd: int,
-    workers_lock_fd: int,
-    cache_root: Path,
-    folder: str | None,
-    memory_mb: int,
+    zygote_pid: int, socket_fd: int, workers_lock_fd: int, folders: tuple[Path, Path], order: list[Any]
 ) -> NoReturn:
     """The child's side: lock in, serve, leave without running the zygote's exit handlers."""
     code = 1
@@ -134,25 +140,47 @@ def _become_worker(
         _silence()
         _write_oom_score()
         runtime = socket.socket(fileno=socket_fd)
-        code = _serve_locked_in(runtime, workers_lock_fd, cache_root, folder, memory_mb)
+        _serve_locked_in(runtime, workers_lock_fd, folders, order)
+        code = 0
     finally:
         os._exit(code)
 
 
 def _serve_locked_in(
-    runtime: socket.socket, workers_lock_fd: int, cache_root: Path, folder: str | None, memory_mb: int
-) -> int:
+    runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, Path], order: list[Any]
+) -> None:
     from edge.worker import loop
+    from edge.worker.grants import refusal
+    from edge.worker.outside import Outside
+    from edge.worker.porter import fork_porter
     from edge.worker.sandbox import Policy, lock_in
 
-    root = cache_root if folder is None else cache_root / folder
+    folder, memory_mb, grants = order
+    access = Access.of(grants)
+    refused = refusal(access, folders) if access else None
+    if refused is not None:
+        access = NOTHING  # every claim is answered with the refusal; nothing runs here
+    root = folders[0] if folder is None else folders[0] / folder
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    keep_fds = (0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd)
-    report = lock_in(Policy(root, memory_mb, keep_fds=keep_fds))
+    keep_fds = [0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd]
+    door = fork_porter(access) if access.hosts else None
+    if door is not None:
+        keep_fds.append(door.fileno())
+    report = lock_in(Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access))
     if folder is not None and not report.complete:
-        return 2
-    loop.run(runtime, root_fd, bound=folder is not None)
-    return 0
+        refused = kernel_lacks(report.missing)
+    if door is not None:
+        Outside(door).open()
+    loop.run(runtime, root_fd, bound=folder is not None, refusal=refused)
+
+
+def kernel_lacks(missing: tuple[str, ...]) -> dict[str, Any]:
+    """Why no author's code runs on this kernel."""
+    return {
+        "code": "sandbox_unavailable",
+        "message": f"This kernel has no {' and no '.join(missing)}: a block could not be held in its sandbox.",
+        "mend": "Use a kernel of Linux 5.13 or newer with landlock switched on (lsm=…,landlock) and seccomp.",
+    }
 
 
 def _silence() -> None:

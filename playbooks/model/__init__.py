@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from playbooks.model import policy, results, root, workflow
+from playbooks.model import access, policy, results, root, workflow
 from playbooks.model.parts import Block
 
 #: Every block of the language but those of the tool kinds, by name, in the order the reference page has them.
@@ -26,6 +26,8 @@ BLOCKS: Final[dict[str, Block]] = {
         workflow.STEP,
         policy.SPEC,
         policy.POLICY,
+        access.ACCESS,
+        access.ACCESS_FILE,
         policy.ADMIT,
         policy.ADMIT_RULE,
         policy.ADMIT_THEN,

@@ -45,6 +45,7 @@ _SPEC_KEYS: Final = (
     ),
     Key("on_unknown", Choice(ON_UNKNOWN), "What follows where nobody knows whether a write happened.", EDGE),
 )
+_ACCESS_KEY: Final = Key("access", Of("access"), "What it may touch outside its sandbox.")
 _SPEC_REFUSED: Final = {
     "next_mode": "write `next.spec.mode`.",
     "retain": "it is not supported yet.",
@@ -84,11 +85,11 @@ POLICY: Final = Block(
         ),
         Key("lifecycle", Of("lifecycle"), "How long it may take."),
         Key("failure", AnyOf((Choice(FAILURE), Of("failure"))), "What its failure means for the execution."),
+        _ACCESS_KEY,
     ),
     {
         "emit": "the log holds every outcome; what else it holds is not the playbook's to choose.",
         "rules": "task policies stand under the tool: tool: {kind: …, spec: {policy: {rules: …}}}.",
-        "access": "grants are not supported yet.",
     },
 )
 
@@ -150,7 +151,8 @@ TASK_POLICY: Final = Block(
     (
         Key("mode", Choice(("exclusive",)), "The first rule that holds decides; there is no other mode."),
         Key("on_unmatched", Choice(("continue", "fail")), "What follows where no rule holds."),
-        Key("rules", ListOf(Of("rule")), "The rules, in order.", required=True),
+        Key("rules", ListOf(Of("rule")), "The rules, in order; needed where more than `access` stands here."),
+        _ACCESS_KEY,
     ),
     dict.fromkeys(("before", "after", "finally"), "NoETL keeps it for later."),
 )

@@ -14,7 +14,7 @@ import pytest
 from edge.core.values import TableRef
 from edge.runtime.admit import ARROW
 from edge.runtime.dispatch import MISSES_MAX
-from edge.runtime.workers import Work
+from edge.runtime.work import Work
 from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.testing.box import Box
 from edge.testing.plain import playbook
