@@ -1,19 +1,33 @@
-"""One rule for all tests: under CI=true a test of real processes that is skipped has failed.
+"""Two rules for all tests: under CI=true a test of real processes that is skipped has failed, and whatever playbook a
+test compiles, the JSON Schema thinks of it as the compiler does.
 
 CI promises that those tests ran; a skip there would hide a missing broker or a kernel without landlock. Owned by
-scripts/test; must never start a process or hold a fixture (those live beside the tests that use them).
+scripts/test; must never start a process or hold any other fixture (those live beside the tests that use them).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 _MUST_RUN = ("process", "faults")
 _HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _schema_agrees() -> Generator[None]:
+    """Every playbook of every test is one more example for the schema."""
+    if find_spec("jsonschema") is None:
+        yield
+        return
+    from tests.schema_agreement import looked_at
+
+    with looked_at():
+        yield
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`edge playbook`: check files, register them with a running box, list what it has.
+"""`edge playbook`: check and draw files, print the language, register files with a running box, list what it has.
 
 The only part of the installed system, with `edge run`, that loads YAML, Jinja2 and pydantic.
 """
@@ -6,6 +6,7 @@ The only part of the installed system, with `edge run`, that loads YAML, Jinja2 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     graph = actions.add_parser("graph", help="draw a file as a Mermaid flowchart")
     graph.add_argument("file", type=Path, metavar="FILE")
     graph.set_defaults(command=_graph)
+    schema = actions.add_parser("schema", help="print the language as a JSON Schema, for editors")
+    schema.set_defaults(command=_schema)
+    reference = actions.add_parser("reference", help="print the language, key by key, in Markdown")
+    reference.set_defaults(command=_reference)
     register = actions.add_parser(
         "register", parents=[shared], help="compile files and put them into a running box's catalog"
     )
@@ -56,6 +61,20 @@ def _graph(given: argparse.Namespace) -> int:
     from playbooks.mermaid import mermaid
 
     print(mermaid(read_source(given.file), str(given.file)), end="")
+    return 0
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from playbooks.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+    return 0
+
+
+def _reference(given: argparse.Namespace) -> int:
+    from playbooks.reference import reference_page
+
+    print(reference_page(), end="")
     return 0
 
 

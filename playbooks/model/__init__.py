@@ -53,3 +53,6 @@ BLOCKS: Final[dict[str, Block]] = {
         workflow.ARC,
     )
 }
+
+#: What a document's `kind` may be, and the block that is its root.
+ROOTS: Final = {"Playbook": root.PLAYBOOK.name}

@@ -114,6 +114,7 @@ WORKBOOK_ENTRY: Final = Block(
     "One named tool of a workbook that is a list; without `tool` the rest of the entry is the tool.",
     (
         Key("name", Text(), "What steps call it.", required=True),
-        Key("tool", Tool(), "The tool.", required=True),
+        Key("tool", Tool(), "The tool."),
     ),
+    open=True,
 )

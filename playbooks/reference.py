@@ -1,0 +1,134 @@
+"""The reference page of the language, in Markdown, made of the model: `playbooks/REFERENCE.md`.
+
+Called by the command line; a test compares the page with what this makes. Must never read a playbook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS
+from playbooks.model import BLOCKS
+from playbooks.model.parts import (
+    EDGE,
+    AnyOf,
+    Block,
+    Choice,
+    Condition,
+    Duration,
+    Expression,
+    Flag,
+    ListOf,
+    MapOf,
+    Number,
+    Of,
+    Pipeline,
+    Plain,
+    Template,
+    Text,
+    Tool,
+    Tree,
+    Value,
+    Whole,
+)
+
+_HEAD: Final = """\
+# The playbook language, key by key
+
+Made by `edge playbook reference > playbooks/REFERENCE.md` from the table the compiler reads by (`playbooks/model`);
+do not edit it. What the constructs mean, and where that differs from NoETL, is in [DESIGN.md](DESIGN.md).
+
+Keys in **bold** must be there. Keys marked † are known to NoETL Edge alone. A *template* is a text that may hold
+`{{ }}`; a *tree* is any value with templates anywhere in it; a *condition* is true, false or one whole
+`"{{ expression }}"`. A key that is not listed is refused.
+"""
+
+
+def reference_page() -> str:
+    """The whole page, with a line end."""
+    parts = [_HEAD]
+    parts += [_section(block) for block in BLOCKS.values()]
+    parts.append("## Tool kinds\n\nThe keys of every tool (see [tool](#tool)) may stand beside these.\n")
+    for name, kind in sorted(KINDS.items()):
+        effects = ", ".join(kind.effects)
+        parts.append(_section(kind.block, f"Effect: {effects}; the first where nothing is declared."))
+        parts += [_section(block) for block in kind.blocks]
+        assert name == kind.block.name
+    parts.append("## Tool kinds that are not here\n")
+    if LATER_KINDS:
+        parts.append(f"Not supported yet: {_words(LATER_KINDS)}.\n")
+    parts.append(f"They run in a data centre, not on the edge: {_words(CENTRE_KINDS)}.\n")
+    return "\n".join(parts)
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+def _section(block: Block, more: str = "") -> str:
+    level = "###" if block.name in KINDS or block.name.partition(".")[0] in KINDS else "##"
+    lines = [f"{level} {block.name}", "", block.doc, *([more] if more else []), ""]
+    if block.keys:
+        lines += ["| Key | Takes | |", "|---|---|---|"]
+        for key in block.keys:
+            name = f"**`{key.name}`**" if key.required else f"`{key.name}`"
+            mark = " †" if key.origin == EDGE else ""
+            lines.append(f"| {name}{mark} | {value_text(key.value)} | {_cell(key.doc)} |")
+        lines.append("")
+    if block.open:
+        lines += ["Other keys may stand here: those of the tool it stands for.", ""]
+    if block.one_key:
+        lines += ["Exactly one of them.", ""]
+    if block.refused:
+        lines += ["Refused by name:", ""]
+        lines += [f"- `{name}`: {why}" for name, why in block.refused.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def value_text(value: Value) -> str:
+    """A kind of value in a few words."""
+    match value:
+        case Text():
+            return "text"
+        case Template():
+            return "template"
+        case Expression():
+            return "`{{ expression }}`"
+        case Condition():
+            return "condition"
+        case Tree():
+            return "tree"
+        case Plain():
+            return "any value"
+        case Flag():
+            return "`true`, `false`"
+        case Whole(least, most):
+            return f"whole number, {least} to {most:,}"
+        case Number(low, high):
+            return f"number, {low:,} to {high:,}"
+        case Duration(most_ms):
+            return f"length of time, up to {most_ms // 1_000:,} s"
+        case Choice(options):
+            return ", ".join(f"`{option}`" for option in options)
+        case ListOf(item):
+            return f"list of {_inner(item)}"
+        case MapOf(item):
+            return f"map of {_inner(item)}"
+        case Of(block):
+            return f"[{block}](#{block.replace('.', '')})"
+        case Tool():
+            return "[tool](#tool)"
+        case Pipeline():
+            return "[tool](#tool), or a list of tools, each also as `label: {…}`"
+        case AnyOf(options):
+            return ", or ".join(value_text(option) for option in options)
+
+
+def _inner(value: Value) -> str:
+    return f"({value_text(value)})" if isinstance(value, AnyOf) else value_text(value)
