@@ -109,7 +109,7 @@ def value_text(value: Value) -> str:
         case Flag():
             return "`true`, `false`"
         case Whole(least, most):
-            return f"whole number, {least} to {most:,}"
+            return f"whole number, {least} to {most:,}" if most is not None else f"whole number from {least}"
         case Number(low, high):
             return f"number, {low:,} to {high:,}"
         case Duration(most_ms):

@@ -145,7 +145,8 @@ def schema_of(value: Value) -> dict[str, Any]:
         case Flag():
             return {"type": "boolean"}
         case Whole(least, most):
-            return {"type": "integer", "minimum": least, "maximum": most}
+            bounds = {"minimum": least} | ({} if most is None else {"maximum": most})
+            return {"type": "integer", **bounds}
         case Number(low, high):
             return {"type": "number", "minimum": low, "maximum": high}
         case Duration(most_ms):

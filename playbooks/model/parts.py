@@ -54,10 +54,10 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole number between two bounds, both allowed."""
+    """A whole number between two bounds, both allowed; None: no upper one."""
 
     least: int
-    most: int
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
