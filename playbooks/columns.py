@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from playbooks.expressions import NodeList, Refused, compile_expression
+from playbooks.expressions import compile_expression
 from playbooks.loader import Marked, Scalar
 from playbooks.problems import Source, allowed, suggest
+from playbooks.refusal import NodeList, Refused
 from playbooks.templates import Hole, place, split_template
 
 ROW_FILTERS: Final = ("abs", "round", "float", "int", "string")

@@ -7,8 +7,8 @@ node and every complaint then knows its exact place. Called by `playbooks.templa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from jinja2 import Environment, TemplateSyntaxError
 from jinja2 import nodes as jinja
@@ -16,11 +16,11 @@ from jinja2.lexer import TokenStream
 from jinja2.parser import Parser
 
 from edge.core.limits import EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_TOKENS_MAX
-from playbooks.filters import FILTERS
-from playbooks.methods import METHODS
 from playbooks.nodes import ENVELOPE_KEYS
-from playbooks.predicates import TESTS
-from playbooks.problems import allowed, suggest
+from playbooks.refusal import NodeList, OutcomeNode, Refused, Resolve
+from playbooks.signatures import check_filter, check_method, check_test, function_refused, refuse_stars
+
+__all__ = ["NODE_DEPTH_MAX", "NodeList", "OutcomeNode", "Refused", "Resolve", "compile_expression"]
 
 _ENVIRONMENT: Final = Environment(autoescape=False)  # noqa: S701 (nothing is rendered with it)
 #: The spaces keep a sign beside the brackets from being read as white-space control.
@@ -28,22 +28,6 @@ _OPEN: Final = "{{ "
 _CLOSE: Final = " }}"
 #: Levels of lists in one tree of nodes. A blueprint adds nine levels; the codec reads 64.
 NODE_DEPTH_MAX: Final = 48
-
-NodeList = list[Any]
-#: Given a bare name and its offset: the node it means. May raise Refused.
-Resolve = Callable[[str, int], NodeList]
-
-
-class OutcomeNode(list[Any]):
-    """The node of a step's or task's result: its `.data` and `.status` may be asked for, as of NoETL's envelope."""
-
-
-class Refused(Exception):
-    """The expression is refused: at which offset, why, and how to mend it."""
-
-    def __init__(self, offset: int, message: str, mend: str = "") -> None:
-        super().__init__(message)
-        self.offset, self.message, self.mend = offset, message, mend
 
 
 def compile_expression(
@@ -138,19 +122,6 @@ _COMPARE: Final = {
     "gteq": ">=",
     "in": "in",
     "notin": "not in",
-}
-_FUNCTIONS_ELSEWHERE: Final = {
-    "len": "Write `x | length`.",
-    "str": "Write `x | string`.",
-    "int": "Write `x | int`.",
-    "float": "Write `x | float`.",
-    "min": "Write `[a, b] | min`.",
-    "max": "Write `[a, b] | max`.",
-    "sum": "Write `x | sum`.",
-    "abs": "Write `x | abs`.",
-    "round": "Write `x | round(2)`.",
-    "dict": "Write `{'key': value}`.",
-    "now": "An expression cannot see the clock; take the time from a step's result.",
 }
 
 
@@ -247,57 +218,38 @@ class _Converter:
         return made
 
     def _filter(self, node: jinja.Filter, depth: int) -> NodeList:
-        if node.node is None:
-            raise Refused(node.lineno, "A filter needs a value before it.", "Write `value | filter`.")
-        chosen = FILTERS.get(node.name)
-        if chosen is None:
-            did = suggest(node.name, FILTERS)
-            raise Refused(node.lineno, f"There is no filter {node.name!r}.{did}", allowed(sorted(FILTERS)))
-        _refuse_stars(node)
-        named = {str(part.key): part.value for part in node.kwargs}
-        if chosen.open_ended:
-            _check_open_ended(node, named)
-        else:
-            _check_arguments(node, chosen.parameters, chosen.required, named)
+        check_filter(node)
+        assert node.node is not None
         inner = self.convert(node.node, depth + 1)
         args = [self.convert(part, depth + 2) for part in node.args]
-        return ["filter", node.name, inner, args, {k: self.convert(v, depth + 2) for k, v in named.items()}]
+        named = {str(part.key): self.convert(part.value, depth + 2) for part in node.kwargs}
+        return ["filter", node.name, inner, args, named]
 
     def _test(self, node: jinja.Test, depth: int) -> NodeList:
-        chosen = TESTS.get(node.name)
-        if chosen is None:
-            did = suggest(node.name, TESTS)
-            names = sorted(name for name in TESTS if name.isalpha())
-            raise Refused(node.lineno, f"There is no test {node.name!r}.{did}", allowed(names))
-        _refuse_stars(node)
-        if node.kwargs or len(node.args) != chosen.arguments:
-            wanted = "no argument" if chosen.arguments == 0 else "one argument"
-            raise Refused(node.lineno, f"The test {node.name!r} takes {wanted}.")
+        check_test(node)
         inner = self.convert(node.node, depth + 1)
         return ["test", node.name, inner, [self.convert(part, depth + 2) for part in node.args]]
 
     def _call(self, node: jinja.Call, depth: int) -> NodeList:
-        _refuse_stars(node)
+        refuse_stars(node)
         called = node.node
+        if isinstance(called, jinja.Name) and called.name == "dict" and not node.args:
+            made: NodeList = ["dict"]
+            for pair in node.kwargs:
+                made += [str(pair.key), self.convert(pair.value, depth + 1)]
+            return made
         if node.kwargs:
             raise Refused(node.lineno, "Calls take no named arguments.", "Give them in order.")
-        args = [self.convert(part, depth + 2) for part in node.args]
         if isinstance(called, jinja.Getattr):
-            method = METHODS.get(called.attr)
-            if method is None:
-                did = suggest(called.attr, METHODS)
-                message = f"There is no method {called.attr!r}.{did}"
-                raise Refused(node.lineno, message, allowed(sorted(METHODS)))
-            if not method.arguments_min <= len(args) <= method.arguments_max:
-                raise Refused(node.lineno, f"`.{called.attr}()` cannot take {len(args)} arguments.")
+            check_method(called.attr, len(node.args), node.lineno)
+            args = [self.convert(part, depth + 2) for part in node.args]
             return ["call", called.attr, self.convert(called.node, depth + 1), args]
         name = called.name if isinstance(called, jinja.Name) else "(…)"
         if name != "range":
-            mend = _FUNCTIONS_ELSEWHERE.get(name, "The only function is range(); see also the filters.")
-            raise Refused(node.lineno, f"There is no function {name}().", mend)
-        if not 1 <= len(args) <= 3:
+            raise function_refused(name, node.lineno)
+        if not 1 <= len(node.args) <= 3:
             raise Refused(node.lineno, "range() takes one to three numbers.")
-        return ["range", args]
+        return ["range", [self.convert(part, depth + 2) for part in node.args]]
 
 
 def _start(node: jinja.Node) -> int:
@@ -316,64 +268,3 @@ def _const(node: jinja.Const) -> NodeList:
     if type(value) is str and any("\ud800" <= character <= "\udfff" for character in value):
         raise Refused(node.lineno, "A text holds half a character (a surrogate).", "Write it whole.")
     return ["const", value]
-
-
-def _refuse_stars(node: jinja.Filter | jinja.Test | jinja.Call) -> None:
-    if node.dyn_args is not None or node.dyn_kwargs is not None:
-        raise Refused(node.lineno, "`*` and `**` arguments are not allowed.", "Write the arguments out.")
-
-
-def _check_arguments(
-    node: jinja.Filter, parameters: tuple[str, ...], required: int, named: dict[str, jinja.Expr]
-) -> None:
-    given = len(node.args)
-    if given > len(parameters):
-        raise Refused(node.lineno, f"The filter {node.name!r} takes at most {len(parameters)} arguments.")
-    free = parameters[given:]
-    for name in named:
-        if name not in free:
-            names = allowed(parameters) if parameters else "It takes none."
-            raise Refused(node.lineno, f"The filter {node.name!r} cannot take {name!r} here.", names)
-    missing = [name for name in parameters[given:required] if name not in named]
-    if missing:
-        raise Refused(node.lineno, f"The filter {node.name!r} needs {', '.join(missing)}.")
-
-
-def _check_open_ended(node: jinja.Filter, named: dict[str, jinja.Expr]) -> None:
-    """`map`, `select` and their kin: the name they are given must be written out, and must exist."""
-    if node.name == "map":
-        return _check_map(node, named)
-    if named:
-        raise Refused(node.lineno, f"The filter {node.name!r} takes no named arguments.")
-    first = 0 if node.name in ("select", "reject") else 1
-    if len(node.args) < first:
-        raise Refused(node.lineno, f"The filter {node.name!r} needs an attribute's name.")
-    if len(node.args) > first:
-        name = _written(node, first)
-        if name not in TESTS:
-            raise Refused(node.lineno, f"There is no test {name!r}.{suggest(name, TESTS)}")
-        if len(node.args) - first - 1 != TESTS[name].arguments:
-            raise Refused(node.lineno, f"The test {name!r} takes {TESTS[name].arguments} arguments.")
-    return None
-
-
-def _check_map(node: jinja.Filter, named: dict[str, jinja.Expr]) -> None:
-    if "attribute" in named:
-        if node.args or set(named) - {"attribute", "default"}:
-            raise Refused(node.lineno, "`map(attribute=…)` takes only `default` beside it.")
-        return
-    if not node.args:
-        raise Refused(node.lineno, "`map` needs `attribute=…` or a filter's name.")
-    name = _written(node, 0)
-    chosen = FILTERS.get(name)
-    if chosen is None or chosen.open_ended:
-        raise Refused(node.lineno, f"`map` cannot use the filter {name!r}.{suggest(name, FILTERS)}")
-    inner = jinja.Filter(None, name, node.args[1:], [], None, None, lineno=node.lineno)
-    _check_arguments(inner, chosen.parameters, chosen.required, named)
-
-
-def _written(node: jinja.Filter, index: int) -> str:
-    part = node.args[index]
-    if isinstance(part, jinja.Const) and isinstance(part.value, str):
-        return part.value
-    raise Refused(part.lineno, f"`{node.name}` wants a name in quotes here.")

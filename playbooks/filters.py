@@ -6,7 +6,6 @@ arguments or a wrong keyword. A filter gets evaluated arguments and the budget; 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +17,16 @@ from playbooks.budget import (
     Undefined,
     checked_int,
     expect_int,
-    expect_list,
     expect_text,
     failed,
     kind_name,
     present,
 )
-from playbooks.operators import text_of, truth_of, weigh
+from playbooks.encodings import b64decode, b64encode, from_json, to_json
+from playbooks.formats import percent_format
+from playbooks.operators import text_of, truth_of
 from playbooks.sequences import SEQUENCE_FILTERS
+from playbooks.texts import TEXT_FILTERS
 
 _ROUND_DIGITS_MAX: Final = 15
 _NUMBERS: Final = frozenset({int, float, bool})
@@ -59,8 +60,10 @@ def _length(budget: Budget, value: Any) -> int:
     raise failed(f"`length` cannot work on {kind_name(value)}.")
 
 
-def _int(budget: Budget, value: Any, default: Any = 0) -> Any:
+def _int(budget: Budget, value: Any, default: Any = 0, base: Any = 10) -> Any:
     kind = type(value)
+    if not 2 <= expect_int(base, "`int`") <= 36:
+        raise failed("`int` reads numbers to a base from 2 to 36.")
     if kind is int:
         return value
     if kind is bool:
@@ -69,7 +72,7 @@ def _int(budget: Budget, value: Any, default: Any = 0) -> Any:
         return checked_int(int(value)) if math.isfinite(value) else default
     if kind is str and len(value) <= 64:
         try:
-            return checked_int(int(value))
+            return checked_int(int(value, base))
         except ValueError:
             pass
         try:
@@ -110,79 +113,24 @@ def _string(budget: Budget, value: Any) -> str:
     return text_of(value)
 
 
-def _upper(budget: Budget, value: Any) -> str:
-    text = expect_text(value, "`upper`")
-    budget.make_text(3 * len(text))
-    return text.upper()
+def _safe(budget: Budget, value: Any) -> Any:
+    """Nothing is escaped here, so there is nothing to mark."""
+    return value
 
 
-def _lower(budget: Budget, value: Any) -> str:
-    text = expect_text(value, "`lower`")
-    budget.make_text(3 * len(text))
-    return text.lower()
+def _format(budget: Budget, value: Any, *args: Any, **named: Any) -> str:
+    pattern = expect_text(value, "`format`")
+    if args and named:
+        raise failed("`format` takes its values in order or by name, not both.")
+    return percent_format(pattern, named or list(args), budget)
 
 
-def _title(budget: Budget, value: Any) -> str:
-    text = expect_text(value, "`title`")
-    budget.make_text(3 * len(text))
-    return text.title()
-
-
-def _capitalize(budget: Budget, value: Any) -> str:
-    text = expect_text(value, "`capitalize`")
-    budget.make_text(3 * len(text))
-    return text.capitalize()
-
-
-def _trim(budget: Budget, value: Any, chars: Any = None) -> str:
-    text = expect_text(value, "`trim`")
-    budget.make_text(len(text))
-    return text.strip(None if chars is None else expect_text(chars, "`trim`"))
-
-
-def replace_text(budget: Budget, value: Any, old: Any, new: Any, count: Any = None) -> str:
-    """`value` with every `old` (the first `count` of them) replaced by `new`."""
-    text = expect_text(value, "`replace`")
-    old, new = expect_text(old, "`replace`"), expect_text(new, "`replace`")
-    times_max = -1 if count is None else expect_int(count, "`replace`")
-    budget.search(2 * len(old), len(text))  # counted, then replaced
-    found = text.count(old)
-    if times_max >= 0:
-        found = min(found, times_max)
-    budget.make_text(len(text) + found * max(len(new) - len(old), 0))
-    return text.replace(old, new, times_max)
-
-
-def split_text(budget: Budget, value: Any, sep: Any = None, maxsplit: Any = -1) -> list[str]:
-    """The parts of a text between separators (white space where none is given)."""
-    text = expect_text(value, "`split`")
-    separator = None if sep is None else expect_text(sep, "`split`")
-    if separator == "":
-        raise failed(
-            "`split` wants a separator of at least one character.", "Use `| list` for the characters."
-        )
-    budget.search(2 * len(separator or ""), len(text))  # counted, then split
-    parts_max = text.count(separator) + 1 if separator is not None else len(text) // 2 + 1
-    times_max = expect_int(maxsplit, "`split`")
-    if times_max >= 0:
-        parts_max = min(parts_max, times_max + 1)
-    budget.make_list(parts_max)
-    budget.make_text(len(text))
-    return text.split(separator, times_max)
-
-
-def join_texts(budget: Budget, value: Any, d: Any = "", attribute: Any = None) -> str:
-    """The elements of a list as one text, with `d` between them."""
-    items = expect_list(value, "`join`")
-    between = expect_text(d, "`join`")
-    budget.walk(len(items))
-    if attribute is not None:
-        from playbooks.sequences import attribute_of
-
-        items = [attribute_of(item, attribute) for item in items]
-    parts = [text_of(item) for item in items]
-    budget.make_text(sum(map(len, parts)) + len(between) * max(len(parts) - 1, 0))
-    return between.join(parts)
+def get_key(budget: Budget, value: Any, key: Any, default: Any = None) -> Any:
+    """What a map has under a key, or else the default."""
+    if type(value) is dict:
+        return value.get(expect_text(key, "`get`"), default)
+    present(value)
+    raise failed(f"`get` wants a map and was given {kind_name(value)}.")
 
 
 def _abs(budget: Budget, value: Any) -> Any:
@@ -192,7 +140,7 @@ def _abs(budget: Budget, value: Any) -> Any:
     raise failed(f"`abs` cannot work on {kind_name(value)}.")
 
 
-def _round(budget: Budget, value: Any, precision: Any = 0, method: Any = "common") -> float:
+def _round(budget: Budget, value: Any, precision: Any = 0, method: Any = "common") -> Any:
     if type(value) not in _NUMBERS:
         present(value)
         raise failed(f"`round` cannot work on {kind_name(value)}.")
@@ -200,7 +148,7 @@ def _round(budget: Budget, value: Any, precision: Any = 0, method: Any = "common
     if not -_ROUND_DIGITS_MAX <= digits <= _ROUND_DIGITS_MAX:
         raise failed(f"`round` keeps at most {_ROUND_DIGITS_MAX} digits.")
     if method == "common":
-        return _finite(float(round(value, digits)))
+        return round(value, digits) if type(value) is not float else _finite(round(value, digits))
     if method not in ("ceil", "floor"):
         raise failed("`round` rounds by the method 'common', 'ceil' or 'floor'.")
     scale = 10.0**digits
@@ -211,17 +159,6 @@ def _finite(value: float) -> float:
     if math.isfinite(value):
         return value
     raise failed("A result is not a finite number.")
-
-
-def _tojson(budget: Budget, value: Any, indent: Any = None) -> str:
-    budget.make_text(weigh(value, budget))
-    if indent is not None and not 0 <= expect_int(indent, "`tojson`") <= 8:
-        raise failed("`tojson` indents by 0 to 8.")
-    try:
-        return json.dumps(value, sort_keys=True, indent=indent, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        message = "`tojson` met bytes or a table, which JSON cannot hold."
-        raise failed(message, "Leave that key out.") from error
 
 
 def _items(budget: Budget, value: Any) -> list[list[Any]]:
@@ -245,26 +182,49 @@ FILTERS: Final[Mapping[str, Filter]] = {
     "d": Filter(_default, ("default_value", "boolean"), undefined=True),
     "length": Filter(_length),
     "count": Filter(_length),
-    "int": Filter(_int, ("default",)),
+    "len": Filter(_length),
+    "int": Filter(_int, ("default", "base")),
     "float": Filter(_float, ("default",)),
     "bool": Filter(_bool),
     "string": Filter(_string),
-    "upper": Filter(_upper),
-    "lower": Filter(_lower),
-    "title": Filter(_title),
-    "capitalize": Filter(_capitalize),
-    "trim": Filter(_trim, ("chars",)),
-    "replace": Filter(replace_text, ("old", "new", "count"), 2),
-    "split": Filter(split_text, ("sep", "maxsplit")),
-    "join": Filter(join_texts, ("d", "attribute")),
+    "safe": Filter(_safe),
+    "format": Filter(_format, open_ended=True),
     "abs": Filter(_abs),
     "round": Filter(_round, ("precision", "method")),
-    "tojson": Filter(_tojson, ("indent",)),
+    "tojson": Filter(to_json, ("indent",)),
+    "fromjson": Filter(from_json),
+    "b64encode": Filter(b64encode),
+    "b64decode": Filter(b64decode),
+    "get": Filter(get_key, ("key", "default"), 1),
     "items": Filter(_items),
     "keys": Filter(_keys),
     "values": Filter(_values),
+    **{name: Filter(run, parameters, required) for name, (run, parameters, required) in TEXT_FILTERS.items()},
     **{
         name: Filter(run, parameters, required, open_ended=open_ended)
         for name, (run, parameters, required, open_ended) in SEQUENCE_FILTERS.items()
     },
+}
+
+_NO_CHANCE: Final = "It would give something else each time; draw in a python step and keep the result."
+#: What Jinja2, NoETL or Ansible have besides, and what to write instead.
+FILTERS_ELSEWHERE: Final[Mapping[str, str]] = {
+    "attr": "Write `x.key` or `x['key']`.",
+    "encrypt_secret": "Keep secrets in the keychain and name them by `auth`.",
+    "filesizeformat": "Write `(x / 1024) | round(1)`.",
+    "random": _NO_CHANCE,
+    "shuffle": _NO_CHANCE,
+    "now": "An expression cannot see the clock; take the time from a step's result.",
+    "strftime": "Make the text of a time in a python step.",
+    "pprint": "Write `x | tojson(2)`.",
+    "striptags": "Take HTML apart in a python step.",
+    "urlize": "Make HTML in a python step.",
+    "xmlattr": "Make HTML in a python step.",
+    "wordwrap": "Wrap texts in a python step.",
+    "to_json": "Write `x | tojson`.",
+    "from_json": "Write `x | fromjson`.",
+    "hash": "Make digests in a python step.",
+    "regex_replace": "Use `| replace`, or `re` in a python step.",
+    "regex_search": "Use `in`, or `re` in a python step.",
+    "combine": "Put maps together in a python step.",
 }

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from playbooks.expressions import NodeList, OutcomeNode, Refused
 from playbooks.nodes import RESERVED_NAMES
+from playbooks.refusal import NodeList, OutcomeNode, Refused
 
 _TOOL_ONLY: Final = ("input", "input_data")
 #: Names of a running pipeline, in its tools and policies.

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from edge.core.values import TableRef
 from playbooks.budget import Budget, Undefined, checked_int, fail_undefined, failed, kind_name, present
+from playbooks.formats import percent_format
 
 _NUMBERS: Final = frozenset({int, float, bool})
 #: An integer power is refused before it is computed where it would have more bits than this.
 _POWER_BITS_MAX: Final = 64
 #: Nesting compared or walked; values from outside are flatter than this (VALUE_DEPTH_MAX).
-_DEPTH_MAX: Final = 64
+NESTED_MAX: Final = 64
 
 
 def _checked(value: Any) -> Any:
@@ -96,7 +97,9 @@ def divide_whole(left: Any, right: Any, budget: Budget) -> Any:
 
 
 def remainder(left: Any, right: Any, budget: Budget) -> Any:
-    """What is left over by a division. Never formats a text."""
+    """What is left over by a division; of a text, the text with values put into it (`"%d" % n`)."""
+    if type(left) is str:
+        return percent_format(left, present(right), budget)
     if type(left) in _NUMBERS and type(right) in _NUMBERS:
         if right == 0:
             raise failed("A number is divided by zero.", "Ask first: `a % b if b else 0`.")
@@ -189,8 +192,8 @@ def equal(left: Any, right: Any, budget: Budget, depth: int = 0) -> bool:
 
 
 def _check_depth(depth: int) -> None:
-    if depth > _DEPTH_MAX:
-        raise failed(f"A value is nested deeper than {_DEPTH_MAX}.", "Flatten it.")
+    if depth > NESTED_MAX:
+        raise failed(f"A value is nested deeper than {NESTED_MAX}.", "Flatten it.")
 
 
 def _ordered(symbol: str, left: Any, right: Any, budget: Budget) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from playbooks.budget import Budget, Undefined, expect_int, failed, present
 from playbooks.operators import COMPARE
+from playbooks.texts import soft_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,23 @@ def _divisible(budget: Budget, value: Any, number: Any) -> bool:
     return expect_int(value, "`divisibleby`") % divisor == 0
 
 
+def _same_as(budget: Budget, value: Any, other: Any) -> bool:
+    """Jinja2 asks whether both are one object, which is so for none, true and false, and by luck for the rest."""
+    present(value)
+    if type(value) in (list, tuple, dict) or type(other) in (list, tuple, dict):
+        raise failed("`sameas` compares none, booleans, numbers and texts.", "Write `==`.")
+    return type(value) is type(other) and COMPARE["=="](value, other, budget)
+
+
+def _cased(lower: bool) -> Test:
+    def run(budget: Budget, value: Any) -> bool:
+        text = soft_text(value, "`lower`" if lower else "`upper`")
+        budget.read_text(16 * len(text))
+        return text.islower() if lower else text.isupper()
+
+    return Test(run)
+
+
 TESTS: Final[Mapping[str, Test]] = {
     "defined": Test(lambda budget, value: type(value) is not Undefined, undefined=True),
     "undefined": Test(lambda budget, value: type(value) is Undefined, undefined=True),
@@ -62,6 +80,9 @@ TESTS: Final[Mapping[str, Test]] = {
     "odd": Test(lambda budget, value: expect_int(value, "`odd`") % 2 == 1),
     "even": Test(lambda budget, value: expect_int(value, "`even`") % 2 == 0),
     "divisibleby": Test(_divisible, 1),
+    "sameas": Test(_same_as, 1),
+    "lower": _cased(True),
+    "upper": _cased(False),
     "in": _compared("in"),
     **{name: _compared("==") for name in ("eq", "equalto", "==")},
     **{name: _compared("!=") for name in ("ne", "!=")},
@@ -69,4 +90,18 @@ TESTS: Final[Mapping[str, Test]] = {
     **{name: _compared("<=") for name in ("le", "<=")},
     **{name: _compared(">") for name in ("gt", "greaterthan", ">")},
     **{name: _compared(">=") for name in ("ge", ">=")},
+}
+
+#: What Jinja2 has besides, and what to write instead.
+TESTS_ELSEWHERE: Final[Mapping[str, str]] = {
+    "callable": "No value can be called here.",
+    "escaped": "Nothing is escaped here.",
+    "filter": "Which filters there are is known: see playbooks/DESIGN.md.",
+    "test": "Which tests there are is known: see playbooks/DESIGN.md.",
+    "list": "Write `is sequence and x is not string and x is not mapping`.",
+    "dict": "Write `is mapping`.",
+    "match": "Write `.startswith(…)`, or use `re` in a python step.",
+    "search": "Write `'…' in x`, or use `re` in a python step.",
+    "null": "Write `is none`.",
+    "empty": "Write `not x`, or `x | length == 0`.",
 }

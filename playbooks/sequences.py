@@ -9,10 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from playbooks.budget import Budget, Undefined, expect_list, expect_text, failed, kind_name, present
+from playbooks.budget import (
+    Budget,
+    Undefined,
+    expect_int,
+    expect_list,
+    expect_text,
+    failed,
+    kind_name,
+    present,
+)
 from playbooks.operators import add, truth_of
 
 _NUMBERS: Final = frozenset({int, float, bool})
+_COMPARED_TIMES: Final = 16
+#: `sort(attribute='a,b,c')` sorts by at most so many.
+_SORT_ATTRIBUTES_MAX: Final = 8
 
 SequenceFilter = tuple[Callable[..., Any], tuple[str, ...], int, bool]
 
@@ -33,7 +45,7 @@ def attribute_of(item: Any, path: Any) -> Any:
     return item
 
 
-def _elements(budget: Budget, value: Any, what: str) -> list[Any]:
+def elements(budget: Budget, value: Any, what: str) -> list[Any]:
     """A new list of the elements of a list, the keys of a map or the characters of a text."""
     if type(value) not in (list, tuple, str, dict):
         expect_list(value, what)
@@ -42,11 +54,15 @@ def _elements(budget: Budget, value: Any, what: str) -> list[Any]:
 
 
 def _first(budget: Budget, value: Any) -> Any:
+    if type(value) is dict:
+        return next(iter(value), Undefined("the first element of an empty map"))
     items = value if type(value) is str else expect_list(value, "`first`")
     return items[0] if items else Undefined("the first element of an empty list")
 
 
 def _last(budget: Budget, value: Any) -> Any:
+    if type(value) is dict:
+        return next(reversed(value), Undefined("the last element of an empty map"))
     items = value if type(value) is str else expect_list(value, "`last`")
     return items[-1] if items else Undefined("the last element of an empty list")
 
@@ -69,7 +85,7 @@ def _keyed(
     budget: Budget, value: Any, what: str, attribute: Any, case_sensitive: Any
 ) -> list[tuple[Any, int, Any]]:
     """`(key, position, element)` for every element; all keys are numbers or all are texts."""
-    items = expect_list(value, what)
+    items = elements(budget, value, what)
     budget.walk(2 * len(items))
     strict = truth_of(case_sensitive)
     keyed = []
@@ -77,7 +93,8 @@ def _keyed(
         found = item if attribute is None else attribute_of(item, attribute)
         key = _sort_key(found, strict)
         if type(key) is str:
-            budget.read_text(len(key))
+            # Sorting compares a key with about sixteen others; texts that begin alike are compared to their ends.
+            budget.read_text(_COMPARED_TIMES * len(key))
         keyed.append((key, position, item))
     if len({type(key) is str for key, _, _ in keyed}) > 1:
         raise failed(f"{what} was given numbers and texts together.", "Make them all one kind first.")
@@ -97,7 +114,7 @@ def _max(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any
 
 
 def _sum(budget: Budget, value: Any, attribute: Any = None, start: Any = 0) -> Any:
-    items = expect_list(value, "`sum`")
+    items = elements(budget, value, "`sum`")
     budget.walk(len(items))
     total = start
     for item in items:
@@ -112,14 +129,76 @@ def _sum(budget: Budget, value: Any, attribute: Any = None, start: Any = 0) -> A
 def _sort(
     budget: Budget, value: Any, reverse: Any = False, case_sensitive: Any = False, attribute: Any = None
 ) -> list[Any]:
-    keyed = _keyed(budget, value, "`sort`", attribute, case_sensitive)
-    budget.make_list(len(keyed))
-    keyed.sort(key=lambda entry: entry[0], reverse=truth_of(reverse))
-    return [item for _, _, item in keyed]
+    backwards = truth_of(reverse)
+    attributes: list[Any] = [attribute]
+    if type(attribute) is str and "," in attribute:
+        attributes = attribute.split(",", _SORT_ATTRIBUTES_MAX)
+        if len(attributes) > _SORT_ATTRIBUTES_MAX:
+            raise failed(f"`sort` sorts by at most {_SORT_ATTRIBUTES_MAX} attributes.")
+    # Sorting keeps the order of what is equal, so sorting by the last attribute first sorts by all of them.
+    for one in reversed(attributes):
+        keyed = _keyed(budget, value, "`sort`", one, case_sensitive)
+        budget.make_list(len(keyed))
+        keyed.sort(key=lambda entry: entry[0], reverse=backwards)
+        value = [item for _, _, item in keyed]
+    return list(value)
+
+
+def _groupby(
+    budget: Budget, value: Any, attribute: Any, default: Any = None, case_sensitive: Any = False
+) -> list[Any]:
+    """`[value, elements that have it]` for each value of an attribute, in the order of these values."""
+    strict = truth_of(case_sensitive)
+    groups: list[Any] = []
+    pairs = []
+    for item in elements(budget, value, "`groupby`"):
+        budget.walk(2)
+        found = attribute_of(item, attribute)
+        pairs.append([default if type(found) is Undefined and default is not None else found, item])
+    last: Any = None
+    for pair in _sort(budget, pairs, False, strict, 0):
+        key = _sort_key(pair[0], strict)
+        if not groups or key != last:
+            groups.append([pair[0], []])
+            last = key
+        groups[-1][1].append(pair[1])
+    budget.make_list(3 * len(groups) + len(pairs))
+    return groups
+
+
+def _batch(budget: Budget, value: Any, linecount: Any, fill_with: Any = None) -> list[Any]:
+    """Lists of `linecount` elements each; the last one is filled up where there is something to fill with."""
+    items, size = elements(budget, value, "`batch`"), expect_int(linecount, "`batch`")
+    if size < 1:
+        raise failed("`batch` makes lists of at least one element.")
+    budget.make_list(len(items) + len(items) // size + 1 + (size if fill_with is not None else 0))
+    rows = [items[start : start + size] for start in range(0, len(items), size)]
+    if fill_with is not None and rows:
+        rows[-1] += [fill_with] * (size - len(rows[-1]))
+    return rows
+
+
+def _slice(budget: Budget, value: Any, slices: Any, fill_with: Any = None) -> list[Any]:
+    """`slices` lists of nearly the same length; the shorter ones, which are last, are filled up."""
+    items, count = elements(budget, value, "`slice`"), expect_int(slices, "`slice`")
+    if count < 1:
+        raise failed("`slice` makes at least one list.")
+    budget.make_list(len(items) + 2 * count)
+    budget.walk(count)
+    least, longer = divmod(len(items), count)
+    rows, at = [], 0
+    for position in range(count):
+        size = least + (position < longer)
+        row = items[at : at + size]
+        at += size
+        if fill_with is not None and position >= longer:
+            row.append(fill_with)
+        rows.append(row)
+    return rows
 
 
 def _unique(budget: Budget, value: Any, case_sensitive: Any = False, attribute: Any = None) -> list[Any]:
-    items = expect_list(value, "`unique`")
+    items = elements(budget, value, "`unique`")
     budget.walk(2 * len(items))
     budget.make_list(len(items))
     strict, seen, kept = truth_of(case_sensitive), set(), []
@@ -136,11 +215,11 @@ def _reverse(budget: Budget, value: Any) -> Any:
     if type(value) is str:
         budget.make_text(len(value))
         return value[::-1]
-    return _elements(budget, expect_list(value, "`reverse`"), "`reverse`")[::-1]
+    return elements(budget, value, "`reverse`")[::-1]
 
 
 def _list(budget: Budget, value: Any) -> list[Any]:
-    return _elements(budget, value, "`list`")
+    return elements(budget, value, "`list`")
 
 
 def _dictsort(
@@ -159,7 +238,7 @@ def _dictsort(
 def _map(
     budget: Budget, value: Any, *args: Any, attribute: Any = None, default: Any = None, **named: Any
 ) -> Any:
-    items = _elements(budget, value, "`map`")
+    items = elements(budget, value, "`map`")
     budget.walk(len(items))
     if attribute is not None:
         found = (attribute_of(item, attribute) for item in items)
@@ -179,7 +258,7 @@ def _test(name: Any) -> Callable[..., bool]:
 
 
 def _kept(budget: Budget, value: Any, args: tuple[Any, ...], wanted: bool) -> list[Any]:
-    items = _elements(budget, value, "`select`" if wanted else "`reject`")
+    items = elements(budget, value, "`select`" if wanted else "`reject`")
     budget.walk(len(items))
     if not args:
         return [item for item in items if truth_of(item) is wanted]
@@ -188,7 +267,7 @@ def _kept(budget: Budget, value: Any, args: tuple[Any, ...], wanted: bool) -> li
 
 
 def _kept_by(budget: Budget, value: Any, attribute: Any, args: tuple[Any, ...], wanted: bool) -> list[Any]:
-    items = _elements(budget, value, "`selectattr`" if wanted else "`rejectattr`")
+    items = elements(budget, value, "`selectattr`" if wanted else "`rejectattr`")
     budget.walk(2 * len(items))
     if not args:
         return [item for item in items if truth_of(attribute_of(item, attribute)) is wanted]
@@ -221,6 +300,9 @@ SEQUENCE_FILTERS: Final[dict[str, SequenceFilter]] = {
     "sum": (_sum, ("attribute", "start"), 0, False),
     "sort": (_sort, ("reverse", "case_sensitive", "attribute"), 0, False),
     "unique": (_unique, ("case_sensitive", "attribute"), 0, False),
+    "groupby": (_groupby, ("attribute", "default", "case_sensitive"), 1, False),
+    "batch": (_batch, ("linecount", "fill_with"), 1, False),
+    "slice": (_slice, ("slices", "fill_with"), 1, False),
     "reverse": (_reverse, (), 0, False),
     "list": (_list, (), 0, False),
     "dictsort": (_dictsort, ("case_sensitive", "by", "reverse"), 0, False),

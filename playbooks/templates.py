@@ -10,9 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from playbooks.expressions import NODE_DEPTH_MAX, NodeList, Refused, Resolve, compile_expression
+from playbooks.expressions import NODE_DEPTH_MAX, compile_expression
 from playbooks.loader import Listing, Marked, Scalar
 from playbooks.problems import Source
+from playbooks.refusal import NodeList, Refused, Resolve
 from playbooks.scalars import origins
 
 _MARK: Final = re.compile(r"\{[{%#]")

@@ -15,11 +15,12 @@ from edge.core.limits import EVALUATION_BYTES_MAX
 from edge.core.values import TableRef
 from playbooks.budget import Budget, Undefined
 from playbooks.evaluate import evaluate, truth
-from playbooks.expressions import Refused, compile_expression
+from playbooks.expressions import compile_expression
 from playbooks.filters import FILTERS
 from playbooks.methods import METHODS
 from playbooks.nodes import Prepared
 from playbooks.predicates import TESTS
+from playbooks.refusal import Refused
 from playbooks.scope import build_scope
 
 NAMES = ("a", "b", "c", "workload", "ctx", "args", "execution_id", "missing", "table")
