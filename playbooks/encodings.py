@@ -12,8 +12,8 @@ import math
 from typing import Any, Final
 
 from playbooks.budget import Budget, checked_int, expect_int, expect_text, failed, kind_name, present
-from playbooks.operators import NESTED_MAX, text_of, weigh
-from playbooks.texts import soft_text
+from playbooks.formats import soft_text, text_of
+from playbooks.operators import NESTED_MAX, weigh
 
 #: Reading JSON costs about this share of a step for each character (2 ** -5).
 _READ_CHARACTERS_LOG2: Final = 5

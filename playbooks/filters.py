@@ -23,8 +23,8 @@ from playbooks.budget import (
     present,
 )
 from playbooks.encodings import b64decode, b64encode, from_json, to_json
-from playbooks.formats import percent_format
-from playbooks.operators import text_of, truth_of
+from playbooks.formats import percent_format, text_of
+from playbooks.operators import truth_of
 from playbooks.sequences import SEQUENCE_FILTERS
 from playbooks.texts import TEXT_FILTERS
 

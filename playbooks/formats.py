@@ -1,6 +1,6 @@
-"""Texts made by a pattern: `"%05.1f" % x`, `"%s-%s" | format(a, b)`, `"{:>8}".format(x)`, all bounded.
+"""How a value stands in a text, and texts made by a pattern, bounded: `"%05.1f" % x`, `"%s" | format(a)`, `.format`.
 
-Called by `playbooks.operators` (for `%`), `playbooks.filters` and `playbooks.methods`. The patterns are read here and
+Called by `playbooks.operators` (for `%`), by the filters, the tests and the methods. The patterns are read here and
 only single numbers and texts are handed to Python's own formatting, so neither `{0.__class__}` nor a width of a
 million characters gets there.
 """
@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from playbooks.budget import Budget, failed, kind_name, present
+from edge.core.values import TableRef
+from playbooks.budget import Budget, expect_text, failed, kind_name, present
 
 #: Characters a single value is widened to at most, and digits behind its point.
 FORMAT_WIDTH_MAX: Final = 200
@@ -27,6 +28,35 @@ _SPEC: Final = re.compile(
 _NUMBERS: Final = frozenset({int, float, bool})
 #: A number written out in full (1e308 by %f) takes at most so many characters beside its width.
 _NUMBER_CHARACTERS_MAX: Final = 330
+
+
+def text_of(value: Any) -> str:
+    """A value as it stands in a text. Raises EvaluationFailed for lists, maps, bytes and tables."""
+    kind = type(value)
+    if kind is str:
+        return str(value)
+    if kind is int or kind is float or kind is bool or value is None:
+        return str(value)
+    present(value)
+    if kind is TableRef:
+        raise failed(
+            "A table cannot stand in a text.", "Let the whole value be the one expression `{{ … }}`."
+        )
+    mend = (
+        "Use `| tojson`, or `| join(', ')` for a list."
+        if kind is not bytes
+        else "Decode it in a python step."
+    )
+    raise failed(f"{kind_name(value).capitalize()} cannot stand in a text.", mend)
+
+
+def soft_text(value: Any, what: str) -> str:
+    """The value as a text, if it is one or a number, boolean or none. Raises EvaluationFailed naming `what`."""
+    if type(value) is str:
+        return value
+    if type(value) in (int, float, bool) or value is None:
+        return str(value)
+    return expect_text(value, what)
 
 
 def percent_format(pattern: str, given: Any, budget: Budget) -> str:
@@ -73,8 +103,6 @@ def percent_format(pattern: str, given: Any, budget: Budget) -> str:
 def _one(spec: str, kind: str, value: Any, budget: Budget) -> str:
     present(value)
     if kind == "s":
-        from playbooks.operators import text_of
-
         text = text_of(value)
         budget.make_text(len(text) + FORMAT_WIDTH_MAX)
         return spec % text
@@ -113,8 +141,6 @@ def brace_format(budget: Budget, pattern: str, values: Sequence[Any]) -> str:
 
 
 def _braced(value: Any, spec: str, budget: Budget) -> str:
-    from playbooks.operators import text_of
-
     if not spec:
         return text_of(value)
     found = _SPEC.fullmatch(spec)

@@ -35,9 +35,10 @@ from typing import Any, Final
 from playbooks.budget import Budget, Undefined, expect_int, fail_undefined, failed, kind_name, present
 from playbooks.deferred import Deferred
 from playbooks.filters import FILTERS
+from playbooks.formats import text_of
 from playbooks.lookups import RAW, asked_for, whole
 from playbooks.methods import METHODS
-from playbooks.operators import BINARY, COMPARE, negate, plus, text_of, truth_of
+from playbooks.operators import BINARY, COMPARE, negate, plus, truth_of
 from playbooks.paths import of_no_map, path_of
 from playbooks.predicates import TESTS
 

@@ -257,26 +257,6 @@ COMPARE: Final[dict[str, Callable[[Any, Any, Budget], bool]]] = {
 }
 
 
-def text_of(value: Any) -> str:
-    """A value as it stands in a text. Raises EvaluationFailed for lists, maps, bytes and tables."""
-    kind = type(value)
-    if kind is str:
-        return str(value)
-    if kind is int or kind is float or kind is bool or value is None:
-        return str(value)
-    present(value)
-    if kind is TableRef:
-        raise failed(
-            "A table cannot stand in a text.", "Let the whole value be the one expression `{{ … }}`."
-        )
-    mend = (
-        "Use `| tojson`, or `| join(', ')` for a list."
-        if kind is not bytes
-        else "Decode it in a python step."
-    )
-    raise failed(f"{kind_name(value).capitalize()} cannot stand in a text.", mend)
-
-
 def weigh(value: Any, budget: Budget, depth: int = 0) -> int:
     """About how many characters the value takes when written out; charged as it is walked."""
     kind = type(value)

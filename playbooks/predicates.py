@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from playbooks.budget import Budget, Undefined, expect_int, failed, present
+from playbooks.formats import soft_text
 from playbooks.operators import COMPARE
-from playbooks.texts import soft_text
 
 
 @dataclass(frozen=True, slots=True)

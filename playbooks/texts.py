@@ -10,7 +10,8 @@ import re
 from typing import Any, Final
 
 from playbooks.budget import Budget, expect_int, expect_text, failed, kind_name, present
-from playbooks.operators import text_of, truth_of
+from playbooks.formats import soft_text, text_of
+from playbooks.operators import truth_of
 from playbooks.sequences import attribute_of, elements
 
 #: A width, an indentation or a length asked for is at most this: more is a bomb, or belongs into a python step.
@@ -25,15 +26,6 @@ _WORD: Final = re.compile(r"\w+")
 _WORD_CHARACTERS_LOG2: Final = 4
 _HTML: Final = {"&": "&amp;", ">": "&gt;", "<": "&lt;", "'": "&#39;", '"': "&#34;"}
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
-
-
-def soft_text(value: Any, what: str) -> str:
-    """The value as a text, if it is one or a number, boolean or none. Raises EvaluationFailed naming `what`."""
-    if type(value) is str:
-        return value
-    if type(value) in (int, float, bool) or value is None:
-        return str(value)
-    return expect_text(value, what)
 
 
 def _width(value: Any, what: str) -> int:
