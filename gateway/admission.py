@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from edge.core.errors import RequestRefused
-from edge.core.limits import CORRELATION_BYTES_MAX, KIB, MIB, PAYLOAD_BYTES_MAX, REQUEST_ID_BYTES_MAX
+from edge.core.limits import (
+    CALLBACK_BYTES_MAX,
+    CORRELATION_BYTES_MAX,
+    KIB,
+    MIB,
+    PAYLOAD_BYTES_MAX,
+    REQUEST_ID_BYTES_MAX,
+)
 from edge.core.records import record
 from gateway import topics
 from gateway.mqtt import Message
@@ -23,6 +30,7 @@ REASON_CODES: Final = {
     "payload_too_large": 0x95,
     "payload_invalid": 0x99,
     "content_type_unknown": 0x99,
+    "callback_unknown": 0x87,
     "queue_full": 0x97,
     "storage_full": 0x97,
     "cache_full": 0x97,
@@ -75,6 +83,20 @@ class Admitted:
 
 
 @record
+class Called:
+    """A callback as the runtime gets it. `reply_to` is where a refusal goes, None where nobody asked to be told."""
+
+    callback_token: str
+    content_type: str | None
+    payload: bytes
+    reply_to: ReplyTo | None
+
+    def submission(self, token: int) -> list[Any]:
+        """The frame for the runtime (`edge.runtime.api`)."""
+        return ["callback", token, self.callback_token, self.content_type, self.payload]
+
+
+@record
 class Refused:
     """A message that is no request here: why, and where to say so (None: nowhere)."""
 
@@ -88,9 +110,12 @@ def reason_code(problem_code: str) -> int:
     return REASON_CODES.get(problem_code, _OTHER)
 
 
-def admit(box: str, message: Message, table: Mapping[str, Any]) -> Admitted | Refused:
+def admit(box: str, message: Message, table: Mapping[str, Any]) -> Admitted | Called | Refused:
     """Admit or refuse one message."""
     properties = dict(message.user_properties)
+    callback_token = topics.callback_token(box, message.topic)
+    if callback_token is not None:
+        return _admit_callback(callback_token, message, properties)
     try:
         topic = topics.parse(box, message.topic)
     except RequestRefused as error:
@@ -136,8 +161,24 @@ def admit(box: str, message: Message, table: Mapping[str, Any]) -> Admitted | Re
     )
 
 
+def _admit_callback(token: str, message: Message, properties: Mapping[str, str]) -> Called | Refused:
+    """A callback: whoever has the token may use it, so there is no principal; only the runtime can tell a token."""
+    reply_to = _reply_to_nobody_known(message, properties)
+    try:
+        _check_sizes(message, properties.get("request-id"))
+        if len(message.payload) > CALLBACK_BYTES_MAX:
+            raise RequestRefused(
+                f"A callback brings at most {CALLBACK_BYTES_MAX // KIB} KB.",
+                mend="Send less, or send the data in a request of its own.",
+                code="payload_too_large",
+            )
+    except RequestRefused as error:
+        return Refused(error, reply_to)
+    return Called(token, message.content_type or properties.get("content-type"), message.payload, reply_to)
+
+
 def _reply_to_nobody_known(message: Message, properties: Mapping[str, str]) -> ReplyTo | None:
-    """A malformed topic names no principal to trust: answer only outside of edge/."""
+    """Where no principal is known, answers go only outside of edge/."""
     topic = message.response_topic
     if topic is None or topic.startswith("edge/") or not topics.may_answer_to("", "", topic):
         return None

@@ -19,7 +19,7 @@ from edge.core.errors import Misconfigured, Unavailable
 from edge.core.limits import RECEIVE_MAX
 from edge.core.settings import Settings
 from gateway import topics
-from gateway.admission import Admitted, Refused, ReplyTo, admit
+from gateway.admission import Admitted, Called, Refused, admit
 from gateway.mqtt import BrokerAddress, Message, Will, open_session
 from gateway.mqtt import Settings as SessionSettings
 from gateway.probe import require_access_list
@@ -62,7 +62,7 @@ class Gateway:
         self._lost: asyncio.Event = asyncio.Event()
         self._held: deque[_Held] = deque()
         #: Submissions the runtime has not answered, by token.
-        self._submitted: dict[int, tuple[Admitted, _Held]] = {}
+        self._submitted: dict[int, tuple[Admitted | Called, _Held]] = {}
         self._token = 0
         self._session = open_session(
             implementation,
@@ -200,6 +200,10 @@ class Gateway:
             self._responses.result(result_from(self._box, message[1:]))
         elif kind == "refused":
             self._refused(message[1], message[2])
+        elif kind == "received":
+            known = self._submitted.pop(message[1], None)
+            if known is not None:
+                self._settle(known[1])
         elif kind == "admission":
             self._table = message[1]
             self._table_known.set()
@@ -212,7 +216,7 @@ class Gateway:
         if known is None:
             return
         admitted, held = known
-        if admitted.receipt:
+        if isinstance(admitted, Admitted) and admitted.receipt:
             self._responses.receipt(admitted.reply_to, execution_id, seq, link, duplicate=duplicate)
         self._settle(held)
 
@@ -220,9 +224,9 @@ class Gateway:
         known = self._submitted.pop(token, None)
         if known is None:
             return
-        admitted, held = known
-        to: ReplyTo = admitted.reply_to
-        self._responses.refusal(to, problem)
+        asked, held = known
+        if asked.reply_to is not None:
+            self._responses.refusal(asked.reply_to, problem)
         self._settle(held)
 
     def _delivered(self, execution: int) -> None:

@@ -3,6 +3,7 @@
     edge/v1/<box>/request/<principal>/<playbook path…>              MQTT 5, request id as user property
     edge/v1/<box>/call/<principal>/<request id>/<playbook path…>    any version, request id as topic level
     edge/v1/<box>/response/<principal>/<request id>                 where answers go without a response topic
+    edge/v1/<box>/callback/<token>                                  what an execution waits for, once
     edge/v1/<box>/status                                            retained, with last will
 
 A broker does not tell a subscriber who published, so the principal is a topic level that the broker's access list
@@ -43,7 +44,18 @@ class RequestTopic:
 
 def request_filters(box: str) -> list[tuple[str, int]]:
     """What the gateway subscribes to, with QoS."""
-    return [(f"{ROOT}/{box}/request/#", 1), (f"{ROOT}/{box}/call/#", 1)]
+    return [(f"{ROOT}/{box}/request/#", 1), (f"{ROOT}/{box}/call/#", 1), (f"{callback_prefix(box)}+", 1)]
+
+
+def callback_prefix(box: str) -> str:
+    """What the topic of a callback begins with; its token is the one level behind."""
+    return f"{ROOT}/{box}/callback/"
+
+
+def callback_token(box: str, topic: str) -> str | None:
+    """The token in a callback's topic, whatever it is; None where the topic is not one of a callback."""
+    prefix = callback_prefix(box)
+    return topic[len(prefix) :] if topic.startswith(prefix) else None
 
 
 def request_topic(box: str, principal: str, playbook: str) -> str:

@@ -27,6 +27,7 @@ _LATER: Final = {
     "_prev": "It is there inside a tool and its policy; elsewhere use the step's own name for its result.",
     "_task": "It is there inside a tool and its policy.",
     "_attempt": "It is there inside a tool and its policy.",
+    "callback": "It is there in the tools of a step with a `wait` task that has callback: true.",
     "event": "`event` is only there in an arc's `when`.",
     "vars": "Use `set:` and `ctx`.",
     "job": "Use `execution_id`.",
@@ -59,7 +60,7 @@ class Names:
     an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own
     outcome may be looked at; `gate` in admission rules, which are asked before results are at hand.
     `tasks` are the labels of the pipeline whose tool this is, `rule` is true in its policy, `iteration`
-    are the names its loop gives each item.
+    are the names its loop gives each item, `callback` is true in the tools of a step that waits for one.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Names:
         tasks: Collection[str] = (),
         rule: bool = False,
         iteration: Collection[str] = (),
+        callback: bool = False,
     ) -> None:
         self._known, self._reads, self._inputs = known, reads, inputs
         self._event, self._output, self._gate = event, output or event is not None, gate
-        self._tasks, self._rule, self._iteration = tasks, rule, iteration
+        self._tasks, self._rule, self._iteration, self._callback = tasks, rule, iteration, callback
 
     def resolve(self, name: str, offset: int) -> NodeList:
         """The node of a bare name. Raises Refused where it can mean nothing."""
@@ -87,6 +89,8 @@ class Names:
             return ["name", name]
         if name in self._iteration or (name in _PIPELINE and self._tasks):
             return OutcomeNode(["name", name]) if name == "_prev" else ["name", name]
+        if name == "callback" and self._callback:
+            return ["name", "callback"]
         if name in ("output", "outcome") and self._rule:
             return ["name", "output"]
         if name in self._tasks and name not in self._known.steps:

@@ -117,6 +117,11 @@ class Task:
     output: Output
     access: Access
 
+    @property
+    def calls_back(self) -> bool:
+        """Whether it waits for a callback."""
+        return self.kind == "wait" and self.config.get("callback") is True
+
 
 @dataclass(frozen=True, slots=True)
 class Loop:
@@ -176,6 +181,8 @@ class Step:
     pipeline: bool
     #: A pipeline that may have to stop before its end: for an effect's intent, a pause, a hosted task.
     may_pause: bool
+    #: One of its tasks waits for a callback, so its tools get a token for it.
+    calls_back: bool
     #: Nothing has to be evaluated to know that the first arc is taken, and it alone.
     goes_on_plainly: bool
     #: What its tools say of its result.
@@ -259,6 +266,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         run=limited(raw, "run", 0, step_count - 1),
         access=union(task.access for task in tasks),
         pipeline=pipeline,
+        calls_back=any(task.calls_back for task in tasks),
         may_pause=pipeline and any(_may_pause(task) for task in tasks),
         goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
         output=output,

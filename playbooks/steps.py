@@ -147,10 +147,14 @@ def _tasks(
         noop["access"] = None
         return [{**noop, "config": {}, "rules": None, "unmatched_fails": False}], [spec]
 
+    calls_back = any(task.calls_back for task in made.tasks)
+
     def resolve_in(names: Collection[str] | None, tasks: Sequence[str], rule: bool) -> Resolve:
         # One tool without a policy is no pipeline: nothing came before it, and nothing is tried again.
         labels = tasks if len(tasks) > 1 or made.tasks[0].has_policy else ()
-        return Names(known, reads, inputs=names, tasks=labels, rule=rule, iteration=iteration).resolve
+        return Names(
+            known, reads, inputs=names, tasks=labels, rule=rule, iteration=iteration, callback=calls_back
+        ).resolve
 
     pairs = [read_task(source, task, labels, inputs, spec, resolve_in) for task in made.tasks]
     return [task for task, _ in pairs], [each for _, each in pairs]

@@ -53,6 +53,12 @@ class TaskOutline:
         spec = self.node.get("spec")
         return isinstance(spec, Mapping_) and has_control(spec.get("policy"))
 
+    @property
+    def calls_back(self) -> bool:
+        """Whether it waits for a callback."""
+        asked = self.node.get("callback") if self.kind == "wait" else None
+        return asked is not None and not (isinstance(asked, Scalar) and asked.value is not True)
+
     def ctx_names(self, source: Source) -> set[str]:
         """What its policy writes into ctx."""
         return policy_writes(source, self.node.get("spec"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from edge.cli.client import RuntimeClient
@@ -59,6 +60,9 @@ def story_lines(found: dict[str, Any], settings: Settings) -> list[str]:
             lines.append(f"mend       {found['problem']['mend']}")
     lines += ["", "steps"]
     lines += [f"  {_step_text(name, step)}" for name, step in found["steps"].items()]
+    if found["waits"]:
+        lines += ["", "waits for"]
+        lines += [f"  {_wait_text(wait)}" for wait in found["waits"]]
     lines += ["", "events"]
     return lines + event_lines(settings, found["events"])
 
@@ -80,6 +84,17 @@ def _step_text(name: str, step: dict[str, Any]) -> str:
     if output["kind"] == "value":
         return f"{text}  {shorten(plain_json(decode(output['value'])))}"
     return f"{text}  value kept by digest {output['digest'].hex()[:16]}"
+
+
+def _wait_text(wait: dict[str, Any]) -> str:
+    """One wait: where, for what, until when."""
+    where = wait["step"] if wait["item"] is None else f"{wait['step']}[{wait['item']}]"
+    what = "a callback" if wait["callback"] else "the time" if wait["kind"] == "wait" else f"a {wait['kind']}"
+    until = ""
+    if wait["left_ms"] is not None:
+        end = datetime.now(UTC) + timedelta(milliseconds=wait["left_ms"])
+        until = f", until {end:%Y-%m-%d %H:%M:%S}Z (in {timedelta(seconds=wait['left_ms'] // 1000)})"
+    return f"{where:<20} {wait['task']}: {what}{until}"
 
 
 def event_lines(settings: Settings, seqs: list[int]) -> list[str]:

@@ -12,6 +12,7 @@ from edge.core.codec import decode
 from edge.core.events import (
     AttemptLost,
     BootStarted,
+    CallbackReceived,
     CatalogRegistered,
     Event,
     ExecutionCancelled,
@@ -85,6 +86,8 @@ def _detail(event: Event) -> str:
         text = f"{body.task} ({body.number}): {said}"
     elif isinstance(body, StepWaiting):
         text = f"{body.task} ({body.number}), {body.kind} {plain_json(body.detail or {})}"
+    elif isinstance(body, CallbackReceived):
+        text = plain_json(decode(body.value)) if body.value is not None else "without a value"
     elif isinstance(body, LoopStarted):
         text = f"{body.total} items"
     elif isinstance(body, LoopItems):

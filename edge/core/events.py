@@ -281,6 +281,19 @@ class StepWaiting(Body):
     detail: dict[str, Any] | None = None
 
 
+@record
+class CallbackReceived(Body):
+    """Somebody used the callback token of a step's visit, or of an item in it, for the wait of that `round`.
+
+    `value` is what they sent, as CBOR, None where they sent nothing.
+    """
+
+    CODE: ClassVar[int] = 19
+    TYPE: ClassVar[str] = "callback.received"
+    round: int = 0
+    value: bytes | None = None
+
+
 BODIES: Final[tuple[type[Body], ...]] = (
     BootStarted,
     CatalogRegistered,
@@ -300,6 +313,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     LoopItems,
     ExecutionCancelled,
     StepWaiting,
+    CallbackReceived,
 )
 
 

@@ -113,6 +113,14 @@ WAIT_S_MAX = 31 * 86_400
 #: without it: systemd-timesyncd needs seconds once the network is there, a mobile link a minute or two.
 CLOCK_GRACE_S = 300
 
+#: How long a callback is waited for where the playbook does not say: whoever acts for us is a person or a machine
+#: that answers within a day or never.
+CALLBACK_TIMEOUT_S = 86_400
+#: A callback's payload: JSON may be longer than the value it says, which is kept up to INLINE_BYTES_MAX.
+CALLBACK_BYTES_MAX = 2 * INLINE_BYTES_MAX
+#: A token has some 45; whatever is longer is none of ours and is not looked at.
+CALLBACK_TOKEN_CHARS_MAX = 128
+
 # ---- Journal and event log ------------------------------------------------------------------------
 #: One journal file, zero-filled ahead. Small enough to recycle soon, large enough to seldom change.
 SEGMENT_BYTES = 8 * MIB

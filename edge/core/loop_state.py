@@ -9,7 +9,15 @@ from dataclasses import field, replace
 from typing import Any
 
 from edge.core.errors import LogDamaged
-from edge.core.events import Event, LoopItems, LoopStarted, StepStarted, StepWaiting, TaskDone
+from edge.core.events import (
+    CallbackReceived,
+    Event,
+    LoopItems,
+    LoopStarted,
+    StepStarted,
+    StepWaiting,
+    TaskDone,
+)
 from edge.core.records import record
 
 
@@ -27,7 +35,8 @@ class LoopState:
 
     `parts` are the committed outcomes in the order of the log. By index of items without one: `lost` is how many
     attempts were lost, `intended` the invocation whose effect was intended and whose outcome is not known, `tasks`
-    what was recorded of the item's pipeline, `waiting` the hosted task it waits for.
+    what was recorded of the item's pipeline, `waiting` the hosted task it waits for, `callbacks`
+    what came for it.
     """
 
     started: LoopStarted
@@ -36,6 +45,7 @@ class LoopState:
     intended: dict[int, int] = field(default_factory=dict)
     tasks: dict[int, tuple[TaskDone, ...]] = field(default_factory=dict)
     waiting: dict[int, Waiting] = field(default_factory=dict)
+    callbacks: dict[int, tuple[CallbackReceived, ...]] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -77,6 +87,12 @@ def item_waiting(loop: LoopState | None, event: Event, body: StepWaiting) -> Loo
     return replace(known, lost=_without(known.lost, mine), waiting=waiting)
 
 
+def item_called(loop: LoopState | None, event: Event, body: CallbackReceived) -> LoopState:
+    """A callback came for an item."""
+    known, index = _begun(loop, event), event.iteration[0]
+    return replace(known, callbacks={**known.callbacks, index: (*known.callbacks.get(index, ()), body)})
+
+
 def items_lost(loop: LoopState | None, event: Event) -> LoopState:
     """An attempt at neighbouring items was lost."""
     known = _begun(loop, event)
@@ -105,6 +121,7 @@ def items_settled(loop: LoopState | None, event: Event, body: LoopItems) -> Loop
         _without(known.intended, mine),
         _without(known.tasks, mine),
         _without(known.waiting, mine),
+        _without(known.callbacks, mine),
     )
 
 

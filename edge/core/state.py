@@ -15,6 +15,7 @@ from edge.core import loop_state
 from edge.core.errors import LogDamaged
 from edge.core.events import (
     AttemptLost,
+    CallbackReceived,
     Event,
     ExecutionCancelled,
     ExecutionFinished,
@@ -62,7 +63,7 @@ class StepState:
     "done" or "failed"; `attempts` counts those begun; `problem` says how the last one was lost or failed;
     `seq` is the event that said so, `cause` the one it names as what the step had seen last, where it names one.
     `tasks` are the recorded outcomes of its pipeline, `intended` is the invocation whose intent is durable and whose
-    outcome is not known, `waiting` the hosted task its pipeline waits for.
+    outcome is not known, `waiting` the hosted task its pipeline waits for, `callbacks` what came for it.
     """
 
     visit: int = 0
@@ -76,6 +77,7 @@ class StepState:
     intended: int | None = None
     loop: loop_state.LoopState | None = None
     waiting: loop_state.Waiting | None = None
+    callbacks: tuple[CallbackReceived, ...] = ()
 
 
 @record
@@ -215,6 +217,18 @@ def _waiting(state: Execution, event: Event) -> Execution:
     waiting = loop_state.Waiting(event.seq, body)
     known = replace(step, attempts=0, problem=None, seq=event.seq, waiting=waiting)
     return _with_step(state, event.step or "", known, resumes=0)
+
+
+def _called(state: Execution, event: Event) -> Execution:
+    """A callback came, whether its wait has begun or not."""
+    body = event.body
+    assert isinstance(body, CallbackReceived)
+    step = _step_before(state, event)
+    if event.iteration:
+        return _with_step(
+            state, event.step or "", replace(step, loop=loop_state.item_called(step.loop, event, body))
+        )
+    return _with_step(state, event.step or "", replace(step, callbacks=(*step.callbacks, body)))
 
 
 def _loop_started(state: Execution, event: Event) -> Execution:
@@ -371,6 +385,7 @@ _RULES: Final[dict[type, Any]] = {
     StepStarted: _started,
     TaskDone: _task_done,
     StepWaiting: _waiting,
+    CallbackReceived: _called,
     LoopStarted: _loop_started,
     LoopItems: _loop_items,
     StepDone: _done,

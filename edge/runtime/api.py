@@ -5,10 +5,10 @@ Owned by the daemon. Frames of `edge.core.frames`; the first element of a messag
 From a peer: `["hello", role]`; `["submit", token, playbook, principal, request id, form, response topic,
 correlation, content type, receipt, deadline ms, traceparent, payload]`; `["delivered", execution]`;
 `["refusal", code, principal, playbook, request id]` (the gateway refused by itself); `["admitted", version]`;
-`["call", token, operation, arguments]`.
+`["callback", token, callback token, content type, payload]`; `["call", token, operation, arguments]`.
 To a peer: `["welcome", box, log id]`; `["admission", {path: {}}, version]`; `["accepted", token, execution id, seq,
-link, duplicate]`; `["refused", token, problem]`; `["answer", …fields of Answer]`; `["reply", token, value]`;
-`["error", token, problem]`.
+link, duplicate]`; `["received", token, execution id]` (a callback); `["refused", token, problem]`;
+`["answer", …fields of Answer]`; `["reply", token, value]`; `["error", token, problem]`.
 
 It must never let one peer's nonsense end the daemon: a peer that breaks the protocol is hung up on.
 """
@@ -123,6 +123,8 @@ class Api:
         kind = message[0]
         if kind == "submit":
             self._submit(peer, message[1], Submission(*message[2:]))
+        elif kind == "callback":
+            self._callback(peer, *message[1:])
         elif kind == "delivered":
             self._engine.delivered(message[1])
         elif kind == "call":
@@ -165,6 +167,19 @@ class Api:
 
         try:
             self._engine.submit(submission, accepted)
+        except RequestRefused as error:
+            peer.send(["refused", token, error.problem()])
+
+    def _callback(
+        self, peer: Peer, token: int, callback_token: str, content_type: str | None, payload: bytes
+    ) -> None:
+        try:
+            self._engine.callbacks.receive(
+                callback_token,
+                content_type,
+                payload,
+                lambda execution_id: peer.send(["received", token, execution_id]),
+            )
         except RequestRefused as error:
             peer.send(["refused", token, error.problem()])
 

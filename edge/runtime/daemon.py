@@ -27,6 +27,7 @@ from edge.core.limits import MIB
 from edge.core.settings import Settings
 from edge.runtime.admit import FreeSpace
 from edge.runtime.api import Api
+from edge.runtime.callbacks import Tokens
 from edge.runtime.commit import CommitGate
 from edge.runtime.engine import Engine
 from edge.runtime.heap import Trimmer
@@ -127,7 +128,8 @@ class Daemon:
             commit_window_ms=settings.commit_window_ms,
         )
         free_space = FreeSpace(settings.data, settings.reserve_mb * MIB)
-        engine = Engine(gate, homes.eventlog, homes.blobs, blocks, homes.journal.log_id, free_space)
+        tokens = Tokens.of(settings.data, homes.journal.log_id, settings.box)
+        engine = Engine(gate, homes.eventlog, homes.blobs, blocks, homes.journal.log_id, free_space, tokens)
         pool = WorkerPool(
             self._zygote,
             settings.workers,

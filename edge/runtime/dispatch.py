@@ -16,6 +16,7 @@ from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop
 from edge.core.state import RUNNING
 from edge.core.values import BlockRef
+from edge.runtime.callbacks import Tokens
 from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.commit import CommitGate
 from edge.runtime.hosted import Hosted
@@ -25,6 +26,7 @@ from edge.runtime.rebuild import Outputs
 from edge.runtime.work import Work
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
+from playbooks.blueprint import Blueprint
 
 #: How often an execution may find its blocks gone before it asks for the favour of keeping them (`Blocks.favour`),
 #: and waits its turn for it: executions that need more together than the budget holds would evict each other's for
@@ -80,10 +82,16 @@ class Dispatcher:
     """Claims out and outcomes in."""
 
     def __init__(
-        self, record: Record, blocks: Blocks, outputs: Outputs, gate: CommitGate, hosted: Hosted
+        self,
+        record: Record,
+        blocks: Blocks,
+        outputs: Outputs,
+        gate: CommitGate,
+        hosted: Hosted,
+        tokens: Tokens,
     ) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
-        self._hosted = hosted
+        self._hosted, self._tokens = hosted, tokens
         self._loops = Loops(self, record, gate, hosted)
         self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
@@ -210,9 +218,7 @@ class Dispatcher:
     ) -> int | None:
         """Send a claim; its number, None where that cannot be and the execution was given up."""
         blueprint, steps = live.blueprint, run.steps
-        plan = self._plans.get((blueprint.digest, steps))
-        if plan is None:
-            plan = self._plans[blueprint.digest, steps] = plan_of(blueprint, steps)
+        plan = self._plan(blueprint, steps)
         workload = live.workload_bytes if plan.reads_workload else None
         size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
         if workload is not None:
@@ -246,6 +252,7 @@ class Dispatcher:
             args,
             progress,
             items,
+            self._tokens.for_claim(live, steps[0], run.visit, progress, items),
         )
         if items is None:
             act.claim = claim
@@ -257,6 +264,12 @@ class Dispatcher:
         work = Work(claim, blueprint.data, plan.timeout_s, bound, folder, plan.memory_mb, plan.access)
         self.pool.submit(work)
         return claim.number
+
+    def _plan(self, blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
+        plan = self._plans.get((blueprint.digest, steps))
+        if plan is None:
+            plan = self._plans[blueprint.digest, steps] = plan_of(blueprint, steps)
+        return plan
 
     def submit_items(
         self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None

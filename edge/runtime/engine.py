@@ -35,6 +35,7 @@ from edge.runtime.admit import (
     request_event,
 )
 from edge.runtime.answers import Answer, Owed, build_answer
+from edge.runtime.callbacks import CallbackDoor, Tokens
 from edge.runtime.commit import CommitGate
 from edge.runtime.executor import Executor
 from edge.runtime.live import Live
@@ -75,6 +76,7 @@ class Engine:
         blocks: Blocks,
         log_id: bytes,
         free_space: FreeSpace,
+        tokens: Tokens,
     ) -> None:
         self._gate, self._eventlog, self._blobs, self._blocks = gate, eventlog, blobs, blocks
         self._log_id = log_id.hex()
@@ -85,7 +87,8 @@ class Engine:
         self._registered: dict[bytes, int] = {}
         #: Encoded default workloads by blueprint: requests that bring a table share them.
         self._workloads: dict[bytes, bytes] = {}
-        self.executor = Executor(gate, blocks, on_finished=self._finished)
+        self.executor = Executor(gate, blocks, tokens, on_finished=self._finished)
+        self.callbacks = CallbackDoor(self, tokens, gate)
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
         self.on_answer: Callable[[Answer], None] = lambda answer: None
@@ -301,9 +304,7 @@ class Engine:
         return len(resumed)
 
     def _resume(self, state: Execution) -> None:
-        blueprint = self._by_digest.get(state.request.digest)
-        if blueprint is None:
-            raise LogDamaged(f"Execution {state.seq} runs a blueprint that the log does not hold.")
+        blueprint = self.blueprint_of(state)
         waits = only_waits(blueprint, state)
         seq = 0
         if not waits:
@@ -366,3 +367,10 @@ class Engine:
         """The folded state of one execution, running or not."""
         live = self.executor.open.get(execution)
         return live.state if live is not None else fold(self.events_of(execution))
+
+    def blueprint_of(self, state: Execution) -> Blueprint:
+        """What an execution runs. Raises LogDamaged where the log does not hold it."""
+        blueprint = self._by_digest.get(state.request.digest)
+        if blueprint is None:
+            raise LogDamaged(f"Execution {state.seq} runs a blueprint that the log does not hold.")
+        return blueprint

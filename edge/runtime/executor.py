@@ -14,6 +14,7 @@ from edge.core.errors import EdgeError
 from edge.core.events import AttemptLost, Body, ExecutionCancelled, StepStarted
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
+from edge.runtime.callbacks import Tokens
 from edge.runtime.commit import CommitGate
 from edge.runtime.dispatch import Dispatcher
 from edge.runtime.hosted import Hosted
@@ -33,7 +34,9 @@ _END = ""
 class Executor:
     """The scheduler's hands."""
 
-    def __init__(self, gate: CommitGate, blocks: Blocks, *, on_finished: Callable[[Live], None]) -> None:
+    def __init__(
+        self, gate: CommitGate, blocks: Blocks, tokens: Tokens, *, on_finished: Callable[[Live], None]
+    ) -> None:
         self._gate, self._blocks = gate, blocks
         self._on_finished = on_finished
         outputs = Outputs(gate, blocks)
@@ -41,8 +44,9 @@ class Executor:
         self.open: dict[int, Live] = {}
         self.timers = Timers(gate.clock)
         self.hosted = Hosted(self, gate)
-        self.hosted.kinds["wait"] = Waits(self.hosted, self.timers, gate)
-        self.dispatcher = Dispatcher(self, blocks, outputs, gate, self.hosted)
+        self.waits = Waits(self.hosted, self.timers, gate)
+        self.hosted.kinds["wait"] = self.waits
+        self.dispatcher = Dispatcher(self, blocks, outputs, gate, self.hosted, tokens)
         self.hosted.onward = self.dispatcher
 
     # ---- what to do next -------------------------------------------------------------------------

@@ -43,6 +43,8 @@ class HostedKind(Protocol):
     def begin(self, live: Live, place: Place, config: Mapping[str, Any]) -> None:
         """Bring the outcome about. The intent of a `write` is durable by now.
 
+        `config` is as evaluated; its `round` is how many waits for callbacks the pipeline has left behind.
+
         What takes time is recorded by `Hosted.waits`, so that a restart takes it up in place of beginning again.
         """
 
@@ -88,6 +90,10 @@ class Hosted:
         kind, task, config = outcome.hosted
         place = self._place(live, act, outcome.next_number, task, item)
         act.hosted[item] = kind, place
+        problem = config.get("problem")
+        if problem is not None:
+            self.settle(place, HostedOutcome(problem=problem))
+            return
         step = live.blueprint.steps[live.blueprint.step_index[place.step]]
         effect = next(each.effect for each in step.tasks if each.name == task)
         if effect != "write" or self._intended(live, place):

@@ -44,6 +44,7 @@ class Operations:
             "playbooks": self.playbooks,
             "execution": self.execution,
             "cancel": self.cancel,
+            "callback": self.callback,
             "indexed": self.indexed,
             "cache": self.cache,
             "status": self.status,
@@ -73,7 +74,9 @@ class Operations:
         """`{id}` → its summary and its events' sequence numbers."""
         seq = self._engine.execution_seq(_argument(arguments, "id", str))
         events = self._engine.events_of(seq)
-        reply(describe(self._engine.execution_id(seq), self._engine.state_of(seq), events))
+        state = self._engine.state_of(seq)
+        described = describe(self._engine.execution_id(seq), state, events)
+        reply({**described, "waits": self._engine.executor.waits.told(state)})
 
     def cancel(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{id, by, reason}` → `{status}`: cancelled once that is durable, or how it had ended before."""
@@ -81,6 +84,14 @@ class Operations:
         reason = arguments.get("reason")
         by = _argument(arguments, "by", str)
         self._engine.cancel(seq, by, reason, lambda status: reply({"status": status}))
+
+    def callback(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{token, content_type, payload}` → `{execution_id}` once it is durable."""
+        token = _argument(arguments, "token", str)
+        content_type, payload = arguments.get("content_type"), _argument(arguments, "payload", bytes)
+        self._engine.callbacks.receive(
+            token, content_type, payload, lambda execution_id: reply({"execution_id": execution_id})
+        )
 
     def indexed(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{after}` → `{last, groups: [[first seq, epoch key, bytes]]}` of what LMDB holds, for verifying."""

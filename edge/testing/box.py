@@ -18,6 +18,7 @@ from edge.core.events import BootStarted, Event
 from edge.core.limits import KIB, MIB
 from edge.runtime.admit import FreeSpace, Submission
 from edge.runtime.answers import Answer
+from edge.runtime.callbacks import KEY_FILE, Tokens
 from edge.runtime.commit import CommitGate
 from edge.runtime.daemon import catch_up
 from edge.runtime.engine import Engine, Receipt
@@ -71,7 +72,13 @@ class Box:
         )
         free_space = FreeSpace(folder, reserve_bytes)
         self.engine = Engine(
-            self.gate, self.eventlog, self.blobs, self.blocks, self.journal.log_id, free_space
+            self.gate,
+            self.eventlog,
+            self.blobs,
+            self.blocks,
+            self.journal.log_id,
+            free_space,
+            Tokens.of(folder, self.journal.log_id, "box"),
         )
         self.pool = fake_pool.FakePool(self.engine.executor.dispatcher, self.blocks.root, answer)
         self.engine.executor.dispatcher.pool = self.pool
@@ -143,6 +150,7 @@ class Box:
         """Copy what is durable now into `target`: where a restart after a power cut would begin."""
         for name in ("journal", "index", "blobs"):
             shutil.copytree(self.folder / name, target / name)
+        shutil.copy(self.folder / KEY_FILE, target / KEY_FILE)
         return target
 
     async def close(self) -> None:

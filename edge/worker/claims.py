@@ -71,6 +71,18 @@ class Items:
 
 
 @record
+class Callbacks:
+    """The callback tokens of a pipeline, one for each round it can come to in one go, and the topic they go below."""
+
+    topic: str
+    tokens: list[str]
+
+    def parts(self) -> list[Any]:
+        """The tokens as part of a claim."""
+        return [self.topic, self.tokens]
+
+
+@record
 class Claim:
     """One straight run of steps of one execution, for one worker.
 
@@ -79,7 +91,8 @@ class Claim:
     `table` refers to the table that came with the request, and `table_bytes` is its Arrow stream where that is
     small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry;
     `progress` says how far a pipeline came that had to stop before, None where this is its first go;
-    `items` are those of a loop that its one step runs over, with an outcome for each.
+    `items` are those of a loop that its one step runs over, with an outcome for each; `callbacks` are the tokens of a
+    step that waits for callbacks.
     """
 
     number: int
@@ -98,6 +111,7 @@ class Claim:
     args: dict[str, Any] | None = None
     progress: Progress | None = None
     items: Items | None = None
+    callbacks: Callbacks | None = None
 
     def message(self) -> list[Any]:
         """The claim as a frame's message."""
@@ -118,6 +132,7 @@ class Claim:
             self.args,
             None if self.progress is None else self.progress.parts(),
             None if self.items is None else self.items.parts(),
+            None if self.callbacks is None else self.callbacks.parts(),
         ]
 
     @classmethod
@@ -128,6 +143,8 @@ class Claim:
             message[14] = Progress.from_parts(message[14])
         if message[15] is not None:
             message[15] = Items(*message[15])
+        if message[16] is not None:
+            message[16] = Callbacks(*message[16])
         return cls(*message)
 
 

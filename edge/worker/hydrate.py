@@ -181,6 +181,7 @@ class Bench:
             progress.waited,
             progress.intended,
             dict(self._names.get("iter") or {}),
+            claim.callbacks,
         )
 
     def _hosted_config(self, task: Task, given: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, ToolFailed
 from edge.core.limits import ACCUMULATED_BYTES_MAX, RETRY_DELAY_S_MAX, TASK_RUNS_MAX
 from edge.core.routing import envelope
 from edge.core.values import BlockRef, TableRef, ValueRef
-from edge.worker.claims import TaskRecord
+from edge.worker.claims import Callbacks, TaskRecord
 from edge.worker.keeping import encoded
 from playbooks.deferred import Deferred
 from playbooks.evaluate import render, truth
@@ -84,6 +84,7 @@ class Pipeline:
     #: The invocation whose intent is durable, None where none is.
     intended: int | None
     iter: dict[str, Any] = field(default_factory=dict)
+    callbacks: Callbacks | None = None
     #: What this go adds to the record, and what its rules wrote to ctx.
     records: list[TaskRecord] = field(default_factory=list)
     patches: dict[str, Any] = field(default_factory=dict)
@@ -93,7 +94,7 @@ class Pipeline:
 
     def run(self) -> Finished | Pause:
         """Run to the end or to the next pause. Raises CacheMiss, which ends the go without an outcome."""
-        place, attempt, previous, pauses = 0, 1, None, 0
+        place, attempt, previous, pauses, calls = 0, 1, None, 0, 0
         for number in range(TASK_RUNS_MAX):
             task, self.last_number = self.tasks[place], number
             hosted = task.kind in HOSTED and number not in self.recorded
@@ -101,10 +102,14 @@ class Pipeline:
             if ahead and number not in self.recorded and self.intended != number:
                 return Pause(number)
             self._names |= {"_prev": previous, "_task": task.name, "_attempt": attempt, "iter": self.iter}
+            self._name_callback(calls)
             made = self._outcome(number, task)
             problem = made.problem
-            if hosted and problem is None:
-                return Pause(number, hosted=[task.kind, task.name, made.value])
+            if (
+                hosted
+            ):  # where its config could not be evaluated, too: every outcome of it comes from one side
+                config = made.value if problem is None else {"problem": problem}
+                return Pause(number, hosted=[task.kind, task.name, {**config, "round": calls}])
             try:
                 if task.output.accumulate is not None:
                     self._accumulate(task, made)
@@ -123,6 +128,7 @@ class Pipeline:
             if do == "retry":
                 attempt += 1
                 continue
+            calls += task.calls_back
             value = made.value
             self._names[task.name] = previous = (
                 value if type(value) is Deferred else seen_with(task.output, value)
@@ -132,6 +138,12 @@ class Pipeline:
             if do == "break" or place >= len(self.tasks):
                 return Finished(value, held=None if isinstance(made.held, bytes) else made.held)
         return Finished(problem=_endless_problem())
+
+    def _name_callback(self, calls: int) -> None:
+        """The token of the next wait for a callback, by the number of those left behind."""
+        if self.callbacks is not None:
+            token = self.callbacks.tokens[calls]
+            self._names["callback"] = {"token": token, "topic": f"{self.callbacks.topic}/{token}"}
 
     def _outcome(self, number: int, task: Task) -> _Outcome:
         """A task's value or problem: from the record, or by running it."""
@@ -160,7 +172,7 @@ class Pipeline:
             made.problem = memory_problem(task.name)
         duration_us = (time.perf_counter_ns() - started_ns) // 1000
         made.took_ms = duration_us // 1000
-        if task.effect != "pure" and (made.problem is not None or task.kind not in HOSTED):
+        if task.effect != "pure" and task.kind not in HOSTED:
             held = made.held
             data, block = (held, None) if isinstance(held, bytes) else (None, held)
             self.records.append(TaskRecord(number, task.name, data, block, made.problem, duration_us))

@@ -9,25 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from edge.core.limits import WAIT_S_MAX
+from edge.core.limits import CALLBACK_TIMEOUT_S, WAIT_S_MAX
 from playbooks.durations import duration_ms, instant_ms
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import choice
+from playbooks.fields import choice, fields, flag
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
-from playbooks.model.parts import EDGE, AnyOf, Block, Choice, Duration, Expression, Key, Number, Template
+from playbooks.model.parts import EDGE, AnyOf, Block, Choice, Duration, Flag, Key, Number, Of, Template
 from playbooks.problems import Source
 from playbooks.shape import AFTER_POWER_LOSS
 from playbooks.templates import compile_tree, has_template
 
-_LENGTH_VALUE: Final = AnyOf((Duration(WAIT_S_MAX * 1_000), Expression()))
+_LENGTH_VALUE: Final = AnyOf((Duration(WAIT_S_MAX * 1_000), Template()))
+_INSTANT_VALUE: Final = AnyOf((Number(0, 2**40), Template()))
+_BOUNDS: Final = (
+    Key("timeout", _LENGTH_VALUE, "How long a callback is waited for; 24 hours where nothing is said.", EDGE),
+    Key("deadline", _INSTANT_VALUE, "Until when a callback is waited for.", EDGE),
+)
+_CALLBACK: Final = Block("callback", "A wait for a callback, and its bound.", _BOUNDS)
 _WAIT: Final = Block(
     "wait",
-    "Waits without holding a worker: a length of time, or until an instant.",
+    "Waits without holding a worker: a length of time, until an instant, or for a callback.",
     (
         Key("seconds", _LENGTH_VALUE, "How long.", EDGE),
         Key("duration", _LENGTH_VALUE, "As `seconds`.", EDGE),
-        Key("until", AnyOf((Number(0, 2**40), Template())), "The instant: UTC, or seconds since 1970.", EDGE),
+        Key("until", _INSTANT_VALUE, "The instant: UTC, or seconds since 1970.", EDGE),
+        Key(
+            "callback",
+            AnyOf((Flag(), Of("callback"))),
+            "Waits until somebody uses `callback.token`; what they send is the result.",
+            EDGE,
+        ),
+        *_BOUNDS,
         Key(
             "after_power_loss",
             Choice(AFTER_POWER_LOSS),
@@ -41,21 +54,37 @@ _INSTANT: Final = 'Write "2026-12-24T18:00:00Z", seconds since 1970, or a templa
 
 
 def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
-    """The config of a wait: `seconds` and `until` as trees, one of them null."""
-    said = [key for key in ("seconds", "duration", "until") if key in found]
-    if not said:
+    """The config of a wait: `seconds` and `until` as trees, one of them null; with `callback` they are its bound."""
+    callback = found.get("callback")
+    calls = isinstance(callback, Mapping_) or flag(source, callback, "`callback`") is True
+    times = {key: node for key in ("seconds", "duration", "until") if (node := found.get(key)) is not None}
+    bounds = {key: node for key in ("timeout", "deadline") if (node := found.get(key)) is not None}
+    if isinstance(callback, Mapping_):
+        bounds |= fields(source, callback, "`callback`", _CALLBACK)
+    if not calls and not times:
+        mend = "Give it `seconds`, `duration`, `until` or `callback: true`."
+        source.refuse(tool.start, "A wait does not say how long.", mend)
+    odd = times if calls else bounds
+    for key, node in odd.items():
+        mend = "Write timeout: 2h." if calls else "Write `seconds`, or callback: true beside it."
         source.refuse(
-            tool.start, "A wait does not say how long.", "Give it `seconds`, `duration` or `until`."
+            node.start, f"`{key}` means nothing in a wait with{'' if calls else 'out'} callback.", mend
         )
-    for key in said[1:]:
-        source.refuse(found[key].start, f"A wait has `{said[0]}` or `{key}`.", "Take one of them out.")
+    said = bounds if calls else times
+    first = next(iter(said), "")
+    for key in list(said)[1:]:
+        source.refuse(said[key].start, f"A wait has `{first}` or `{key}`.", "Take one of them out.")
+    length = next((said[key] for key in ("seconds", "duration", "timeout") if key in said), None)
+    instant = next((said[key] for key in ("until", "deadline") if key in said), None)
+    seconds = _tree(source, length, resolve, _length, _LENGTH)
+    if calls and not said:
+        seconds = ["const", CALLBACK_TIMEOUT_S]
+    lost = choice(source, found.get("after_power_loss"), "`after_power_loss`", AFTER_POWER_LOSS)
     return {
-        "seconds": _tree(source, found.get("seconds") or found.get("duration"), resolve, _length, _LENGTH),
-        "until": _tree(source, found.get("until"), resolve, instant_ms, _INSTANT),
-        "after_power_loss": choice(
-            source, found.get("after_power_loss"), "`after_power_loss`", AFTER_POWER_LOSS
-        )
-        or "fire",
+        "seconds": seconds,
+        "until": _tree(source, instant, resolve, instant_ms, _INSTANT),
+        "callback": calls,
+        "after_power_loss": lost or "fire",
     }
 
 
@@ -77,4 +106,4 @@ def _tree(
     return compile_tree(source, node, resolve)
 
 
-WAIT: Final = Kind(_WAIT, _read, effects=("read",))
+WAIT: Final = Kind(_WAIT, _read, effects=("read",), blocks=(_CALLBACK,))

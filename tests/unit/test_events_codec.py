@@ -16,6 +16,7 @@ from edge.core.events import (
     Body,
     BootStarted,
     BootStopped,
+    CallbackReceived,
     CatalogRegistered,
     Event,
     ExecutionCancelled,
@@ -58,6 +59,7 @@ LEAST: list[Body] = [
     LoopItems(0, 1, b"\x80"),
     ExecutionCancelled("cli"),
     StepWaiting(0, "t", "wait"),
+    CallbackReceived(),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False),
@@ -82,6 +84,7 @@ MOST: list[Body] = [
     StepStarted(3),
     ExecutionCancelled("cli", "wrong box"),
     StepWaiting(3, "t", "wait", {"for_ms": 5}),
+    CallbackReceived(1, b"\xf6"),
     LoopStarted(7, b"\x80", b"d" * 32),
     LoopItems(1, 2, b"\x82\x01\xf6", {2: {"code": "x"}}, {"k": 1}, 9),
     TaskDone(2, "t", b"\x01", TABLE, b"arrow", {"code": "x"}, 5),
@@ -131,6 +134,7 @@ def test_type_codes_and_names_never_move() -> None:
         16: "loop.items",
         17: "execution.cancelled",
         18: "step.waiting",
+        19: "callback.received",
     }
 
 
