@@ -40,6 +40,7 @@ BACKOFF: Final = ("none", "linear", "exponential")
 #: config is plain data.
 CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "arrow": ("table",),
+    "http": ("request",),
     "noop": (),
     "python": (),
     "sql": ("params", "bound"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
+from edge.core.limits import STEP_TIMEOUT_MS_MAX
 from playbooks.arcs import condition
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
@@ -24,6 +25,7 @@ from playbooks.model.policy import (
     LIFECYCLE,
     POLICY,
     TASK_SPEC,
+    TIMEOUT,
 )
 from playbooks.problems import Source
 from playbooks.shape import EFFECTS, FAILURE, ON_UNKNOWN
@@ -54,13 +56,22 @@ def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> S
         failure = fields(source, failure, "`failure`", FAILURE_BLOCK).get("mode")
     return Spec(
         choice(source, found.get("effect"), "`effect`", EFFECTS),
-        timeout_ms(source, found.get("timeout") or lifecycle.get("timeout_s")),
+        _timeout_ms(source, found.get("timeout") or lifecycle.get("timeout_s")),
         memory_mb(source, found.get("memory_mb")),
         choice(source, found.get("on_unknown"), "`on_unknown`", ON_UNKNOWN),
         choice(source, failure, "The failure `mode`", FAILURE),
         policy.get("admit"),
         read_access(source, granted),
     )
+
+
+def _timeout_ms(source: Source, node: Marked | None) -> int | None:
+    """How long a claim may take: a length of time, or NoETL's two parts of one."""
+    if not isinstance(node, Mapping_):
+        return timeout_ms(source, node)
+    parts = fields(source, node, "`timeout`", TIMEOUT)
+    lengths = [timeout_ms(source, part) for part in parts.values()]
+    return min(sum(length or 0 for length in lengths), STEP_TIMEOUT_MS_MAX) or None
 
 
 def overlay(outer: Spec, inner: Spec) -> Spec:

@@ -152,6 +152,8 @@ def read_task(
     rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
     under = overlay(Spec(memory_mb=None if kind is None else kind.memory_mb), overlay(spec, own))
     effect, access = ("read", NOTHING) if kind is None else effect_of(source, task, kind, config, own, under)
+    if kind is not None and kind.check is not None:
+        kind.check(source, found, task.node, access)
     made = {
         "name": task.name,
         "kind": (kind.runs_as if kind is not None else "") or task.kind or "noop",

@@ -77,6 +77,23 @@ class ToolFailed(EdgeError):
     code = "tool_failed"
     fault = "author"
 
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        mend: str = "",
+        code: str = "",
+        retry_after_ms: int | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, mend=mend, code=code, retry_after_ms=retry_after_ms)
+        #: What policies may look at beside: plain values, such as `kind`, `retryable`, `http`.
+        self.details = details or {}
+
+    def problem(self) -> dict[str, Any]:
+        """The problem document with the details in it."""
+        return {**super().problem(), **self.details}
+
 
 class CacheMiss(EdgeError):
     """A block is not in the cache, or is not the block that was written; make it again."""

@@ -121,6 +121,16 @@ CALLBACK_BYTES_MAX = 2 * INLINE_BYTES_MAX
 #: A token has some 45; whatever is longer is none of ours and is not looked at.
 CALLBACK_TOKEN_CHARS_MAX = 128
 
+# ---- HTTP ---------------------------------------------------------------------------------------------
+#: A body sent or read whole: in the worker's memory twice while it is decoded.
+HTTP_REQUEST_BYTES_MAX = PAYLOAD_BYTES_MAX
+HTTP_RESPONSE_BYTES_MAX = PAYLOAD_BYTES_MAX
+#: Of a body that came with an error status: what explains it; it stands in the event of the failure.
+HTTP_ERROR_BODY_BYTES_MAX = 4 * KIB
+HTTP_HEADERS_MAX = 64
+#: Browsers follow 20; a machine's endpoint that needs more than this is lost.
+HTTP_REDIRECTS_MAX = 5
+
 # ---- Journal and event log ------------------------------------------------------------------------
 #: One journal file, zero-filled ahead. Small enough to recycle soon, large enough to seldom change.
 SEGMENT_BYTES = 8 * MIB

@@ -7,7 +7,7 @@ the outcome's event, so that `fold` never evaluates anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from edge.core.codec import check_plain, encode
 from edge.core.errors import EvaluationFailed, PayloadInvalid
@@ -18,6 +18,9 @@ from playbooks.blueprint import Blueprint
 from playbooks.deferred import Deferred
 from playbooks.evaluate import render, truth
 from playbooks.shape import Arc, Step
+
+#: By these a result is known as a response (edge.tools.http_answer).
+_RESPONSE_KEYS: Final = frozenset({"status_code", "headers", "data", "url"})
 
 
 @record
@@ -93,17 +96,23 @@ def envelope(value: Any, problem: dict[str, Any] | None, parts: Mapping[str, Any
 
     `{status, data, result, error}`, and the keys of a result that is a map beside them, where they are not named so;
     `parts` are further ones, such as those the playbook selected. Of a deferred result only that is fetched which is
-    not at hand.
+    not at hand. Of an HTTP response `data` is its body, and `http` has `status` and `headers`, also where it failed.
     """
     parts = parts or {}
     if problem is not None:
         error = {"kind": problem.get("code", "error"), "retryable": False, **problem}
-        return {**parts, "status": "error", "data": None, "result": None, "error": error}
+        failed = {**parts, "status": "error", "data": None, "result": None, "error": error}
+        http = problem.get("http")
+        return {**failed, "data": http["body"], "http": http} if type(http) is dict else failed
     if type(value) is Deferred:
         known = {**value.known, **parts, "status": "ok", "error": None}
         return Deferred(known, lambda: envelope(value.value(), None, {**value.known, **parts}))
     made = {**parts, "status": "ok", "data": value, "result": value, "error": None}
-    return {**value, **made} if type(value) is dict else made
+    if type(value) is not dict:
+        return made
+    if value.keys() >= _RESPONSE_KEYS:
+        made |= {"data": value["data"], "http": {"status": value["status_code"], "headers": value["headers"]}}
+    return {**value, **made}
 
 
 def check_ctx(ctx: Mapping[str, Any], patches: Mapping[str, Any] | None) -> None:

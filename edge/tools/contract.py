@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edge.core.access import Access
 from edge.core.values import TableRef
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class ToolContext(Protocol):
     @property
     def effect(self) -> str:
         """What the playbook says this run is: "pure", "read" or "write"."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """What the playbook grants this run outside its sandbox; the sandbox holds it too."""
         ...
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:

@@ -30,6 +30,7 @@ class KindEntry:
 KINDS: Final[Mapping[str, KindEntry]] = MappingProxyType(
     {
         "arrow": KindEntry("edge.tools.arrow"),
+        "http": KindEntry("edge.tools.http"),
         "noop": KindEntry("edge.tools.noop"),
         "python": KindEntry("edge.tools.python", author_code=True),
         "sql": KindEntry("edge.tools.sql", author_code=True),

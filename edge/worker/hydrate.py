@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from edge.core.access import NOTHING
 from edge.core.codec import decode
 from edge.core.errors import CacheMiss, ToolFailed
 from edge.core.values import BlockRef, TableRef, ValueRef
@@ -87,6 +88,7 @@ class Bench:
         self.step = ""
         self.idempotency_key = ""
         self.effect = "pure"
+        self.access = NOTHING
         self._ctx = claim.ctx
         self._names: dict[str, Any] = {}
         self._scope: Mapping[str, Any] = {}
@@ -141,7 +143,7 @@ class Bench:
 
     def run(self, task: Task) -> Any:
         """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
-        self.effect = task.effect
+        self.effect, self.access = task.effect, task.access
         return tool(task.kind).run(task.config, self._inputs, self)
 
     def pipeline(self, step: Step, visit: int) -> Pipeline:
@@ -160,7 +162,7 @@ class Bench:
             self.idempotency_key = f"{identity}/{task.name}/{number}"
             if task.kind in HOSTED:
                 return self._hosted_config(task, given)
-            self.effect = task.effect
+            self.effect, self.access = task.effect, task.access
             output = tool(task.kind).run(task.config, given, self)
             with _effect_kept(task):
                 return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))

@@ -10,6 +10,7 @@ from typing import Final
 
 from playbooks.kinds.arrow import ARROW
 from playbooks.kinds.elsewhere import CENTRE_KINDS, LATER_KINDS
+from playbooks.kinds.http import HTTP
 from playbooks.kinds.kind import Kind
 from playbooks.kinds.plain import NOOP, TRANSFORM
 from playbooks.kinds.python import PYTHON
@@ -21,6 +22,7 @@ __all__ = ["CENTRE_KINDS", "KINDS", "LATER_KINDS", "Kind"]
 KINDS: Final[dict[str, Kind]] = {
     "arrow": ARROW,
     "duckdb": DUCKDB,
+    "http": HTTP,
     "noop": NOOP,
     "python": PYTHON,
     "sql": SQL,

@@ -13,7 +13,6 @@ LATER_KINDS: Final = frozenset(
         "agent",
         "artifact",
         "device",
-        "http",
         "iterator",
         "mcp",
         "model",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge.core.access import Access
 from playbooks.expressions import Resolve
 from playbooks.loader import Mapping_, Marked
 from playbooks.model.parts import Block
@@ -38,6 +39,8 @@ class Kind:
     runs_as: str = ""
     #: What its worker may add in memory where nothing is said.
     memory_mb: int | None = None
+    #: Looks at what the tool is granted, once that is known.
+    check: Callable[[Source, dict[str, Marked], Mapping_, Access], None] | None = None
 
     def tool_block(self) -> Block:
         """Everything a tool of this kind may have."""

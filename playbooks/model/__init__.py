@@ -25,6 +25,7 @@ BLOCKS: Final[dict[str, Block]] = {
         root.WORKBOOK_ENTRY,
         workflow.STEP,
         policy.SPEC,
+        policy.TIMEOUT,
         policy.POLICY,
         access.ACCESS,
         access.ACCESS_FILE,

@@ -34,9 +34,20 @@ from playbooks.model.parts import (
 )
 from playbooks.shape import BACKOFF, DIRECTIVES, EFFECTS, FAILURE, ON_UNKNOWN
 
+_LENGTH: Final = Duration(STEP_TIMEOUT_MS_MAX)
+
+TIMEOUT: Final = Block(
+    "timeout",
+    "A time limit in two parts, as NoETL's http tool has it; a claim may take both together.",
+    (
+        Key("connect", _LENGTH, "Until a request is connected."),
+        Key("read", _LENGTH, "Until its whole answer is there."),
+    ),
+)
+
 _SPEC_KEYS: Final = (
     Key("effect", Choice(EFFECTS), "What the tool does to the world: nothing, ask it, or change it.", EDGE),
-    Key("timeout", Duration(STEP_TIMEOUT_MS_MAX), "How long one claim may take.", EDGE),
+    Key("timeout", AnyOf((_LENGTH, Of("timeout"))), "How long one claim may take.", EDGE),
     Key(
         "memory_mb",
         Whole(STEP_MEMORY_MB_MIN, STEP_MEMORY_MB_MAX),

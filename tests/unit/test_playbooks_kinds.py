@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from playbooks.compile import check_playbook
+from playbooks.compile import check_playbook, compile_playbook
 
 STEP = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: a/p}\nworkflow:\n  - step: a\n    tool: "
 
 
 def refused(tool: str) -> list[tuple[int, str]]:
-    """Columns in the tool's line and messages, of a tool written behind `tool: `."""
+    """Columns in the tool's line and whole messages, of a tool written behind `tool: `."""
     problems = check_playbook((STEP + tool + "\n").encode(), "p.yaml")
     return [(problem.column - len("    tool: ") - 1, str(problem)) for problem in problems]
 
@@ -30,6 +30,22 @@ def refused(tool: str) -> list[tuple[int, str]]:
         ("{kind: duckdb, query: a, ¶db_path: /x}", "in memory"),
         ("{kind: duckdb, query: a, output: ¶json}", "cannot be 'json'"),
         ("{kind: sql, query: a, spec: {effect: ¶write}}", "A sql step cannot be write"),
+        ("¶{kind: http}", "needs `url`"),
+        ("{kind: http, url: 'http://h/', endpoint: ¶'http://h/'}", "say the same"),
+        ("{kind: http, url: ¶[]}", "must be a text"),
+        ("{kind: http, url: ¶'ftp://h/x'}", "is no URL"),
+        ("{kind: http, url: ¶'http://a:b@h/x'}", "Credentials"),
+        ("{kind: http, url: 'http://h/', method: ¶FETCH}", "is no method"),
+        ("{kind: http, url: 'http://h/', method: ¶'{{ m }}'}", "cannot be a template"),
+        ("{kind: http, url: 'http://h/', json: ¶1}", "A GET has no body"),
+        ("{kind: http, url: 'http://h/', method: PUT, json: 1, form: ¶{}}", "say the same"),
+        ("{kind: http, url: 'http://h/', verify_ssl: ¶false}", "always verified"),
+        ("{kind: http, url: 'http://h/', ¶pagination: {}}", "withdrawn"),
+        ("{kind: http, url: 'http://h/', timeout: {¶conect: 1}}", "Did you mean 'connect'"),
+        ("{kind: http, url: ¶'http://h/'}", '"h:80"'),
+        ("{kind: http, url: ¶'https://{{ h }}/'}", "not granted"),
+        ("{kind: http, url: ¶'https://h/', spec: {policy: {access: {hosts: ['h:80']}}}}", '"h:443"'),
+        ("{kind: http, url: 'http://h/', spec: {effect: ¶pure}}", "cannot be pure"),
     ],
 )
 def test_refusals(tool: str, said: str) -> None:
@@ -38,3 +54,37 @@ def test_refusals(tool: str, said: str) -> None:
     (problem, *_) = refused(before + after)
     assert said in problem[1]
     assert problem[0] == len(before)
+
+
+def test_noetls_own_example_of_http_compiles() -> None:
+    """The example of NoETL's documentation, with the host granted: two time limits, and rules by status."""
+    blueprint = compile_playbook(
+        b"""
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: p, path: p}
+workflow:
+  - step: fetch_data
+    spec: {policy: {access: {hosts: [api.example.com]}}}
+    tool:
+      - call:
+          kind: http
+          method: GET
+          url: "https://api.example.com/data"
+          headers: {Content-Type: application/json}
+          spec:
+            timeout: {connect: 5, read: 15}
+            policy:
+              rules:
+                - when: "{{ outcome.status == 'error' and outcome.http.status in [429,500,502,503,504] }}"
+                  then: {do: retry, attempts: 5, backoff: exponential, delay: 2.0}
+                - when: "{{ outcome.status == 'error' }}"
+                  then: {do: fail}
+                - else:
+                    then: {do: break}
+""",
+        "p.yaml",
+    )
+    step = blueprint.steps[0]
+    config = step.tasks[0].config
+    assert (config["connect_ms"], config["read_ms"], step.timeout_ms) == (5_000, 15_000, 20_000)

@@ -46,7 +46,7 @@ def test_names_cost_no_imports() -> None:
 def test_unknown_kinds_are_named() -> None:
     """A kind nobody brings is refused with those there are."""
     with pytest.raises(ToolFailed) as caught:
-        tool("http")
+        tool("nobodys")
     assert caught.value.problem_code == "tool_unknown"
     assert "transform" in caught.value.mend
 
