@@ -46,17 +46,24 @@ def check_playbook(source: bytes, file_name: str) -> list[Problem]:
     return _compile(source, file_name)[1]
 
 
-def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Problem]]:
+def open_source(data: bytes, file_name: str) -> Source | Problem:
+    """A document's text, ready to be read, or why it cannot be."""
     if len(data) > PLAYBOOK_BYTES_MAX:
         message = f"A playbook has at most {PLAYBOOK_BYTES_MAX} bytes; this has {len(data)}."
-        return None, [Problem(file_name, 1, 1, message, "Split it.")]
+        return Problem(file_name, 1, 1, message, "Split it.")
     try:
         text_of_file = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        return None, [Problem(file_name, line, column, "The file is not UTF-8 here.", "Save it as UTF-8.")]
-    source = Source(text_of_file.replace("\r\n", "\n").replace("\r", "\n"), file_name)
+        return Problem(file_name, line, column, "The file is not UTF-8 here.", "Save it as UTF-8.")
+    return Source(text_of_file.replace("\r\n", "\n").replace("\r", "\n"), file_name)
+
+
+def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Problem]]:
+    source = open_source(data, file_name)
+    if isinstance(source, Problem):
+        return None, [source]
     root = load(source)
     body = None if root is None else _root(source, root)
     if body is None or source.problems:
@@ -79,7 +86,7 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
             source.refuse(root.start, f"The playbook has no `{key}`.", f"Add `{key}:`.")
     choice(source, found.get("apiVersion"), "`apiVersion`", ("noetl.io/v2",))
     choice(source, found.get("kind"), "`kind`", ("Playbook",))
-    name, path = _metadata(source, found.get("metadata"))
+    name, path = read_metadata(source, found.get("metadata"))
     workload = {
         key.value: plain(source, value) for key, value in entries(source, found.get("workload"), "`workload`")
     }
@@ -99,7 +106,8 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
     }
 
 
-def _metadata(source: Source, node: Marked | None) -> tuple[str, str]:
+def read_metadata(source: Source, node: Marked | None) -> tuple[str, str]:
+    """Name and path of a document; empty where a problem was noted."""
     found = fields(source, node, "`metadata`", METADATA)
     if isinstance(node, Mapping_):
         for key in ("name", "path"):

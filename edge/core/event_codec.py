@@ -13,7 +13,8 @@ from operator import attrgetter
 from typing import Any, Final
 
 from edge.core.codec import decode, encode
-from edge.core.events import BODIES, Body, Event
+from edge.core.event_body import Body
+from edge.core.events import BODIES, Event
 
 _BY_CODE: Final = {body.CODE: body for body in BODIES}
 _NAMES: Final = {body: tuple(f.name for f in fields(body)) for body in BODIES}

@@ -12,19 +12,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from edge.core.event_body import Body
 from edge.core.records import record
+from edge.core.subscription_events import SUBSCRIPTION_BODIES
 from edge.core.values import BlockRef
 
 #: Version of the envelope and of all bodies below, written in every segment header.
 FORMAT_VERSION: Final = 1
-
-
-@record
-class Body:
-    """What happened; each subclass is one event type."""
-
-    CODE: ClassVar[int]
-    TYPE: ClassVar[str]
 
 
 @record
@@ -40,13 +34,18 @@ class BootStarted(Body):
 
 @record
 class CatalogRegistered(Body):
-    """A playbook's blueprint, whole: the log can be replayed alone. `digest` is SHA-256 of `blueprint`."""
+    """A playbook's blueprint, whole: the log can be replayed alone. `digest` is SHA-256 of `blueprint`.
+
+    `kind` is "playbook" or "subscription". All events of a subscription carry as their execution the number of its
+    first registration, which names it for as long as its path does.
+    """
 
     CODE: ClassVar[int] = 2
     TYPE: ClassVar[str] = "catalog.registered"
     path: str
     digest: bytes
     blueprint: bytes
+    kind: str = "playbook"
 
 
 @record
@@ -54,7 +53,9 @@ class ExecutionRequested(Body):
     """A request was accepted; the execution is named after this event's sequence number.
 
     `payload` holds up to 64 KiB; a larger one is a blob named by `payload_digest` (SHA-256). `form` is how it
-    came and therefore how it is answered: "v5", "v311" or "local". `deadline_ms` is relative to the event.
+    came and therefore how it is answered: "v5", "v311", "local", or "subscription": not at all. `deadline_ms` is
+    relative to the event. `batch` names the messages that a subscription's execution takes instead of a payload:
+    `[subscription, first, last, count, lane, attempt]`, those of that lane among its messages `first` to `last`.
     """
 
     CODE: ClassVar[int] = 3
@@ -71,6 +72,7 @@ class ExecutionRequested(Body):
     receipt: bool = True
     deadline_ms: int | None = None
     traceparent: str | None = None
+    batch: list[Any] | None = None
 
 
 @record
@@ -314,6 +316,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     ExecutionCancelled,
     StepWaiting,
     CallbackReceived,
+    *SUBSCRIPTION_BODIES,
 )
 
 

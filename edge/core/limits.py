@@ -112,6 +112,33 @@ WAIT_S_MAX = 31 * 86_400
 #: After a power cut, how long timers of an earlier boot wait for the wall clock to be set before they are decided
 #: without it: systemd-timesyncd needs seconds once the network is there, a mobile link a minute or two.
 CLOCK_GRACE_S = 300
+# ---- Subscriptions --------------------------------------------------------------------------------
+#: Each has a session of its own at the broker: a connection, some 100 KB in the gateway and as much in the runtime.
+SUBSCRIPTIONS_MAX = 64
+SUBSCRIPTION_TOPICS_MAX = 64
+SUBSCRIPTION_COLUMNS_MAX = 256
+#: Messages accepted and not yet carried out, of one subscription; some 150 bytes of memory each. Above it the gateway
+#: acknowledges no more of them: they stay with the broker.
+SUBSCRIPTION_BACKLOG = 10_000
+SUBSCRIPTION_BACKLOG_MAX = 100_000
+SUBSCRIPTION_IN_FLIGHT_MAX = 256
+#: One batch: its messages travel to a worker in one frame and become one table there.
+BATCH_ROWS_MAX = 10_000
+BATCH_BYTES = 256 * KIB
+BATCH_BYTES_MAX = 4 * MIB
+BATCH_WAIT_MS_MAX = 600_000
+#: Ids compared for repetition: 10,000 of 40 bytes are 2 MB of memory, read again after a restart in under a second.
+DEDUP_KEYS_MAX = 10_000
+DEDUP_WINDOW_S_MAX = 86_400
+#: User properties and keys of one message, in the log with it.
+HEADERS_BYTES_MAX = 4 * KIB
+LANE_BYTES_MAX = 256
+#: Settled messages after which a subscription's position is noted: what a restart has to read again.
+POSITION_MESSAGES = 2_000
+TIMER_EVERY_MS_MIN = 100
+TIMER_EVERY_MS_MAX = 366 * 86_400_000
+#: Ticks made up for after an absence under `missed: all`; more are named and skipped.
+MISSED_TICKS_MAX = 1_000
 
 #: How long a callback is waited for where the playbook does not say: whoever acts for us is a person or a machine
 #: that answers within a day or never.
@@ -163,3 +190,5 @@ assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX
 assert STEP_MEMORY_MB < SQL_MEMORY_MB < STEP_MEMORY_MB_MAX
 assert STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
 assert RECEIVE_MAX <= EXECUTIONS_OPEN_MAX
+assert BATCH_BYTES <= BATCH_BYTES_MAX < FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
+assert SUBSCRIPTION_BACKLOG <= SUBSCRIPTION_BACKLOG_MAX

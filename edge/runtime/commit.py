@@ -25,7 +25,8 @@ from typing import Any
 from edge.core.chain import Context, Group, encode_event, open_group, seal_group
 from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
-from edge.core.events import Body, Event, ExecutionRequested
+from edge.core.event_body import Body
+from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import GROUP_BYTES_MAX, GROUP_EVENTS_MAX, INDEX_EVENTS_PER_COMMIT
 from edge.core.timing import Moment
 from edge.store.blobs import BlobStore

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.core.errors import EdgeError
-from edge.core.events import AttemptLost, Body, ExecutionCancelled, StepStarted
+from edge.core.event_body import Body
+from edge.core.events import AttemptLost, ExecutionCancelled, StepStarted
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.runtime.callbacks import Tokens

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from edge.core.codec import check_plain, encode
 from edge.core.errors import PayloadInvalid
-from edge.core.events import Body, StepStarted, StepWaiting
+from edge.core.event_body import Body
+from edge.core.events import StepStarted, StepWaiting
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.loop_state import Waiting
 from edge.core.records import record

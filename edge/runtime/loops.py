@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol
 
 from edge.core.codec import check_plain, decode, encode
 from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, PayloadInvalid
-from edge.core.events import AttemptLost, Body, LoopItems, LoopStarted, StepStarted
+from edge.core.event_body import Body
+from edge.core.events import AttemptLost, LoopItems, LoopStarted, StepStarted
 from edge.core.limits import INLINE_BYTES_MAX, LOOP_RESULT_BYTES_MAX
 from edge.core.loop_state import LoopState
 from edge.core.loops import Frame, as_items, collected, first_failure, item_problem, missing, next_frame

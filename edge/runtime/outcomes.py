@@ -9,7 +9,8 @@ import hashlib
 from typing import Any
 
 from edge.core.errors import CacheMiss, EdgeError
-from edge.core.events import AttemptLost, Body, ExecutionFinished, StepDone, StepFailed, TaskDone
+from edge.core.event_body import Body
+from edge.core.events import AttemptLost, ExecutionFinished, StepDone, StepFailed, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
 from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, route, ways_on
 from edge.core.scheduler import Finish

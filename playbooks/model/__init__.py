@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from playbooks.model import access, policy, results, root, workflow
+from playbooks.model import access, policy, results, root, subscription, workflow
 from playbooks.model.parts import Block
 
 #: Every block of the language but those of the tool kinds, by name, in the order the reference page has them.
@@ -52,8 +52,9 @@ BLOCKS: Final[dict[str, Block]] = {
         workflow.NEXT,
         workflow.NEXT_SPEC,
         workflow.ARC,
+        *subscription.SUBSCRIPTION_BLOCKS,
     )
 }
 
 #: What a document's `kind` may be, and the block that is its root.
-ROOTS: Final = {"Playbook": root.PLAYBOOK.name}
+ROOTS: Final = {"Playbook": root.PLAYBOOK.name, "Subscription": subscription.ROOT.name}

@@ -21,9 +21,9 @@ from typing import Any, Final
 from edge.core.chain import GENESIS, Context, encode_event, open_group, seal_group
 from edge.core.clock import WALL_IMPLAUSIBLE, WALL_SYNCHRONISED, WALL_UNCONFIRMED, Reading
 from edge.core.codec import encode
+from edge.core.event_body import Body
 from edge.core.events import (
     AttemptLost,
-    Body,
     BootStarted,
     BootStopped,
     CallbackReceived,
@@ -46,6 +46,17 @@ from edge.core.events import (
 )
 from edge.core.limits import KIB
 from edge.core.state import fold
+from edge.core.subscription_events import (
+    MessageDeadLettered,
+    MessageDeduplicated,
+    MessageReceived,
+    SubscriptionDeactivated,
+    SubscriptionDraining,
+    SubscriptionPaused,
+    SubscriptionPosition,
+    SubscriptionResumed,
+    TicksMissed,
+)
 from edge.core.values import TableRef
 from edge.store.segment_file import SegmentHeader, create, group_frame, prepare
 from edge.testing.plain import plain
@@ -257,6 +268,62 @@ WAITING: Final[list[list[Entry]]] = [
 ]
 
 
+def _batch(batch: list[Any]) -> ExecutionRequested:
+    return ExecutionRequested(DIGEST, "subscription:in/golden", form="subscription", batch=batch)
+
+
+#: A subscription: messages, batches that completed and failed, its states, a timer's ticks.
+SUBSCRIPTIONS: Final[list[list[Entry]]] = [
+    [
+        _box(BootStarted("0.3.0", "golden", False)),
+        _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT)),
+        _of(3, CatalogRegistered("in/golden", DIGEST, BLUEPRINT, "subscription")),
+    ],
+    [
+        _of(3, MessageReceived("a/ü", 1_767_225_600_000_000_000, b'{"n": 1}', packet=1)),
+        _of(3, MessageReceived("a/b", 5, None, DIGEST, "text/plain", {"h": "v"}, 2, True, "k", "a/p", "id")),
+        _of(3, MessageDeduplicated("id", 5)),
+    ],
+    # 7: a batch that completes; 9: one of the other lane that fails, twice.
+    [
+        _of(
+            7,
+            ExecutionRequested(
+                DIGEST, "subscription:in/golden", form="subscription", batch=[3, 4, 4, 1, None, 1]
+            ),
+        ),
+        _of(7, ExecutionFinished("completed")),
+        _of(
+            9,
+            ExecutionRequested(
+                DIGEST, "subscription:in/golden", form="subscription", batch=[3, 5, 5, 1, "k", 1]
+            ),
+        ),
+        _of(9, ExecutionFinished("failed", problem=PROBLEM)),
+    ],
+    [
+        _of(3, SubscriptionPaused("cli")),
+        _of(3, SubscriptionResumed("cli")),
+        _of(
+            13,
+            ExecutionRequested(
+                DIGEST, "subscription:in/golden", form="subscription", batch=[3, 5, 5, 1, "k", 2]
+            ),
+        ),
+        _of(13, ExecutionFinished("failed", problem=PROBLEM)),
+        _of(3, MessageDeadLettered(5, 5, 1, 2, PROBLEM, "k")),
+        _of(3, SubscriptionPosition(5, "draining", {"received": 2, "dead": 1}, 15, [7, 8, 9, b"boot"])),
+    ],
+    [
+        _of(3, SubscriptionDraining("cli")),
+        _of(3, SubscriptionDeactivated()),
+        _of(3, MessageReceived("", 9, tick=[8, 9, 10, b"boot"])),
+        _of(3, TicksMissed(3)),
+        _box(BootStopped()),
+    ],
+]
+
+
 def _reading(place: int) -> Reading:
     trust = (WALL_IMPLAUSIBLE, WALL_UNCONFIRMED, WALL_SYNCHRONISED)[min(place, 2)]
     wall_ns = (
@@ -270,6 +337,7 @@ LOGS: Final[dict[str, tuple[list[list[Entry]], tuple[int, ...]]]] = {
     "v1": (GROUPS, ROLLS),
     "v1-branches": (BRANCHES, (4,)),
     "v1-waiting": (WAITING, (4,)),
+    "v1-subscriptions": (SUBSCRIPTIONS, (3,)),
 }
 
 
@@ -304,7 +372,7 @@ def record(folder: Path) -> None:
         links += [each.hex() for each in sealed.links]
         events += open_group(sealed.first_seq, sealed.data).events()
     os.close(fd)
-    executions = sorted({event.execution for event in events if event.execution is not None})
+    executions = sorted(event.seq for event in events if type(event.body) is ExecutionRequested)
     expected = {
         "log_id": LOG_ID.hex(),
         "events": len(events),

@@ -10,7 +10,8 @@ import pytest
 from edge.core.chain import GENESIS, Context, encode_event, link_of, open_group, salt, seal_group
 from edge.core.clock import Reading
 from edge.core.errors import LogDamaged
-from edge.core.events import Body, BootStarted, Event, Gap, StepDone, StepStarted
+from edge.core.event_body import Body
+from edge.core.events import BootStarted, Event, Gap, StepDone, StepStarted
 
 KEY = bytes(range(32))
 AT = Context(b"loglogid", b"boot-id-16-bytes", Reading(5, 1_767_225_600_000_000_000, 2))

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.core.codec import decode, encode
+from edge.core.event_body import Body
 from edge.core.event_codec import decode_event, encode_body, encode_envelope
 from edge.core.events import (
     BODIES,
     AttemptLost,
-    Body,
     BootStarted,
     BootStopped,
     CallbackReceived,
@@ -33,6 +33,17 @@ from edge.core.events import (
     StepStarted,
     StepWaiting,
     TaskDone,
+)
+from edge.core.subscription_events import (
+    MessageDeadLettered,
+    MessageDeduplicated,
+    MessageReceived,
+    SubscriptionDeactivated,
+    SubscriptionDraining,
+    SubscriptionPaused,
+    SubscriptionPosition,
+    SubscriptionResumed,
+    TicksMissed,
 )
 from edge.core.values import TableRef
 
@@ -60,10 +71,19 @@ LEAST: list[Body] = [
     ExecutionCancelled("cli"),
     StepWaiting(0, "t", "wait"),
     CallbackReceived(),
+    MessageReceived("a/b", 5),
+    SubscriptionPaused("cli"),
+    SubscriptionResumed("cli"),
+    SubscriptionDraining("cli"),
+    SubscriptionDeactivated(),
+    MessageDeduplicated("id", 3),
+    MessageDeadLettered(3, 5, 2, 1, {"code": "x"}),
+    SubscriptionPosition(9),
+    TicksMissed(4),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False),
-    CatalogRegistered("p/q", b"d" * 32, b""),
+    CatalogRegistered("p/q", b"d" * 32, b"", "subscription"),
     ExecutionRequested(
         b"d" * 32,
         "alice",
@@ -77,6 +97,7 @@ MOST: list[Body] = [
         False,
         0,
         "00-1",
+        [3, 5, 9, 2, "k", 1],
     ),
     RequestRefusedNoted("payload_invalid", "alice", "p", "id-1", 3),
     StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12, {"code": "c"}),
@@ -93,6 +114,11 @@ MOST: list[Body] = [
     ExecutionFinished("failed", "a", b"", b"d" * 32, "table", {"code": "x", "message": "y"}),
     ResponsesDelivered(7, [1, 2]),
     Gap(1, 2, "torn"),
+    MessageReceived(
+        "a", 5, b"", b"d" * 32, "text/plain", {"h": "v"}, 7, True, "k", "a/p", "id", [1, 2, 3, b"boot"]
+    ),
+    MessageDeadLettered(3, 5, 2, 1, {"code": "x"}, "k"),
+    SubscriptionPosition(9, "paused", {"received": 3}, 2, [1, 2, 3, b"boot"]),
 ]
 
 
@@ -135,6 +161,15 @@ def test_type_codes_and_names_never_move() -> None:
         17: "execution.cancelled",
         18: "step.waiting",
         19: "callback.received",
+        30: "subscription.message.received",
+        31: "subscription.paused",
+        32: "subscription.resumed",
+        33: "subscription.draining",
+        34: "subscription.deactivated",
+        35: "subscription.message.deduplicated",
+        36: "subscription.message.dead_lettered",
+        37: "subscription.position",
+        38: "subscription.ticks.missed",
     }
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from edge.core.chain import GENESIS
 from edge.core.errors import LogDamaged, StorageFailed
-from edge.core.events import Body, BootStopped, Event, Gap, StepDone
+from edge.core.event_body import Body
+from edge.core.events import BootStopped, Event, Gap, StepDone
 from edge.core.limits import KIB
 from edge.store import segment_file
 from edge.store.journal import Journal, read_groups

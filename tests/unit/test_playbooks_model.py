@@ -71,12 +71,12 @@ def test_every_block_and_key_is_explained(block: Block) -> None:
 
 
 def test_every_block_can_be_reached_and_is_there() -> None:
-    """Every block that a key leads to exists, and every block but the root and the tools' is led to."""
+    """Every block that a key leads to exists, and every block but the roots and the tools' is led to."""
     names = [block.name for block in ALL]
     assert len(names) == len(set(names))
     referred = {name for block in ALL for key in block.keys for name in _references(key.value)}
     assert referred <= set(names)
-    assert set(names) - referred == {"playbook", "tool", "workbook", *KINDS}
+    assert set(names) - referred == {"playbook", "subscription", "tool", "workbook", *KINDS}
 
 
 @pytest.mark.parametrize("path", sorted(PLAYBOOKS.rglob("*.py")), ids=lambda path: path.name)

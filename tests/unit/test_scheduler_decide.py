@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from edge.core import scheduler
+from edge.core.event_body import Body
 from edge.core.events import (
     AttemptLost,
-    Body,
     Event,
     ExecutionFinished,
     ExecutionRequested,

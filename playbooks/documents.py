@@ -1,0 +1,40 @@
+"""What a source file holds, a playbook or a subscription, and its compiled form either way.
+
+Called by the CLI and by tests; never by a daemon. A file that says neither is read as a playbook, so that the problem
+is named where it stands.
+"""
+
+from __future__ import annotations
+
+from playbooks.blueprint import Blueprint
+from playbooks.compile import check_playbook, compile_playbook, open_source
+from playbooks.loader import Mapping_, Scalar, load
+from playbooks.problems import PlaybookRefused, Problem
+from playbooks.subscription import Subscription
+from playbooks.subscription_compile import compile_subscription
+
+Document = Blueprint | Subscription
+
+
+def compile_document(data: bytes, file_name: str) -> Document:
+    """A file's compiled form. Raises PlaybookRefused with all problems."""
+    if not _says_subscription(data, file_name):
+        return compile_playbook(data, file_name)
+    made, problems = compile_subscription(data, file_name)
+    if made is None:
+        raise PlaybookRefused(problems)
+    return made
+
+
+def check_document(data: bytes, file_name: str) -> list[Problem]:
+    """What is wrong with a file, in order of position; empty where it compiles."""
+    if _says_subscription(data, file_name):
+        return compile_subscription(data, file_name)[1]
+    return check_playbook(data, file_name)
+
+
+def _says_subscription(data: bytes, file_name: str) -> bool:
+    source = open_source(data, file_name)
+    root = None if isinstance(source, Problem) else load(source)
+    kind = root.get("kind") if isinstance(root, Mapping_) else None
+    return isinstance(kind, Scalar) and kind.value == "Subscription"
