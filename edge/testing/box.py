@@ -133,10 +133,14 @@ class Box:
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass on a `ManualClock`, look at the timers, and settle."""
+        self.move_clock(seconds)
+        await self.settle()
+
+    def move_clock(self, seconds: float) -> None:
+        """Let time pass on a `ManualClock` and look at the timers; nothing else is done."""
         assert isinstance(self.clock, ManualClock)
         self.clock.advance(round(seconds * 1_000_000_000))
         self.engine.executor.timers.look()
-        await self.settle()
 
     def document(self) -> dict[str, Any]:
         """The newest answer's payload as the document it is."""
