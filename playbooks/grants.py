@@ -158,4 +158,5 @@ _READERS: Final[Mapping[str, Callable[[Source, Marked], Any]]] = {
     "files": _file,
     "devices": _device,
     "keychain": _alias,
+    "programs": lambda source, node: _path(source, node, "A program"),
 }

@@ -43,6 +43,7 @@ CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("request",),
     "noop": (),
     "python": (),
+    "shell": ("request",),
     "sql": ("params", "bound"),
     "transform": ("value",),
     "wait": ("seconds", "until"),

@@ -13,7 +13,7 @@ from edge.core.limits import ACCESS_ENTRIES_MAX, ACCESS_ENTRY_BYTES_MAX
 from edge.core.records import record
 
 #: The kinds of grants, in the order in which they are written.
-GRANTS: Final = ("hosts", "topics", "files", "devices", "keychain")
+GRANTS: Final = ("hosts", "topics", "files", "devices", "keychain", "programs")
 FILE_MODES: Final = ("read", "write")
 
 
@@ -23,7 +23,7 @@ class Access:
 
     `hosts` are `(name, address or *.name, port)`, lower case, port 0 for any TCP port. `topics` are MQTT filters
     to publish below. `files` are `(absolute path, read or write)`: a file, or all regular files in a folder.
-    `devices` are absolute paths below /dev. `keychain` are aliases.
+    `devices` are absolute paths below /dev. `keychain` are aliases. `programs` are absolute paths of what may be run.
     """
 
     hosts: tuple[tuple[str, int], ...] = ()
@@ -31,29 +31,31 @@ class Access:
     files: tuple[tuple[str, str], ...] = ()
     devices: tuple[str, ...] = ()
     keychain: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.hosts, self.topics, self.files, self.devices, self.keychain))
+        return any((self.hosts, self.topics, self.files, self.devices, self.keychain, self.programs))
 
     def parts(self) -> list[Any]:
         """The grants as plain lists, in the order of GRANTS."""
         return [[list(host) for host in self.hosts], list(self.topics), [list(file) for file in self.files],
-                list(self.devices), list(self.keychain)]  # fmt: skip
+                list(self.devices), list(self.keychain), list(self.programs)]  # fmt: skip
 
     @classmethod
     def of(cls, raw: Any) -> Access:
         """Grants from `parts`. Raises ValueError where they have another shape."""
         if type(raw) is not list or [type(each) for each in raw] != [list] * len(GRANTS):
-            raise ValueError("not grants: not a list of five lists")
+            raise ValueError("not grants: not a list of six lists")
         if any(len(each) > ACCESS_ENTRIES_MAX for each in raw):
             raise ValueError(f"not grants: more than {ACCESS_ENTRIES_MAX} of a kind")
-        hosts, topics, files, devices, keychain = raw
+        hosts, topics, files, devices, keychain, programs = raw
         made = cls(
             tuple((_text(name), _port(port)) for name, port in _pairs(hosts)),
             tuple(_text(topic) for topic in topics),
             tuple((_path(path), _mode(mode)) for path, mode in _pairs(files)),
             tuple(_path(path) for path in devices),
             tuple(_text(alias) for alias in keychain),
+            tuple(_path(path) for path in programs),
         )
         if not all(path.startswith("/dev/") for path in made.devices):
             raise ValueError("not grants: a device outside /dev")
@@ -86,6 +88,7 @@ def union(several: Iterable[Access]) -> Access:
         tuple(sorted(files.items())),
         tuple(sorted({path for each in listed for path in each.devices})),
         tuple(sorted({alias for each in listed for alias in each.keychain})),
+        tuple(sorted({path for each in listed for path in each.programs})),
     )
 
 

@@ -148,6 +148,13 @@ CALLBACK_BYTES_MAX = 2 * INLINE_BYTES_MAX
 #: A token has some 45; whatever is longer is none of ours and is not looked at.
 CALLBACK_TOKEN_CHARS_MAX = 128
 
+# ---- Programs -----------------------------------------------------------------------------------------
+#: What a program may say on each of its two streams; more belongs into a granted file.
+PROGRAM_OUTPUT_BYTES_MAX = 1 * MIB
+PROGRAM_INPUT_BYTES_MAX = 1 * MIB
+#: Arguments, and names of the environment.
+PROGRAM_ARGUMENTS_MAX = 256
+
 # ---- HTTP ---------------------------------------------------------------------------------------------
 #: A body sent or read whole: in the worker's memory twice while it is decoded.
 HTTP_REQUEST_BYTES_MAX = PAYLOAD_BYTES_MAX

@@ -48,3 +48,17 @@ class ValueRef:
 
 
 BlockRef = TableRef | ValueRef
+
+
+@record
+class Ended:
+    """How a program ended, and what it wrote.
+
+    `how` is "exit" or "signal" (then `number` says which), "timeout", "output" (it wrote too much), "denied" or
+    "failed" (it could not be started; `stderr` is the reason).
+    """
+
+    how: str
+    number: int
+    stdout: bytes
+    stderr: bytes

@@ -6,11 +6,11 @@ must never keep anything between two runs, start a step, open the log or wait fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.core.access import Access
-from edge.core.values import TableRef
+from edge.core.values import Ended, TableRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +42,12 @@ class ToolContext(Protocol):
     @property
     def access(self) -> Access:
         """What the playbook grants this run outside its sandbox; the sandbox holds it too."""
+        ...
+
+    def run_program(
+        self, argv: Sequence[str], environment: Mapping[str, str], given: bytes, timeout_ms: int
+    ) -> Ended:
+        """Run a granted program to its end, outside this process. Raises ToolFailed, Unavailable."""
         ...
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:

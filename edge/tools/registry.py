@@ -33,6 +33,7 @@ KINDS: Final[Mapping[str, KindEntry]] = MappingProxyType(
         "http": KindEntry("edge.tools.http"),
         "noop": KindEntry("edge.tools.noop"),
         "python": KindEntry("edge.tools.python", author_code=True),
+        "shell": KindEntry("edge.tools.shell"),
         "sql": KindEntry("edge.tools.sql", author_code=True),
         "transform": KindEntry("edge.tools.transform"),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from edge.core.access import NOTHING
 from edge.core.codec import decode
 from edge.core.errors import CacheMiss, ToolFailed
-from edge.core.values import BlockRef, TableRef, ValueRef
+from edge.core.values import BlockRef, Ended, TableRef, ValueRef
 from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
@@ -25,6 +25,7 @@ from edge.tools.registry import tool
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
 from edge.worker.keeping import fetched_later, kept
 from edge.worker.pipeline import Pipeline
+from edge.worker.programs import run_program
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
 from playbooks.outputs import seen_with
@@ -198,6 +199,12 @@ class Bench:
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's configuration. Raises EvaluationFailed."""
         return render(tree, {**self._scope, **extra} if extra else self._scope)
+
+    def run_program(
+        self, argv: Sequence[str], environment: Mapping[str, str], given: bytes, timeout_ms: int
+    ) -> Ended:
+        """Run a granted program by way of this worker's launcher. Raises ToolFailed, Unavailable."""
+        return run_program(argv, environment, given, timeout_ms)
 
     def table(self, ref: TableRef) -> pa.Table:
         """Map a table. Raises CacheMiss; PayloadInvalid where it came from outside and is not sound."""

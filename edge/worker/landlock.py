@@ -26,6 +26,7 @@ _RESTRICT_SELF: Final = 446
 _CREATE_RULESET_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1
 
+_FS_EXECUTE: Final = 1 << 0
 _FS_WRITE_FILE: Final = 1 << 1
 _FS_READ_FILE: Final = 1 << 2
 _FS_READ_DIR: Final = 1 << 3
@@ -64,12 +65,13 @@ def restrict(
     devices: Iterable[Path] = (),
     controlled: Iterable[Path] = (),
     connecting: bool = False,
+    execute: Iterable[Path] = (),
 ) -> None:
     """Shut every file but these: `read` for reading, `write` for regular files in them, `devices` both ways.
 
     `controlled` are devices with their control calls (ioctl), which ABI 5 holds and edge.worker.seccomp before it.
-    `connecting` leaves TCP alone. Paths that do not exist are left out of `read` and `devices`; one of `write` or
-    `controlled` raises Misconfigured.
+    `connecting` leaves TCP alone. `execute` are files that may be read and executed. Paths that do not exist are left
+    out of `read`, `execute` and `devices`; one of `write` or `controlled` raises Misconfigured.
     """
     assert known_abi >= 1, "ask abi() first"
     handled = _FS_ALL_BY_ABI.get(known_abi, _FS_ALL_FROM_ABI_5)
@@ -84,6 +86,8 @@ def restrict(
     try:
         for path in read:
             _allow(ruleset, path, _READ & handled, required=False)
+        for path in execute:
+            _allow(ruleset, path, (_FS_EXECUTE | _FS_READ_FILE) & handled, required=False)
         for path in devices:
             _allow(ruleset, path, _FILE_ONLY & handled, required=False)
         for path in write:
@@ -106,7 +110,7 @@ def _allow(ruleset: int, path: Path, access: int, *, required: bool) -> None:
         ) from error
     try:
         if not path.is_dir():
-            access &= _FILE_ONLY | _FS_IOCTL_DEV
+            access &= _FILE_ONLY | _FS_EXECUTE | _FS_IOCTL_DEV
         rule = struct.pack("=Qi", access, path_fd)
         _checked(_libc.syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, rule, 0), f"allow {path}")
     finally:

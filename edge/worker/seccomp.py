@@ -69,6 +69,7 @@ UNKNOWN_FROM: Final = 470
 
 _SIGNAL_CALLS: Final = ("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
 _CLONE_THREAD: Final = 0x0001_0000
+_CLONE_NAMESPACES: Final = 0x7E02_0000
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
 _O_TRUNC: Final = 0o1000
@@ -144,10 +145,16 @@ def numbers(listed: str, column: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What a granted step's filter leaves open: making TCP sockets (never connecting them), control of devices."""
+    """What a granted step's filter leaves open: making TCP sockets (never connecting them), control of devices.
+
+    `processes` is for programs that a launcher starts: they may start others, in their own group. `signals` leaves
+    signals to landlock, which holds them from ABI 6 on.
+    """
 
     sockets: bool = False
     devices: bool = False
+    processes: bool = False
+    signals: bool = False
 
 
 SHUT: Final = Doors()
@@ -157,6 +164,8 @@ def program(target: Machine, own_pid: int, doors: Doors = SHUT) -> bytes:
     """The filter as struct sock_filter[]: refuse other machines, then the lists, then by argument."""
     judged = numbers(JUDGED, target.column)
     allow = _op(_RETURN, _ALLOW)
+    if doors.signals:
+        return fixed_part(target, doors) + allow
     to_itself = [_argument(0), *_unless_equal(own_pid, _REFUSE), allow]
     signals = [_rule(judged[name], to_itself) for name in _SIGNAL_CALLS]
     return b"".join([fixed_part(target, doors), *signals, allow])
@@ -177,8 +186,12 @@ def fixed_part(target: Machine, doors: Doors) -> bytes:
         rules |= _socket_rules()
     if doors.devices:
         rules["ioctl"] = _device_rule()
+    if doors.processes:
+        rules["clone"] = _process_rule()
     code += [_rule(judged[name], rule) for name, rule in rules.items() if name in judged]
-    for listed in REFUSED.values():
+    for why, listed in REFUSED.items():
+        if doors.processes and why == "new processes":
+            continue
         for number in numbers(listed, target.column).values():
             code += [_op(_EQUAL, number, 0, 1), _op(_RETURN, _REFUSE)]
     return b"".join(code)
@@ -226,6 +239,11 @@ def _argument_rules() -> Iterator[tuple[str, list[bytes]]]:
     # Shared anonymous memory is not counted by RLIMIT_DATA.
     shared = _MAP_SHARED | _MAP_ANONYMOUS
     yield "mmap", [_argument(3), _op(_AND, shared), *_if_among((shared,), _REFUSE), allow]
+
+
+def _process_rule() -> list[bytes]:
+    """New processes, but no new namespaces: in one of users a process has every capability."""
+    return [_argument(0), _op(_AND, _CLONE_NAMESPACES), *_unless_equal(0, _REFUSE), _op(_RETURN, _ALLOW)]
 
 
 def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -149,8 +149,9 @@ def _become_worker(
 def _serve_locked_in(
     runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, Path], order: list[Any]
 ) -> None:
-    from edge.worker import loop
+    from edge.worker import loop, programs
     from edge.worker.grants import refusal
+    from edge.worker.launcher import fork_launcher
     from edge.worker.outside import Outside
     from edge.worker.porter import fork_porter
     from edge.worker.sandbox import Policy, lock_in
@@ -166,6 +167,10 @@ def _serve_locked_in(
     door = fork_porter(access) if access.hosts else None
     if door is not None:
         keep_fds.append(door.fileno())
+    launcher = fork_launcher(access, memory_mb) if access.programs else None
+    if launcher is not None:
+        keep_fds.append(launcher.fileno())
+        programs.use(launcher)
     report = lock_in(Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access))
     if folder is not None and not report.complete:
         refused = kernel_lacks(report.missing)

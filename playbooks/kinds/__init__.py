@@ -14,6 +14,7 @@ from playbooks.kinds.http import HTTP
 from playbooks.kinds.kind import Kind
 from playbooks.kinds.plain import NOOP, TRANSFORM
 from playbooks.kinds.python import PYTHON
+from playbooks.kinds.shell import SHELL
 from playbooks.kinds.sql import DUCKDB, SQL
 from playbooks.kinds.wait import WAIT
 
@@ -25,6 +26,7 @@ KINDS: Final[dict[str, Kind]] = {
     "http": HTTP,
     "noop": NOOP,
     "python": PYTHON,
+    "shell": SHELL,
     "sql": SQL,
     "transform": TRANSFORM,
     "wait": WAIT,

@@ -24,7 +24,6 @@ LATER_KINDS: Final = frozenset(
         "rhai",
         "script",
         "secrets",
-        "shell",
         "subscription",
         "task_sequence",
         "wasm",

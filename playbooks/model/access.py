@@ -31,6 +31,7 @@ ACCESS: Final = Block(
             EDGE,
         ),
         Key("devices", ListOf(Text(r"/dev/.+")), "Character devices, opened both ways.", EDGE),
+        Key("programs", ListOf(Text(r"/.*")), "Programs that may be run, by their whole path.", EDGE),
         Key("keychain", ListOf(Text(ALIAS_PATTERN)), "Aliases of the keychain that may be used.", EDGE),
     ),
 )

@@ -46,6 +46,13 @@ def refused(tool: str) -> list[tuple[int, str]]:
         ("{kind: http, url: ¶'https://{{ h }}/'}", "not granted"),
         ("{kind: http, url: ¶'https://h/', spec: {policy: {access: {hosts: ['h:80']}}}}", '"h:443"'),
         ("{kind: http, url: 'http://h/', spec: {effect: ¶pure}}", "cannot be pure"),
+        ("¶{kind: shell}", "needs `cmd`"),
+        ("{kind: shell, cmd: ¶'echo {{ x }}'}", "not one text"),
+        ("{kind: shell, command: ¶echo hello}", "not one text"),
+        ("{kind: shell, cmd: ¶[]}", "not one text"),
+        ("{kind: shell, cmd: [¶'{{ p }}', x]}", "cannot be a template"),
+        ("{kind: shell, cmd: [¶df, -h]}", '"/usr/bin/df"'),
+        ("{kind: shell, cmd: [/bin/df], ¶cwd: /tmp}", "start in /"),
     ],
 )
 def test_refusals(tool: str, said: str) -> None:
