@@ -82,10 +82,14 @@ class Budget:
 class Undefined:
     """Stands for a name or key that is not there. Only `default` and `is defined` may touch one."""
 
-    __slots__ = ("kind", "near", "path")
+    __slots__ = ("kind", "near", "path", "unrun")
 
-    def __init__(self, path: str, kind: str = "", near: Iterable[object] = ()) -> None:
+    def __init__(
+        self, path: str, kind: str = "", near: Iterable[object] = (), *, unrun: bool = False
+    ) -> None:
         self.path = path
+        #: True for the result of a step that exists and has not run, which counts as false where truth is asked for.
+        self.unrun = unrun
         #: What `near` lists: "names", "keys" or "". It is looked through only when a message needs it.
         self.kind = kind
         self.near = near

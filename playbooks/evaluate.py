@@ -31,13 +31,7 @@ def evaluate(node: Prepared | Node, scope: Mapping[str, Any]) -> Any:
     Raises EvaluationFailed; what it needs but is not there counts as failed.
     """
     prepared = node if isinstance(node, Prepared) else Prepared(node)
-    try:
-        value = prepared.run(scope, Budget())
-    except EvaluationFailed:
-        raise
-    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
-        # Nothing is known to come here; the evaluator stays total where that is wrong.
-        raise EvaluationFailed(f"The expression cannot be evaluated: {error}.") from error
+    value = _value(prepared, scope)
     if type(value) is Undefined:
         fail_undefined(value)
     if prepared.names > _NAMES_UNMEASURED:
@@ -55,7 +49,18 @@ def render(tree: Prepared | Node, scope: Mapping[str, Any]) -> Any:
 
 def truth(node: Prepared | Node, scope: Mapping[str, Any]) -> bool:
     """Whether a condition holds. Raises EvaluationFailed."""
-    return truth_of(evaluate(node, scope))
+    return truth_of(_value(node if isinstance(node, Prepared) else Prepared(node), scope))
+
+
+def _value(prepared: Prepared, scope: Mapping[str, Any]) -> Any:
+    """The value as the node gives it, which may be Undefined."""
+    try:
+        return prepared.run(scope, Budget())
+    except EvaluationFailed:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+        # Nothing is known to come here; the evaluator stays total where that is wrong.
+        raise EvaluationFailed(f"The expression cannot be evaluated: {error}.") from error
 
 
 def _measure(value: Any) -> None:

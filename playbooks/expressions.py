@@ -1,31 +1,21 @@
-"""`{{ … }}` to a node: Jinja2's lexer and parser, then our own whitelist.
+"""`{{ … }}` to a node: what `playbooks.parse` read, through our own whitelist.
 
-The only door to Jinja2. Its parser recurses and its nodes know only lines, so the text is lexed first,
-counted and measured, and handed to the parser as tokens whose line number is the token's *offset*: every
-node and every complaint then knows its exact place. Called by `playbooks.templates` and `playbooks.columns`.
+Called by `playbooks.templates`, `playbooks.statements` and `playbooks.columns`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from jinja2 import Environment, TemplateSyntaxError
 from jinja2 import nodes as jinja
-from jinja2.lexer import TokenStream
-from jinja2.parser import Parser
 
-from edge.core.limits import EXPRESSION_BYTES_MAX, EXPRESSION_DEPTH_MAX, EXPRESSION_TOKENS_MAX
 from playbooks.nodes import ENVELOPE_KEYS
-from playbooks.refusal import NodeList, OutcomeNode, Refused, Resolve
+from playbooks.parse import parse_expression
+from playbooks.refusal import NodeList, OutcomeNode, Refused, Resolve, SpaceNode
 from playbooks.signatures import check_filter, check_method, check_test, function_refused, refuse_stars
 
 __all__ = ["NODE_DEPTH_MAX", "NodeList", "OutcomeNode", "Refused", "Resolve", "compile_expression"]
 
-_ENVIRONMENT: Final = Environment(autoescape=False)  # noqa: S701 (nothing is rendered with it)
-#: The spaces keep a sign beside the brackets from being read as white-space control.
-_OPEN: Final = "{{ "
-_CLOSE: Final = " }}"
 #: Levels of lists in one tree of nodes. A blueprint adds nine levels; the codec reads 64.
 NODE_DEPTH_MAX: Final = 48
 
@@ -38,70 +28,17 @@ def compile_expression(
     `depth` is how deep the node will stand in its tree. `places`, where given, is filled with the offset of
     every node made, by `id`.
     """
-    tree = _parse(inner)
+    return convert_expression(parse_expression(inner), resolve, depth, places)
+
+
+def convert_expression(
+    tree: jinja.Node, resolve: Resolve, depth: int, places: dict[int, int] | None = None
+) -> NodeList:
+    """The node of a parsed expression. Raises Refused."""
     try:
         return _Converter(resolve, {} if places is None else places).convert(tree, depth)
     except RecursionError as error:
         raise Refused(0, "The expression is nested too deeply.", "Split it over steps.") from error
-
-
-def _parse(inner: str) -> jinja.Node:
-    if len(inner.encode()) > EXPRESSION_BYTES_MAX:
-        raise Refused(0, f"An expression has at most {EXPRESSION_BYTES_MAX} bytes.", "Split it over steps.")
-    if "\r" in inner:
-        raise Refused(inner.index("\r"), "A carriage return stands in an expression.", "Take it out.")
-    tokens = list(_tokens(inner))
-    try:
-        parser = Parser(_ENVIRONMENT, "")
-        parser.stream = TokenStream(_ENVIRONMENT.lexer.wrap(iter(tokens), None, None), None, None)
-        parser.stream.expect("variable_begin")
-        if parser.stream.current.test("variable_end"):
-            raise Refused(0, "The expression is empty.", "Write a value between {{ and }}.")
-        tree = parser.parse_tuple(with_condexpr=True)
-        ended = parser.stream.current.test("variable_end") and parser.stream.look().test("eof")
-        if not ended:
-            at = parser.stream.current.lineno
-            raise Refused(at, "The expression should end here.", "Look for a missing operator or comma.")
-    except TemplateSyntaxError as error:
-        raise Refused(max(error.lineno, 0), f"This is no expression: {_sentence(error)}.") from error
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise Refused(0, f"This is no expression: {error}.") from error
-    return tree
-
-
-def _sentence(error: TemplateSyntaxError) -> str:
-    said = str(error.message or "unexpected text").rstrip(".")
-    said = said.replace("unexpected 'end of print statement'", "it ends too early")
-    return said.replace("end of print statement", "its end")
-
-
-def _tokens(inner: str) -> Iterator[tuple[int, str, str]]:
-    """Jinja2's tokens with offsets in place of lines; refuses too many, and brackets too deep."""
-    at, count, depth = -len(_OPEN), 0, 0
-    lexed = _ENVIRONMENT.lexer.tokeniter(f"{_OPEN}{inner}{_CLOSE}", None)
-    while True:
-        here = min(max(at, 0), len(inner))
-        try:
-            token = next(lexed, None)
-        except TemplateSyntaxError as error:
-            said = _sentence(error).partition(" at ")[0]
-            raise Refused(here, f"This is no expression: {said}.") from error
-        if token is None:
-            return
-        _, kind, value = token
-        if kind != "whitespace":
-            count += 1
-        if count > EXPRESSION_TOKENS_MAX + 2:  # the brackets around it are not the author's
-            mend = "Split it over steps."
-            raise Refused(here, f"An expression has at most {EXPRESSION_TOKENS_MAX} tokens.", mend)
-        if kind == "operator" and value in "([{":
-            depth += 1
-            if depth > EXPRESSION_DEPTH_MAX:
-                raise Refused(here, f"Brackets are nested deeper than {EXPRESSION_DEPTH_MAX}.")
-        elif kind == "operator" and value in ")]}":
-            depth -= 1
-        yield here, kind, value
-        at += len(value)
 
 
 _BINARY: Final = {
@@ -149,7 +86,11 @@ class _Converter:
         if isinstance(node, jinja.Const):
             return _const(node)
         if isinstance(node, jinja.Name):
-            return list(self._resolve(node.name, node.lineno))
+            made = self._resolve(node.name, node.lineno)
+            if isinstance(made, SpaceNode):
+                mend = f"Write `{node.name}.key`."
+                raise Refused(node.lineno, "A namespace is only good for what stands in it.", mend)
+            return list(made)
         if isinstance(node, jinja.BinExpr) and type(node) in _BINARY:
             parts = self.convert(node.left, below), self.convert(node.right, below)
             return ["bin", _BINARY[type(node)], *parts]
@@ -174,10 +115,12 @@ class _Converter:
     def _complex(self, node: jinja.Node, depth: int) -> NodeList | None:
         below = depth + 1
         if isinstance(node, jinja.Getattr):
-            if isinstance(node.node, jinja.Name) and node.attr in ENVELOPE_KEYS:
+            if isinstance(node.node, jinja.Name):
                 named = self._resolve(node.node.name, node.node.lineno)
-                if isinstance(named, OutcomeNode):
+                if isinstance(named, OutcomeNode) and node.attr in ENVELOPE_KEYS:
                     return ["envelope", list(named), node.attr]
+                if isinstance(named, SpaceNode):
+                    return ["name", f"{node.node.name}.{node.attr}"]
             return ["attr", self.convert(node.node, below), node.attr]
         if isinstance(node, jinja.Getitem):
             return self._item(node, below)
@@ -240,6 +183,10 @@ class _Converter:
             return made
         if node.kwargs:
             raise Refused(node.lineno, "Calls take no named arguments.", "Give them in order.")
+        if isinstance(called, jinja.Getattr) and called.attr == "cycle" and node.args:
+            values: NodeList = ["list", *[self.convert(part, depth + 2) for part in node.args]]
+            turn: NodeList = ["attr", self.convert(called.node, depth + 3), "index0"]
+            return ["item", values, ["bin", "%", turn, ["const", len(node.args)]]]
         if isinstance(called, jinja.Getattr):
             check_method(called.attr, len(node.args), node.lineno)
             args = [self.convert(part, depth + 2) for part in node.args]

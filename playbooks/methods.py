@@ -197,6 +197,7 @@ METHODS_ELSEWHERE: Final[Mapping[str, str]] = {
     "setdefault": f"{_NO_CHANGE}write `x.get(key, default)`.",
     "clear": f"{_NO_CHANGE}write `[]` or `{{}}`.",
     "copy": f"{_NO_CHANGE}there is no need of a copy.",
+    "changed": "Compare with `loop.previtem`.",
     "strftime": "Make the text of a time in a python step.",
     "isoformat": "Make the text of a time in a python step.",
     "encode": "Use `| b64encode`, or a python step.",

@@ -21,6 +21,7 @@ A node is plain data, `[op, …]`, so that it can stand in a blueprint, be hashe
     ["test", name, a, [n…]]      `is not` is a "not" around it
     ["call", name, a, [n…]]      a method of a plain value
     ["range", [n…]]              whole numbers, bounded
+    ["template", [s…]]           what statements make (see `playbooks.passages`)
 
 `prepare` turns a node into closures once, when a blueprint is read: they run about four times as fast as
 walking the data. Called by `playbooks.blueprint` and `playbooks.evaluate`. Never raises at run time anything
@@ -39,7 +40,8 @@ from playbooks.formats import text_of
 from playbooks.lookups import RAW, asked_for, whole
 from playbooks.methods import METHODS
 from playbooks.operators import BINARY, COMPARE, negate, plus, truth_of
-from playbooks.paths import of_no_map, path_of
+from playbooks.passages import prepare_template
+from playbooks.paths import item_of, of_no_map, path_of
 from playbooks.predicates import TESTS
 
 Node = Sequence[Any]
@@ -79,8 +81,8 @@ def count_names(node: Any) -> int:
     """How many names stand in a node."""
     if isinstance(node, dict):
         return sum(map(count_names, node.values()))
-    if type(node) not in (list, tuple) or not node or node[0] == "const":
-        return 0
+    if type(node) not in (list, tuple) or not node or node[0] in ("const", "template"):
+        return 0  # what a template makes is bounded by the budget
     if node[0] == "name" or node[0] == "step":
         return 1
     return sum(map(count_names, node[1:]))
@@ -148,30 +150,8 @@ def _envelope(node: Node) -> Run:
 
 
 def _item(node: Node) -> Run:
-    inner, index, path = _holder(node[1]), prepare(node[2]), path_of(node)
-
-    def run(scope: Scope, budget: Budget) -> Any:
-        value, key = inner(scope, budget), present(index(scope, budget))
-        if type(value) is Deferred:
-            value = asked_for(value, key)
-        kind = type(value)
-        if kind is dict:
-            if type(key) is str:
-                return value[key] if key in value else Undefined(path, "keys", value)
-            raise failed(f"`{path}`: the keys of a map are texts, not {kind_name(key)}.")
-        if kind in (list, tuple, str):
-            if type(key) is not int:
-                raise failed(f"`{path}`: an element is asked for by a whole number, not {kind_name(key)}.")
-            if -len(value) <= key < len(value):
-                return value[key]
-            return Undefined(f"{path} (there are {len(value)} elements)")
-        if type(key) is str:
-            return of_no_map(value, key, path)
-        if kind is Undefined:
-            return value
-        raise failed(f"`{path}`: {kind_name(value)} has no elements.")
-
-    return run
+    inner, index, path = prepare(node[1]), prepare(node[2]), path_of(node)
+    return lambda scope, budget: item_of(inner(scope, budget), present(index(scope, budget)), path)
 
 
 def _slice(node: Node) -> Run:
@@ -371,4 +351,5 @@ _BUILDERS: Final[dict[str, Callable[[Node], Run]]] = {
     "test": _test,
     "call": _call,
     "range": _range,
+    "template": lambda node: prepare_template(node, prepare),
 }

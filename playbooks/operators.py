@@ -157,10 +157,15 @@ def plus(value: Any) -> Any:
 
 
 def truth_of(value: Any) -> bool:
-    """Whether the value counts as true: not none, false, 0 or empty. Raises EvaluationFailed for a table."""
+    """Whether the value counts as true: not none, false, 0, empty, or of a step that has not run.
+
+    Raises EvaluationFailed for a table and for what is not there.
+    """
     if value is True or value is False:
         return value
     if type(value) is Undefined:
+        if value.unrun:
+            return False
         fail_undefined(value)
     if type(value) is TableRef:
         raise failed("A table is neither true nor false.", "Ask for its `.rows`, as in `table.rows > 0`.")

@@ -26,6 +26,8 @@ def path_of(node: Sequence[Any]) -> str:
     return "(…)"
 
 
+#: The names Jinja2 has for the two parts of what `groupby` gives.
+_GROUP: Final = ("grouper", "list")
 _TABLE_ATTRIBUTES: Final = ("rows", "columns", "size_bytes")
 
 
@@ -49,4 +51,26 @@ def of_no_map(value: Any, key: str, path: str) -> Any:
         return list(found) if isinstance(found, tuple) else found
     if value is None:
         return Undefined(f"{path} (there is none before .{key})")
+    if type(value) in (list, tuple) and len(value) == 2 and key in _GROUP:
+        return value[_GROUP.index(key)]
     raise failed(f"`{path}`: {kind_name(value)} has no keys.", "Only a map has keys.")
+
+
+def item_of(value: Any, key: Any, path: str) -> Any:
+    """What `[key]` finds in a value. Raises EvaluationFailed."""
+    kind = type(value)
+    if kind is dict:
+        if type(key) is str:
+            return value[key] if key in value else Undefined(path, "keys", value)
+        raise failed(f"`{path}`: the keys of a map are texts, not {kind_name(key)}.")
+    if kind in (list, tuple, str):
+        if type(key) is not int:
+            raise failed(f"`{path}`: an element is asked for by a whole number, not {kind_name(key)}.")
+        if -len(value) <= key < len(value):
+            return value[key]
+        return Undefined(f"{path} (there are {len(value)} elements)")
+    if type(key) is str:
+        return of_no_map(value, key, path)
+    if kind is Undefined:
+        return value
+    raise failed(f"`{path}`: {kind_name(value)} has no elements.")

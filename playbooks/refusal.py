@@ -18,6 +18,10 @@ class OutcomeNode(list[Any]):
     """The node of a step's or task's result: its `.data` and `.status` may be asked for, as of NoETL's envelope."""
 
 
+class SpaceNode(list[Any]):
+    """The node of a `namespace()` of a template: only its keys may be asked for."""
+
+
 class Refused(Exception):
     """The expression is refused: at which offset, why, and how to mend it."""
 

@@ -48,6 +48,8 @@ _FUNCTIONS_ELSEWHERE: Final[Mapping[str, str]] = {
     "cycler": "Use `loop.cycle('a', 'b')` in a `{% for %}`.",
     "joiner": "Use `{% if not loop.last %},{% endif %}` in a `{% for %}`.",
     "lipsum": _NO_CHANCE,
+    "loop": "Loops do not call themselves; walk a tree in a python step.",
+    "namespace": "Only as all of a `{% set x = namespace(count=0) %}`.",
     "super": "Templates have no blocks to inherit from.",
     "caller": "Templates have no macros.",
 }

@@ -1,7 +1,8 @@
 """Texts with `{{ }}` in them, and trees of such texts, to nodes.
 
 A text that is one whole `{{ expression }}` keeps the expression's own type; anything else with `{{ }}` in it
-becomes a text. Called by the compiler for inputs, `set`, arcs and tool configurations.
+becomes a text. What has statements, comments or white-space control goes to `playbooks.statements`. Called by the
+compiler for inputs, `set`, arcs and tool configurations.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from playbooks.loader import Listing, Marked, Scalar
 from playbooks.problems import Source
 from playbooks.refusal import NodeList, Refused, Resolve
 from playbooks.scalars import origins
+from playbooks.statements import compile_template
 
 _MARK: Final = re.compile(r"\{[{%#]")
+#: What `{{ }}` alone cannot say: statements, comments, white-space control.
+_STATEMENTS: Final = re.compile(r"\{[%#]|\{\{[-+]|[-+]\}\}")
 _IN_HOLE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|['\"{}]", re.DOTALL)
 
 
@@ -37,16 +41,14 @@ def split_template(text: str) -> list[str | Hole]:
         if mark is None:
             break
         start = mark.start()
-        if mark.group() == "{%":
-            mend = "Use `a if test else b`, filters, or a transform step."
-            raise Refused(start, "`{% %}` statements are not supported yet.", mend)
-        if mark.group() == "{#":
-            raise Refused(start, "`{# #}` comments are not supported.", "Use a YAML comment (#).")
+        if mark.group() != "{{":
+            mend = "Write one `{{ expression }}`, or make the value in a step before."
+            raise Refused(start, f"`{mark.group()}` cannot stand here.", mend)
         end = _end_of_hole(text, start + 2)
         inner = text[start + 2 : end]
         if inner[:1] in ("-", "+") or inner[-1:] in ("-", "+"):
             mend = "Take the sign away, or put a space between it and the brackets."
-            raise Refused(start, "White-space control (`{{-`, `-}}`) is not supported.", mend)
+            raise Refused(start, "White-space control (`{{-`, `-}}`) cannot stand here.", mend)
         if start > at:
             parts.append(text[at:start])
         parts.append(Hole(inner, start + 2))
@@ -104,28 +106,36 @@ def compile_scalar(source: Source, scalar: Scalar, resolve: Resolve, depth: int 
     """The node of one value, a template or not."""
     if not has_template(scalar.value):
         return ["const", scalar.value]
+    assert isinstance(scalar.value, str)
     try:
-        parts = split_template(scalar.value)
+        if _STATEMENTS.search(scalar.value):
+            return compile_template(scalar.value, resolve, depth)
+        # As Jinja2 does: the line end that a block (`|`) ends with is nobody's, and one expression keeps its type.
+        parts = split_template(scalar.value.removesuffix("\n"))
     except Refused as refused:
         place(source, scalar, refused, 0)
         return ["const", None]
-    # A block scalar ends with a line end that nobody means: `|` with one expression keeps its type.
-    if len(parts) == 2 and isinstance(parts[0], Hole) and parts[1] == "\n" and scalar.style in ("|", ">"):
-        parts.pop()
     whole = len(parts) == 1
     made = [compile_part(source, scalar, part, resolve, depth if whole else depth + 1) for part in parts]
     return made[0] if whole else ["text", *made]
 
 
 def compile_condition(source: Source, node: Marked, resolve: Resolve) -> NodeList | None:
-    """The node of a `when`: one whole `{{ expression }}` or true or false. None where it is always true."""
+    """The node of a `when`: one whole `{{ expression }}`, statements that make true or false, or one of these.
+
+    None where it is always true.
+    """
     if isinstance(node, Scalar) and isinstance(node.value, bool):
         return None if node.value else ["const", False]
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         source.refuse(node.start, "`when` must be one expression.", 'Write "{{ … }}".')
         return None
     try:
-        parts = split_template(node.value)
+        if _STATEMENTS.search(node.value):
+            made = compile_template(node.value.strip(), resolve)
+            if made[0] not in ("text", "const"):
+                return made
+        parts = [] if _STATEMENTS.search(node.value) else split_template(node.value)
     except Refused as refused:
         place(source, node, refused, 0)
         return None

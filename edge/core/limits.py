@@ -63,6 +63,9 @@ BLUEPRINT_BYTES_MAX = 512 * KIB
 EXPRESSION_BYTES_MAX = 4 * KIB
 EXPRESSION_TOKENS_MAX = 400
 EXPRESSION_DEPTH_MAX = 24
+#: A template with statements is a page, not a program.
+TEMPLATE_BYTES_MAX = 32 * KIB
+TEMPLATE_TOKENS_MAX = 3_000
 #: Evaluation steps and bytes of made strings for one expression; measured to end within 100 ms.
 EVALUATION_STEPS_MAX = 20_000
 EVALUATION_BYTES_MAX = 256 * KIB

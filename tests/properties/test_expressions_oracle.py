@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import random
 from typing import Any
 
-import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.core.errors import EvaluationFailed
 from playbooks.evaluate import evaluate
-from playbooks.expressions import compile_expression
+from playbooks.expressions import Refused, compile_expression
 from playbooks.filters import FILTERS
 from playbooks.methods import METHODS
 from playbooks.nodes import Prepared
 from playbooks.predicates import TESTS
-
-
-def _oracle() -> jinja2.Environment:
-    environment = jinja2.Environment(autoescape=False)
-    # What NoETL's engines add to Jinja2, or have otherwise: see playbooks/DESIGN.md.
-    environment.filters |= {
-        "b64encode": lambda value: base64.b64encode(str(value).encode()).decode(),
-        "b64decode": lambda value: base64.b64decode(value, validate=True).decode(),
-        "tojson": lambda value, indent=None: json.dumps(value, sort_keys=True, indent=indent),
-        "fromjson": json.loads,
-        "len": len,
-        "get": lambda value, key, default=None: value.get(key, default),
-        "keys": lambda value: list(value.keys()),
-        "values": lambda value: list(value.values()),
-        "split": lambda value, sep=None, maxsplit=-1: value.split(sep, maxsplit),
-        "bool": bool,
-    }
-    return environment
-
-
-ORACLE = _oracle()
+from tests.fuzz.grammar import Grammar
+from tests.properties.jinja_oracle import JINJA_ERRORS, ORACLE, as_plain
 
 TEXTS = st.one_of(
     st.text(alphabet="aAbB zZ\n\t-_.,<>&'\"%{}é1 0", max_size=14),
@@ -228,18 +207,9 @@ def test_it_means_what_jinja_means(
             ours = evaluate(OURS[text], {**scope, "ctx": {}, "workload": {}})
         except EvaluationFailed:
             continue
-        theirs = _as_lists(THEIRS[text](**scope))
+        theirs = as_plain(THEIRS[text](**scope))
         assert theirs == ours, text
         assert type(ours) is type(theirs), text
-
-
-def _as_lists(value: Any) -> Any:
-    """Jinja2's tuples and its own kinds of text as plain values."""
-    if isinstance(value, dict):
-        return {key: _as_lists(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_lists(item) for item in value]
-    return str(value) if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("text", CASES)
@@ -250,3 +220,22 @@ def test_most_of_it_gives_a_value(text: str) -> None:
         "rows": [{"a": 1, "b": "x"}, {"a": 2, "b": "Y"}],
     }  # fmt: skip
     evaluate(compile_expression(text, lambda name, offset: ["name", name]), scope)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_expressions_mean_what_jinja_means(seed: int) -> None:
+    """Filters on filters, methods of sums, slices of formats: where both give a value it is one value of one kind."""
+    grammar = Grammar(random.Random(seed), wild=False)
+    compared = 0
+    for _ in range(400):
+        text, scope = grammar.expression(), grammar.scope()
+        try:
+            node = compile_expression(text, lambda name, offset: ["name", name])
+            ours = evaluate(node, {**scope, "ctx": {}, "workload": {}})
+            theirs = as_plain(ORACLE.compile_expression(text, undefined_to_none=False)(**scope))
+        except (Refused, EvaluationFailed, *JINJA_ERRORS):
+            continue
+        compared += 1
+        assert ours == theirs, (text, scope)
+        assert type(ours) is type(theirs), (text, scope)
+    assert compared > 100
