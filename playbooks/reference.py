@@ -10,6 +10,7 @@ from typing import Final
 
 from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS
 from playbooks.model import BLOCKS
+from playbooks.model.cases import CASE_BLOCKS
 from playbooks.model.parts import (
     EDGE,
     AnyOf,
@@ -59,6 +60,8 @@ def reference_page() -> str:
     if LATER_KINDS:
         parts.append(f"Not supported yet: {_words(LATER_KINDS)}.\n")
     parts.append(f"They run in a data centre, not on the edge: {_words(CENTRE_KINDS)}.\n")
+    parts.append("## Cases\n\nWhat `edge playbook test` reads. Nothing in it is a template.\n")
+    parts += [_section(block) for block in CASE_BLOCKS]
     return "\n".join(parts)
 
 
@@ -67,7 +70,7 @@ def _words(names: Iterable[str]) -> str:
 
 
 def _section(block: Block, more: str = "") -> str:
-    level = "###" if block.name in KINDS or block.name.partition(".")[0] in KINDS else "##"
+    level = "###" if block in CASE_BLOCKS or block.name.partition(".")[0] in KINDS else "##"
     lines = [f"{level} {block.name}", "", block.doc, *([more] if more else []), ""]
     if block.keys:
         lines += ["| Key | Takes | |", "|---|---|---|"]

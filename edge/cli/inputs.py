@@ -8,6 +8,7 @@ from typing import Final
 
 from edge.core.codec import decode_json_payload
 from edge.core.errors import PayloadInvalid, RequestRefused
+from edge.core.limits import PLAYBOOK_BYTES_MAX
 
 _KINDS: Final = {
     ".json": "application/json",
@@ -63,3 +64,15 @@ def positive_seconds(text: str) -> float:
     if not 0 < seconds < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return seconds
+
+
+def read_source(path: Path) -> bytes:
+    """A playbook's source. Raises RequestRefused where the file cannot be read or is too large."""
+    try:
+        if path.stat().st_size > PLAYBOOK_BYTES_MAX:
+            raise RequestRefused(
+                f"{path} has more than {PLAYBOOK_BYTES_MAX // 1024} KB.", mend="Split the playbook."
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise RequestRefused(f"{path} cannot be read: {error.strerror}.", mend="Check the path.") from error

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.cli.client import RuntimeClient
-from edge.core.errors import RequestRefused
-from edge.core.limits import PLAYBOOK_BYTES_MAX
+from edge.cli.inputs import read_source
 from edge.core.settings import load_settings
 
 
@@ -32,6 +31,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     graph = actions.add_parser("graph", help="draw a file as a Mermaid flowchart")
     graph.add_argument("file", type=Path, metavar="FILE")
     graph.set_defaults(command=_graph)
+    from edge.cli import playbook_test
+
+    playbook_test.add(actions)
     schema = actions.add_parser("schema", help="print the language as a JSON Schema, for editors")
     schema.set_defaults(command=_schema)
     reference = actions.add_parser("reference", help="print the language, key by key, in Markdown")
@@ -43,18 +45,6 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     register.set_defaults(command=_register)
     listing = actions.add_parser("list", parents=[shared], help="list a running box's playbooks")
     listing.set_defaults(command=_list)
-
-
-def read_source(path: Path) -> bytes:
-    """A playbook's source. Raises RequestRefused where the file cannot be read or is too large."""
-    try:
-        if path.stat().st_size > PLAYBOOK_BYTES_MAX:
-            raise RequestRefused(
-                f"{path} has more than {PLAYBOOK_BYTES_MAX // 1024} KB.", mend="Split the playbook."
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise RequestRefused(f"{path} cannot be read: {error.strerror}.", mend="Check the path.") from error
 
 
 def _graph(given: argparse.Namespace) -> int:

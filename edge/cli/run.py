@@ -14,17 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from edge.cli.client import NoAnswerInTime, RuntimeClient
-from edge.cli.inputs import EXAMPLE, positive_seconds, read_input
-from edge.cli.playbook import read_source
+from edge.cli.inputs import EXAMPLE, positive_seconds, read_input, read_source
 from edge.cli.show import story_lines
 from edge.cli.story import plain_json, tell
 from edge.core.codec import decode
 from edge.core.errors import EdgeError, RequestRefused, Unavailable
 from edge.core.settings import Settings, load_settings
+from playbooks.blueprint import Blueprint
 
 _START_S: Final = 20.0
 _POLL_S: Final = 0.005
@@ -51,29 +54,62 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A run that ended: its answer as it was sent, and its log while the scratch folder is there."""
+
+    settings: Settings
+    seq: int
+    found: dict[str, Any]
+    status: str
+    content_type: str
+    payload: bytes
+
+
 def _run(given: argparse.Namespace) -> int:
     from playbooks.compile import compile_playbook
 
     blueprint = compile_playbook(read_source(given.file), str(given.file))
     payload, content_type = read_input(given.input)
+    try:
+        with run_once(blueprint, payload, content_type, timeout_s=given.timeout) as done:
+            _say(done, as_json=given.json)
+            return 0 if done.status == "completed" else 1
+    except _NotAccepted as refused:
+        return _say_refused(refused.error, as_json=given.json)
+
+
+class _NotAccepted(RequestRefused):
+    """The runtime did not accept the request; `error` says why."""
+
+    def __init__(self, error: RequestRefused) -> None:
+        super().__init__(error.message, mend=error.mend, code=error.problem_code)
+        self.error = error
+
+
+@contextmanager
+def run_once(blueprint: Blueprint, payload: bytes, content_type: str, *, timeout_s: float) -> Generator[Done]:
+    """Run a playbook once on a runtime of its own in a scratch folder, which is there until this is left.
+
+    Raises RequestRefused where the request is not accepted, Unavailable where it does not end in time.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="edge-run-"))
     settings = load_settings(scratch)
     process = _start_runtime(settings)
     try:
-        with _connect(settings, process, given.timeout) as runtime:
+        with _connect(settings, process, timeout_s) as runtime:
             runtime.call("register", blueprint=blueprint.data)
             try:
                 execution_id = runtime.submit(blueprint.path, payload, content_type, None)
             except RequestRefused as error:
-                return _say_refused(error, as_json=given.json)
+                raise _NotAccepted(error) from error
             try:
                 status, kind, answer = runtime.answer()
             except NoAnswerInTime as error:
                 mend = "Give it longer with --timeout; what it had done is gone with its scratch folder."
-                raise Unavailable(f"It did not end within {given.timeout:g} s.", mend=mend) from error
+                raise Unavailable(f"It did not end within {timeout_s:g} s.", mend=mend) from error
             found = runtime.call("execution", id=execution_id)
-        _say(found, status, kind, answer, settings, as_json=given.json)
-        return 0 if status == "completed" else 1
+        yield Done(settings, int(execution_id.rpartition("-")[2]), found, status, kind, answer)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -110,12 +146,10 @@ def _say_refused(error: EdgeError, *, as_json: bool) -> int:
     return 2
 
 
-def _say(
-    found: dict[str, Any], status: str, kind: str, answer: bytes, settings: Settings, *, as_json: bool
-) -> None:
-    result = _result(kind, answer)
+def _say(done: Done, *, as_json: bool) -> None:
+    found, result = done.found, answer_of(done)
     if not as_json:
-        tell(story_lines(found, settings))
+        tell(story_lines(found, done.settings))
         print(f"\nresult\n  {plain_json(result)}")
         return
     steps = {
@@ -124,7 +158,7 @@ def _say(
     }
     whole = {
         "execution_id": found["execution_id"],
-        "status": status,
+        "status": done.status,
         "result": result,
         "steps": steps,
         "error": found["problem"],
@@ -132,11 +166,11 @@ def _say(
     print(plain_json(whole))
 
 
-def _result(kind: str, answer: bytes) -> Any:
-    """An answer comes in the kind of the request."""
-    if kind == _ARROW:
-        return _table_as_rows(answer)
-    document = decode(answer) if kind == _CBOR else json.loads(answer)
+def answer_of(done: Done) -> Any:
+    """The result in a run's answer, which comes in the kind of the request; a table as its rows."""
+    if done.content_type == _ARROW:
+        return _table_as_rows(done.payload)
+    document = decode(done.payload) if done.content_type == _CBOR else json.loads(done.payload)
     return document.get("result")
 
 

@@ -46,7 +46,7 @@ def main() -> int:
 def _run(settings: Settings) -> int:
     lock_fd = lock_alone(settings)
     workers_fd = hold_workers_lock(settings)
-    zygote, zygote_pid = _fork_zygote(settings, workers_fd, lock_fd)
+    zygote, zygote_pid = fork_zygote(settings, workers_fd, lock_fd)
 
     import asyncio
 
@@ -69,7 +69,8 @@ def _run(settings: Settings) -> int:
         return runner.run(serve())
 
 
-def _fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[socket.socket, int]:
+def fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[socket.socket, int]:
+    """`(its control socket, its process id)`; to be called before there are threads or an event loop."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     runtime_pid = os.getpid()
     pid = os.fork()

@@ -14,7 +14,7 @@ under load). Everything else takes Arrow's own way.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -37,6 +37,15 @@ _schemas: dict[bytes, pa.Schema] = {}
 def stream_from_table(table: pa.Table) -> bytes:
     """The table as one Arrow IPC stream, uncompressed."""
     return serialized(table)
+
+
+def stream_from_rows(rows: list[dict[str, Any]]) -> bytes:
+    """Rows as one Arrow IPC stream. Raises PayloadInvalid where a column's values are of several kinds."""
+    try:
+        return serialized(pa.Table.from_pylist(rows))
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        mend = "Let all values of a column be of one kind."
+        raise PayloadInvalid(f"These rows are no table: {error}", mend=mend) from error
 
 
 def serialized(table: pa.Table) -> bytes:

@@ -13,6 +13,7 @@ import pytest
 
 from playbooks.kinds import KINDS
 from playbooks.model import BLOCKS
+from playbooks.model.cases import CASE_BLOCKS
 from playbooks.model.parts import Block, Of
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
@@ -24,7 +25,11 @@ READERS = [
     for path in (*PLAYBOOKS.glob("*.py"), *(PLAYBOOKS / "kinds").glob("*.py"))
     if "playbooks.loader import" in path.read_text("utf-8") and path.name not in ("templates.py", "fields.py")
 ]
-ALL = [*BLOCKS.values(), *(each for kind in KINDS.values() for each in (kind.block, *kind.blocks))]
+ALL = [
+    *BLOCKS.values(),
+    *CASE_BLOCKS,
+    *(each for kind in KINDS.values() for each in (kind.block, *kind.blocks)),
+]
 
 
 def _calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
@@ -76,7 +81,7 @@ def test_every_block_can_be_reached_and_is_there() -> None:
     assert len(names) == len(set(names))
     referred = {name for block in ALL for key in block.keys for name in _references(key.value)}
     assert referred <= set(names)
-    assert set(names) - referred == {"playbook", "subscription", "tool", "workbook", *KINDS}
+    assert set(names) - referred == {"playbook", "subscription", "tool", "workbook", "cases", *KINDS}
 
 
 @pytest.mark.parametrize("path", sorted(PLAYBOOKS.rglob("*.py")), ids=lambda path: path.name)

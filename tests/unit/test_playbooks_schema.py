@@ -14,7 +14,9 @@ from playbooks.reference import reference_page
 from playbooks.schema import json_schema
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
-LIBRARY = sorted((PLAYBOOKS / "library").glob("*.yaml"))
+LIBRARY = sorted(
+    set((PLAYBOOKS / "library").glob("*.yaml")) - set((PLAYBOOKS / "library").glob("*.test.yaml"))
+)
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: a/p}\n"
 
 

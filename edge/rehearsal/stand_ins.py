@@ -1,0 +1,112 @@
+"""Stand-ins for tools that reach outside: answered from what the case recorded, never run.
+
+Owned by the stage. A task with a stand-in is compiled as it is and then put into the clothes of a wait, the one kind
+whose outcome a runtime brings about by itself: so policies, loops and the log treat it like any other task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from edge.core.codec import decode
+from edge.core.loop_state import Waiting
+from edge.runtime.hosted import Hosted, HostedKind, HostedOutcome
+from edge.runtime.live import Live, Place
+from playbooks.blueprint import Blueprint, encode_blueprint
+from playbooks.shape import CONFIG_TREES
+
+#: Kinds that reach nothing: they are run, in a sandboxed worker, unless the case records what they gave.
+RUN_HERE: Final = frozenset({"arrow", "duckdb", "noop", "python", "sql", "transform", "wait"})
+_MARK: Final = "stand_in_for"
+
+
+def with_stand_ins(blueprint: Blueprint, effects: list[dict[str, Any]]) -> Blueprint:
+    """The blueprint with a stand-in for each task that writes, reaches outside or has a recorded effect."""
+    body = dict(decode(blueprint.data))
+    recorded = {(effect["step"], effect["task"]) for effect in effects}
+    body["steps"] = [_step(step, recorded) for step in body["steps"]]
+    del body["version"]
+    return Blueprint.decode(encode_blueprint(body))
+
+
+def _step(step: dict[str, Any], recorded: set[tuple[str, str | None]]) -> dict[str, Any]:
+    tasks = []
+    for task in step["tasks"]:
+        known = (step["name"], task["name"]) in recorded or (step["name"], None) in recorded
+        outside = task["effect"] == "write" or task["kind"] not in RUN_HERE
+        tasks.append(_in_clothes(task) if (known and task["effect"] != "pure") or outside else task)
+    return {**step, "tasks": tasks}
+
+
+def _in_clothes(task: dict[str, Any]) -> dict[str, Any]:
+    trees = CONFIG_TREES[task["kind"]]
+    config: list[Any] = ["dict"]
+    for key, value in task["config"].items():
+        if key in trees and value is not None:
+            config += [key, value]
+    seconds = ["dict", _MARK, ["const", task["kind"]], "config", config]
+    clothes = {"callback": False, "after_power_loss": "fire"}
+    if task["kind"] == "wait":  # one that waits for a callback goes on giving its step a token
+        clothes = task["config"]
+    return {**task, "kind": "wait", "config": {**clothes, "seconds": seconds, "until": None}}
+
+
+class StandIns:
+    """The kind `wait` of a rehearsal: real waits, and tasks in their clothes."""
+
+    def __init__(self, hosted: Hosted, waits: HostedKind, effects: list[dict[str, Any]]) -> None:
+        self._hosted, self._waits = hosted, waits
+        self._effects = [{**effect, "used": 0} for effect in effects]
+        #: `{step, task, kind}` of runs that the case has no effect for.
+        self.missing: list[dict[str, Any]] = []
+
+    def begin(self, live: Live, place: Place, config: Mapping[str, Any]) -> None:
+        """Answer at once, or wait as a real wait does."""
+        said = config.get("seconds")
+        if not isinstance(said, dict) or _MARK not in said:
+            self._waits.begin(live, place, config)
+            return
+        effect = self._take(place)
+        if effect is None:
+            missing = {"step": place.step, "task": place.task, "kind": said[_MARK]}
+            if missing not in self.missing:
+                self.missing.append(missing)
+            problem = {
+                "code": "no_effect_recorded",
+                "message": f"The case does not say what {said[_MARK]} tool {place.task} of step {place.step} gave.",
+                "mend": "Add it under `effects`.",
+            }
+            self._hosted.settle(place, HostedOutcome(problem=problem))
+            return
+        self._hosted.settle(place, HostedOutcome(effect.get("value"), problem=effect.get("problem")))
+
+    def _take(self, place: Place) -> dict[str, Any] | None:
+        """The effect of this run: those that fit in order, the last one for all further runs."""
+        fitting = [effect for effect in self._effects if _fits(effect, place)]
+        found = next((effect for effect in fitting if not effect["used"]), fitting[-1] if fitting else None)
+        if found is not None:
+            found["used"] += 1
+        return found
+
+    def unused(self) -> list[dict[str, Any]]:
+        """Effects that nothing asked for."""
+        keys = ("step", "task", "visit", "item")
+        return [
+            {key: effect[key] for key in keys if effect[key] is not None}
+            for effect in self._effects
+            if not effect["used"]
+        ]
+
+    def take_up(self, live: Live, place: Place, waiting: Waiting) -> None:
+        """Part of HostedKind; a rehearsal has no restart."""
+        self._waits.take_up(live, place, waiting)
+
+    def drop(self, place: Place) -> None:
+        """Nobody waits for this any longer."""
+        self._waits.drop(place)
+
+
+def _fits(effect: Mapping[str, Any], place: Place) -> bool:
+    said = {"step": place.step, "task": place.task, "visit": place.visit, "item": place.item}
+    return all(effect[key] is None or effect[key] == value for key, value in said.items())

@@ -1,0 +1,128 @@
+"""`edge playbook test`: cases on the real engine and real workers, and cases recorded from a real run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge.cli.main import main
+
+LIBRARY = Path(__file__).parents[2] / "playbooks" / "library"
+PLAYBOOK = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+workflow:
+  - step: fetch
+    tool:
+      - read:
+          kind: python
+          spec:
+            effect: write
+            policy:
+              rules:
+                - when: "{{ outcome.status == 'error' }}"
+                  then: {do: retry, attempts: 3, delay: 600, backoff: exponential}
+          code: |
+            return {"celsius": 41}
+      - judge: {kind: transform, value: {hot: "{{ read.celsius > 30 }}"}}
+    next:
+      - {step: alarm, when: "{{ output.hot }}"}
+      - {step: rest}
+  - step: alarm
+    tool: {kind: wait, duration: 2h}
+    set: {alarm: true}
+    next: [each]
+  - step: each
+    loop: {in: [1, 2, 3], iterator: n, spec: {mode: parallel}}
+    tool: {kind: python, spec: {effect: write}, input: {n: "{{ n }}"}, code: "return n"}
+    next: [ask]
+  - step: ask
+    tool: {kind: wait, callback: true}
+    next: [rest]
+  - step: rest
+    tool: {kind: noop}
+"""
+HOT = """
+cases:
+  - case: a hot day, a retry and two hours of waiting
+    effects:
+      - {step: fetch, task: read, problem: {code: timeout}}
+      - {step: fetch, task: read, value: {celsius: 41}}
+      - {step: each, item: 1, value: two}
+      - {step: each, value: other}
+      - {step: ask, value: {yes: true}}
+    expect:
+      status: completed
+      path: [fetch, alarm, each, ask, rest]
+      ctx: {alarm: true}
+      steps:
+        each: {result: [other, two, other]}
+        alarm: {result_has: {waited_ms: 7200000}}
+        ask: {result_has: {yes: true}}
+"""
+WRONG = """
+  - case: a callback that never comes ends by its bound
+    effects:
+      - {step: fetch, value: {celsius: 41}}
+      - {step: each, value: x}
+    expect: {status: failed, path: [fetch, alarm, each, ask]}
+  - case: nobody answers
+    expect: {status: completed}
+"""
+
+
+@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.test.yaml")), ids=lambda path: path.name)
+def test_the_library_is_as_its_cases_say(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every playbook we ship has cases, and they hold."""
+    assert main(["playbook", "test", str(path)]) == 0, capsys.readouterr().out
+
+
+def test_every_library_playbook_has_cases() -> None:
+    """A playbook without cases would be shipped untried."""
+    playbooks = {path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(".test.yaml")}
+    assert playbooks == {path.name.removesuffix(".test.yaml") for path in LIBRARY.glob("*.test.yaml")}
+
+
+def test_effects_answer_and_time_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A retry after ten minutes, a wait of two hours, a loop's items and a callback, all at once and as recorded."""
+    (tmp_path / "t.yaml").write_text(PLAYBOOK, "utf-8")
+    (tmp_path / "t.test.yaml").write_text(HOT, "utf-8")
+    assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 0, capsys.readouterr().out
+    assert "1 of 1 as expected" in capsys.readouterr().out
+
+
+def test_what_differs_ends_with_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each case has its line; one that nobody answers for is told which effect is missing."""
+    (tmp_path / "t.yaml").write_text(PLAYBOOK, "utf-8")
+    (tmp_path / "t.test.yaml").write_text(HOT + WRONG, "utf-8")
+    assert main(["playbook", "test", str(tmp_path), "--json"]) == 1
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [case["ok"] for case in said] == [True, True, False], said
+    assert said[2]["differences"][0] == "no effect is recorded for the python tool read of step fetch"
+
+
+def test_a_recorded_case_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a real run did is written beside the playbook, and is as expected when it is rehearsed."""
+    playbook = PLAYBOOK.replace("2h", "10ms").replace("next: [ask]", "next: [rest]")
+    (tmp_path / "t.yaml").write_text(playbook, "utf-8")
+    command = ["playbook", "test", str(tmp_path / "t.yaml")]
+    assert main([*command, "--record", "as it was", "--input", '{"a": 1}']) == 0
+    written = (tmp_path / "t.test.yaml").read_text("utf-8")
+    assert '"value": {"celsius": 41}' in written
+    assert main(command) == 0, written + capsys.readouterr().out
+    assert main([*command, "--record", "as it was"]) == 2
+    assert "already" in capsys.readouterr().err
+
+
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No cases, or a playbook that does not compile: refused, with where."""
+    (tmp_path / "t.yaml").write_text(PLAYBOOK, "utf-8")
+    assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 2
+    assert "has no cases" in capsys.readouterr().err
+    (tmp_path / "t.yaml").write_text(PLAYBOOK.replace("kind: noop", "kind: nop"), "utf-8")
+    (tmp_path / "t.test.yaml").write_text(HOT, "utf-8")
+    assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 2
+    assert "'nop'" in capsys.readouterr().err
