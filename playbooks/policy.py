@@ -52,10 +52,14 @@ def _all_then(node: Marked | None) -> list[Mapping_]:
     return found
 
 
+#: What a task's policy may hold without saying what follows an outcome.
+NO_CONTROL: Final = ("access", "breaker")
+
+
 def has_control(policy: Marked | None) -> bool:
-    """Whether a task's policy says what follows its outcome; grants alone do not."""
+    """Whether a task's policy says what follows its outcome; grants and a breaker alone do not."""
     if isinstance(policy, Mapping_):
-        return not policy.pairs or any(key.value != "access" for key, _ in policy.pairs)
+        return not policy.pairs or any(key.value not in NO_CONTROL for key, _ in policy.pairs)
     return policy is not None
 
 

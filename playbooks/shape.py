@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from edge.core.access import NOTHING, Access, union
+from edge.core.circuits import Breaker
 from edge.core.limits import (
     EXECUTIONS_OPEN_MAX,
     LOOP_IN_FLIGHT,
@@ -118,6 +119,8 @@ class Task:
     unmatched_fails: bool
     output: Output
     access: Access
+    #: The circuit breaker around its calls: failures in a row that open it, milliseconds until one may try.
+    breaker: Breaker | None
 
     @property
     def calls_back(self) -> bool:
@@ -324,7 +327,15 @@ def _task(raw: Any, task_count: int) -> Task:
         unmatched_fails=field_of(raw, "unmatched_fails", bool),
         output=output_of(raw.get("output")),
         access=NOTHING if raw.get("access") is None else Access.of(raw["access"]),
+        breaker=_breaker(raw.get("breaker")),
     )
+
+
+def _breaker(raw: Any) -> Breaker | None:
+    if raw is None:
+        return None
+    expect(type(raw) is list and [type(part) for part in raw] == [int, int], "a breaker is no two numbers")
+    return Breaker(*raw)
 
 
 def _rule(raw: Any, task_count: int) -> Rule:

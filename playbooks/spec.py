@@ -12,6 +12,7 @@ from typing import Any
 
 from edge.core.limits import STEP_TIMEOUT_MS_MAX
 from playbooks.arcs import condition
+from playbooks.breaker import read_breaker
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
 from playbooks.grants import Grants, merged, read_access
@@ -42,6 +43,8 @@ class Spec:
     failure: str | None = None
     admit: Marked | None = None
     access: Grants | None = None
+    #: `[trip_after, probe_after_ms]`; empty where it is switched off.
+    breaker: tuple[int, ...] | None = None
 
 
 def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> Spec:
@@ -62,6 +65,7 @@ def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> S
         choice(source, failure, "The failure `mode`", FAILURE),
         policy.get("admit"),
         read_access(source, granted),
+        read_breaker(source, node.get("breaker") if isinstance(node, Mapping_) else None),
     )
 
 

@@ -159,6 +159,7 @@ def read_task(
         "kind": (kind.runs_as if kind is not None else "") or task.kind or "noop",
         "effect": effect,
         "access": access.parts() if access else None,
+        "breaker": list(under.breaker or ()) or None,
         "input": tree_of(inputs),
         "config": config,
         "rules": rules,

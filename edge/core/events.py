@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
+from edge.core.circuit_events import CIRCUIT_BODIES
 from edge.core.event_body import Body
 from edge.core.records import record
 from edge.core.subscription_events import SUBSCRIPTION_BODIES
@@ -316,6 +317,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     ExecutionCancelled,
     StepWaiting,
     CallbackReceived,
+    *CIRCUIT_BODIES,
     *SUBSCRIPTION_BODIES,
 )
 

@@ -158,6 +158,15 @@ PROGRAM_INPUT_BYTES_MAX = 1 * MIB
 #: Arguments, and names of the environment.
 PROGRAM_ARGUMENTS_MAX = 256
 
+# ---- Circuit breakers ---------------------------------------------------------------------------------
+#: Downstreams with failures that are remembered; a box talks to few.
+CIRCUITS_MAX = 256
+CIRCUIT_TRIP_AFTER_MAX = 1_000
+CIRCUIT_PROBE_AFTER_S_MAX = 86_400
+#: NoETL's defaults: five failures in a row, thirty seconds until one call may try again.
+CIRCUIT_TRIP_AFTER = 5
+CIRCUIT_PROBE_AFTER_MS = 30_000
+
 # ---- HTTP ---------------------------------------------------------------------------------------------
 #: A body sent or read whole: in the worker's memory twice while it is decoded.
 HTTP_REQUEST_BYTES_MAX = PAYLOAD_BYTES_MAX

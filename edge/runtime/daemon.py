@@ -133,11 +133,11 @@ class Daemon:
         pool = WorkerPool(
             self._zygote,
             settings.workers,
-            engine.executor.dispatcher,
+            engine.executor.guard,
             cache_folder=blocks.folder,
             on_zygote_gone=self._zygote_gone,
         )
-        engine.executor.dispatcher.pool = pool
+        engine.executor.guard.use(pool)
         engine.load_catalog()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes)))

@@ -122,6 +122,7 @@ class Engine:
             if not isinstance(body, CatalogRegistered):
                 raise LogDamaged(f"The catalog names event {seq}, which registers nothing.")
             self._take_up(Blueprint.decode(body.blueprint))
+        self.executor.circuits.take_up(self._eventlog.circuits())
 
     def _take_up(self, blueprint: Blueprint) -> None:
         self._catalog[blueprint.path] = blueprint

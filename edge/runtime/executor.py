@@ -16,6 +16,7 @@ from edge.core.events import AttemptLost, ExecutionCancelled, StepStarted
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.runtime.callbacks import Tokens
+from edge.runtime.circuits import Circuits, Guard
 from edge.runtime.commit import CommitGate
 from edge.runtime.dispatch import Dispatcher
 from edge.runtime.hosted import Hosted
@@ -49,6 +50,8 @@ class Executor:
         self.hosted.kinds["wait"] = self.waits
         self.dispatcher = Dispatcher(self, blocks, outputs, gate, self.hosted, tokens)
         self.hosted.onward = self.dispatcher
+        self.circuits = Circuits(gate)
+        self.guard = Guard(self.circuits, self.dispatcher)
 
     # ---- what to do next -------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ class Operations:
             "cancel": self.cancel,
             "callback": self.callback,
             "indexed": self.indexed,
+            "circuits": lambda _, reply: reply(self._engine.executor.circuits.listed()),
+            "reset_circuit": self.reset_circuit,
             "cache": self.cache,
             "status": self.status,
         }
@@ -55,6 +57,11 @@ class Operations:
         self._engine.register(
             _argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
         )
+
+    def reset_circuit(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{downstream}` → `{}` once it is durably closed."""
+        name = _argument(arguments, "downstream", str)
+        self._engine.executor.circuits.reset(name, lambda: reply({}))
 
     def playbooks(self, _: dict[str, Any], reply: Reply) -> None:
         """→ `[{path, name, digest, steps}]`."""

@@ -39,6 +39,8 @@ class Work:
     folder: str
     memory_mb: int
     access: Access = NOTHING
+    #: What is known of downstreams with circuit breakers, for the claim to take along as it is sent.
+    circuits: dict[str, list[int]] | None = None
     started_s: float = 0.0
     #: How long claims of its kind usually take; unknown ones get no company.
     typical_us: int = PIPELINE_US_MAX

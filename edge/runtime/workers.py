@@ -202,7 +202,7 @@ class WorkerPool:
         blueprint = None if claim.digest in process.seen else work.blueprint
         process.seen.add(claim.digest)
         message = claim.message()
-        message[2] = blueprint
+        message[2], message[-1] = blueprint, work.circuits
         assert process.outbox is not None
         if not process.under_way:
             self._start_clock(work)

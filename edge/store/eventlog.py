@@ -14,6 +14,7 @@ Tables (keys big-endian, so that they sort by time):
   requests    digest of (principal, id)      → request seq ‖ digest of the payload
   open        request seq of what is running → nothing
   catalog     blueprint digest               → seq of the event that holds it
+  circuits    name of a downstream           → seq of its latest event
   meta        "last" → seq ‖ link, "delivered" → watermark, "log" → log id
 """
 
@@ -27,6 +28,7 @@ from typing import Any, Final
 import lmdb
 
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Context, OpenedGroup, open_group
+from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import (
     CatalogRegistered,
@@ -39,7 +41,7 @@ from edge.core.limits import INDEX_MAP_BYTES
 from edge.core.records import record
 from edge.store import mapped_pages
 
-_TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"meta")
+_TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"meta")
 _REQUEST_KEY_BYTES: Final = 16
 _PAYLOAD_DIGEST_BYTES: Final = 16
 
@@ -186,6 +188,8 @@ class EventLog:
                 ended.append(event.execution)
             elif isinstance(body, CatalogRegistered):
                 rows["catalog"].append((body.digest, _key(event.seq)))
+            elif isinstance(body, CircuitOpened | CircuitClosed):
+                txn.put(body.downstream.encode(), _key(event.seq), db=self._db["circuits"])
             elif isinstance(body, ResponsesDelivered):
                 txn.put(b"delivered", _key(body.through, *(body.but or ())), db=self._db["meta"])
         # Whole lists in one call each: a call for every row cost a fifth of the runtime's CPU under load.
@@ -211,6 +215,12 @@ class EventLog:
         """Sequence numbers of all `catalog.registered` events, oldest first."""
         with self._env.begin() as txn, txn.cursor(db=self._db["catalog"]) as cursor:
             return sorted(int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True))
+
+    def circuits(self) -> list[Event]:
+        """The latest event of each downstream that has a circuit breaker."""
+        with self._env.begin() as txn, txn.cursor(db=self._db["circuits"]) as cursor:
+            seqs = [int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True)]
+            return [self._event(txn, seq) for seq in seqs]
 
     def events_of(self, execution: int) -> list[Event]:
         """All events of one execution that are in here, oldest first. Raises LogDamaged."""

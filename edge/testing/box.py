@@ -80,8 +80,8 @@ class Box:
             free_space,
             Tokens.of(folder, self.journal.log_id, "box"),
         )
-        self.pool = fake_pool.FakePool(self.engine.executor.dispatcher, self.blocks.root, answer)
-        self.engine.executor.dispatcher.pool = self.pool
+        self.pool = fake_pool.FakePool(self.engine.executor.guard, self.blocks.root, answer)
+        self.engine.executor.guard.use(self.pool)
         #: Pauses asked for and not over yet, `(milliseconds, what to call)`: a test lets them pass.
         self.pauses: list[tuple[int, Callable[[], None]]] = []
         self.engine.executor.dispatcher.after_ms = lambda delay_ms, call: self.pauses.append((delay_ms, call))

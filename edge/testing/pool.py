@@ -69,7 +69,7 @@ class FakePool:
     def work(self, work: Work) -> list[Outcome]:
         """Carry out one claim with the real worker loop; its outcomes. Reports nothing."""
         message = work.claim.message()
-        message[2] = work.blueprint
+        message[2], message[-1] = work.blueprint, work.circuits
         try:
             root_fd = os.open(self._cache_root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):

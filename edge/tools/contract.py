@@ -7,6 +7,7 @@ must never keep anything between two runs, start a step, open the log or wait fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.core.access import Access
@@ -42,6 +43,14 @@ class ToolContext(Protocol):
     @property
     def access(self) -> Access:
         """What the playbook grants this run outside its sandbox; the sandbox holds it too."""
+        ...
+
+    def downstream(self, name: str) -> AbstractContextManager[None]:
+        """Around one call to somebody outside, such as `api.example.org:443`.
+
+        Raises ToolFailed `circuit_open` at once where the step has a circuit breaker and it is open. What is raised
+        inside counts as a failure where its details say `kind` connection, timeout, tls or server_error.
+        """
         ...
 
     def run_program(

@@ -50,7 +50,10 @@ class HttpTool:
         connect_s = (config["connect_ms"] or read_ms) / 1_000
         for _ in range(HTTP_REDIRECTS_MAX + 1):
             _check_granted(request, context)
-            status, headers, body = _exchange(request, connect_s, deadline_s)
+            with context.downstream(f"{request.host}:{request.port}"):
+                status, headers, body = _exchange(request, connect_s, deadline_s)
+                if status >= 500:
+                    raise failure_of(request.method, request.host, status, headers, request.url, body)
             where = headers.get("location")
             if not config["redirects"] or status not in _REDIRECTS or where is None:
                 break

@@ -92,7 +92,7 @@ class Claim:
     small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry;
     `progress` says how far a pipeline came that had to stop before, None where this is its first go;
     `items` are those of a loop that its one step runs over, with an outcome for each; `callbacks` are the tokens of a
-    step that waits for callbacks.
+    step that waits for callbacks; `circuits` say of downstreams `[failures in a row, refused for so many ms]`.
     """
 
     number: int
@@ -112,6 +112,7 @@ class Claim:
     progress: Progress | None = None
     items: Items | None = None
     callbacks: Callbacks | None = None
+    circuits: dict[str, list[int]] | None = None
 
     def message(self) -> list[Any]:
         """The claim as a frame's message."""
@@ -133,6 +134,7 @@ class Claim:
             None if self.progress is None else self.progress.parts(),
             None if self.items is None else self.items.parts(),
             None if self.callbacks is None else self.callbacks.parts(),
+            self.circuits,
         ]
 
     @classmethod
@@ -158,6 +160,7 @@ class Outcome:
     task whose number is `next_number`; `problem` names a block that was not there; `hosted` is `[kind, task, config]`
     of the task whose outcome the runtime brings about. `tasks` are a pipeline's new records, `ctx` what its rules
     wrote.
+    `met` are the calls to downstreams with a circuit breaker, as `edge.runtime.circuits.Circuits.over` takes them.
     `adopted` is the request's table with rows and columns filled in, once a worker has validated it.
     """
 
@@ -172,20 +175,22 @@ class Outcome:
     wait_ms: int | None = None
     next_number: int = 0
     hosted: list[Any] | None = None
+    met: tuple[list[Any], ...] = ()
 
     def parts(self) -> list[Any]:
         """The outcome as part of a reply."""
         plain = [self.kind, self.value, self.table, self.problem, self.duration_us, self.adopted]
-        if not self.tasks and self.ctx is None and self.kind != PAUSE:
+        if not self.tasks and self.ctx is None and self.kind != PAUSE and not self.met:
             return plain
         records = [record.parts() for record in self.tasks]
-        return [*plain, records, self.ctx, self.wait_ms, self.next_number, self.hosted]
+        return [*plain, records, self.ctx, self.wait_ms, self.next_number, self.hosted, list(self.met)]
 
     @classmethod
     def from_parts(cls, parts: list[Any]) -> Outcome:
         """The outcome from a reply. Raises TypeError where it has the wrong shape."""
         if len(parts) > 6:
             parts[6] = tuple(TaskRecord(*record) for record in parts[6])
+            parts[11] = tuple(parts[11])
         return cls(*parts)
 
 
@@ -222,5 +227,6 @@ def _check(outcome: Outcome) -> None:
         )
     else:
         sound = kind in (FAILED, MISS) and type(outcome.problem) is dict
-    if not sound or type(outcome.duration_us) is not int:
+    met_sound = all([type(part) for part in met] == [str, bool, int, int] for met in outcome.met)
+    if not sound or not met_sound or type(outcome.duration_us) is not int:
         raise ValueError(f"a worker's outcome of kind {kind!r} has the wrong parts")

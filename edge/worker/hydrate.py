@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 import pyarrow as pa
 
 from edge.core.access import NOTHING
+from edge.core.circuits import Breaker
 from edge.core.codec import decode
 from edge.core.errors import CacheMiss, ToolFailed
 from edge.core.values import BlockRef, Ended, TableRef, ValueRef
@@ -22,6 +23,7 @@ from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
 from edge.tools.registry import tool
+from edge.worker.calls import Calls
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
 from edge.worker.keeping import fetched_later, kept
 from edge.worker.pipeline import Pipeline
@@ -90,6 +92,8 @@ class Bench:
         self.idempotency_key = ""
         self.effect = "pure"
         self.access = NOTHING
+        self.breaker: Breaker | None = None
+        self.calls = Calls(claim.circuits or {})
         self._ctx = claim.ctx
         self._names: dict[str, Any] = {}
         self._scope: Mapping[str, Any] = {}
@@ -144,7 +148,7 @@ class Bench:
 
     def run(self, task: Task) -> Any:
         """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
-        self.effect, self.access = task.effect, task.access
+        self.effect, self.access, self.breaker = task.effect, task.access, task.breaker
         return tool(task.kind).run(task.config, self._inputs, self)
 
     def pipeline(self, step: Step, visit: int) -> Pipeline:
@@ -163,7 +167,7 @@ class Bench:
             self.idempotency_key = f"{identity}/{task.name}/{number}"
             if task.kind in HOSTED:
                 return self._hosted_config(task, given)
-            self.effect, self.access = task.effect, task.access
+            self.effect, self.access, self.breaker = task.effect, task.access, task.breaker
             output = tool(task.kind).run(task.config, given, self)
             with _effect_kept(task):
                 return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))
@@ -199,6 +203,10 @@ class Bench:
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's configuration. Raises EvaluationFailed."""
         return render(tree, {**self._scope, **extra} if extra else self._scope)
+
+    def downstream(self, name: str) -> AbstractContextManager[None]:
+        """Around one call to a downstream (`edge.tools.contract.ToolContext`)."""
+        return self.calls.to(name, self.breaker)
 
     def run_program(
         self, argv: Sequence[str], environment: Mapping[str, str], given: bytes, timeout_ms: int

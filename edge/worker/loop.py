@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Final
 
 from edge.core.codec import decode
@@ -101,6 +102,13 @@ def _table_problem(step: str) -> dict[str, Any]:
 
 
 def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
+    """One step's outcome, with the calls it made to downstreams that have a circuit breaker."""
+    outcome = _attempt(bench, index, visit)
+    met = bench.calls.take()
+    return replace(outcome, met=met) if met else outcome
+
+
+def _attempt(bench: Bench, index: int, visit: int) -> Outcome:
     """The named boundary "tool run": whatever a tool raises becomes an outcome here."""
     started_ns = time.perf_counter_ns()
     bench.adopted = None

@@ -26,6 +26,7 @@ BLOCKS: Final[dict[str, Block]] = {
         workflow.STEP,
         policy.SPEC,
         policy.TIMEOUT,
+        policy.BREAKER,
         policy.POLICY,
         access.ACCESS,
         access.ACCESS_FILE,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from edge.core.limits import (
+    CIRCUIT_PROBE_AFTER_S_MAX,
+    CIRCUIT_TRIP_AFTER_MAX,
     RETRY_ATTEMPTS_MAX,
     RETRY_DELAY_S_MAX,
     STEP_MEMORY_MB_MAX,
@@ -57,6 +59,26 @@ _SPEC_KEYS: Final = (
     Key("on_unknown", Choice(ON_UNKNOWN), "What follows where nobody knows whether a write happened.", EDGE),
 )
 _ACCESS_KEY: Final = Key("access", Of("access"), "What it may touch outside its sandbox.")
+_BREAKER_KEY: Final = Key(
+    "breaker", AnyOf((Flag(), Of("breaker"))), "Refuse calls to hosts that fail again and again.", EDGE
+)
+
+BREAKER: Final = Block(
+    "breaker",
+    "A circuit breaker for each host that is called, shared by the whole box; `true` takes NoETL's numbers.",
+    (
+        Key("trip_after", Whole(1, CIRCUIT_TRIP_AFTER_MAX), "Failures in a row that open it: 5.", EDGE),
+        Key(
+            "probe_after", Duration(CIRCUIT_PROBE_AFTER_S_MAX * 1_000), "Until one call may try: 30 s.", EDGE
+        ),
+        Key("probe_after_ms", Whole(1, CIRCUIT_PROBE_AFTER_S_MAX * 1_000), "As `probe_after`, in ms.", EDGE),
+    ),
+    {
+        "probe_interval": "a call of a playbook is the probe; nothing is sent beside.",
+        "probe_interval_ms": "a call of a playbook is the probe; nothing is sent beside.",
+        "downstream": "each host that is called is one by itself.",
+    },
+)
 _SPEC_REFUSED: Final = {
     "next_mode": "write `next.spec.mode`.",
     "retain": "it is not supported yet.",
@@ -97,6 +119,7 @@ POLICY: Final = Block(
         Key("lifecycle", Of("lifecycle"), "How long it may take."),
         Key("failure", AnyOf((Choice(FAILURE), Of("failure"))), "What its failure means for the execution."),
         _ACCESS_KEY,
+        _BREAKER_KEY,
     ),
     {
         "emit": "the log holds every outcome; what else it holds is not the playbook's to choose.",
@@ -164,6 +187,7 @@ TASK_POLICY: Final = Block(
         Key("on_unmatched", Choice(("continue", "fail")), "What follows where no rule holds."),
         Key("rules", ListOf(Of("rule")), "The rules, in order; needed where more than `access` stands here."),
         _ACCESS_KEY,
+        _BREAKER_KEY,
     ),
     dict.fromkeys(("before", "after", "finally"), "NoETL keeps it for later."),
 )

@@ -1,7 +1,7 @@
 """Records the logs of `tests/golden`: small ones that every later release must read to the same state.
 
 `v1` holds what the first release knew; `v1-branches` what came to the same format with branches and
-pipelines, `v1-waiting` with tasks that wait for the outside.
+pipelines, `v1-waiting` with tasks that wait for the outside, `v1-circuits` with circuit breakers.
 Run it by hand, once for each: `python -m tests.golden.record`. It writes segments by the
 functions of `edge.store.segment_file` and `edge.core.chain` under fixed keys, ids and clocks, so that recording
 again with the same code gives the same bytes. A recorded version is never changed: what reads differently is the
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.core.chain import GENESIS, Context, encode_event, open_group, seal_group
+from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.clock import WALL_IMPLAUSIBLE, WALL_SYNCHRONISED, WALL_UNCONFIRMED, Reading
 from edge.core.codec import encode
 from edge.core.event_body import Body
@@ -324,6 +325,15 @@ SUBSCRIPTIONS: Final[list[list[Entry]]] = [
 ]
 
 
+#: A downstream that fails, is tried in vain, and is there again; another that is closed by hand.
+CIRCUITS: Final[list[list[Entry]]] = [
+    [_box(BootStarted("0.3.0", "golden", False)), _box(CircuitOpened("api.example.org:443", 5, 30_000))],
+    [_box(CircuitOpened("api.example.org:443", 6, 30_000)), _box(CircuitOpened("10.0.0.5:80", 1, 500))],
+    [_box(CircuitClosed("api.example.org:443", "success")), _box(CircuitClosed("10.0.0.5:80", "reset"))],
+    [_box(BootStopped())],
+]
+
+
 def _reading(place: int) -> Reading:
     trust = (WALL_IMPLAUSIBLE, WALL_UNCONFIRMED, WALL_SYNCHRONISED)[min(place, 2)]
     wall_ns = (
@@ -338,6 +348,7 @@ LOGS: Final[dict[str, tuple[list[list[Entry]], tuple[int, ...]]]] = {
     "v1-branches": (BRANCHES, (4,)),
     "v1-waiting": (WAITING, (4,)),
     "v1-subscriptions": (SUBSCRIPTIONS, (3,)),
+    "v1-circuits": (CIRCUITS, (2,)),
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.codec import decode, encode
 from edge.core.event_body import Body
 from edge.core.event_codec import decode_event, encode_body, encode_envelope
@@ -71,6 +72,8 @@ LEAST: list[Body] = [
     ExecutionCancelled("cli"),
     StepWaiting(0, "t", "wait"),
     CallbackReceived(),
+    CircuitOpened("api.example.org:443", 5, 30_000),
+    CircuitClosed("api.example.org:443", "success"),
     MessageReceived("a/b", 5),
     SubscriptionPaused("cli"),
     SubscriptionResumed("cli"),
@@ -161,6 +164,8 @@ def test_type_codes_and_names_never_move() -> None:
         17: "execution.cancelled",
         18: "step.waiting",
         19: "callback.received",
+        26: "circuit.opened",
+        27: "circuit.closed",
         30: "subscription.message.received",
         31: "subscription.paused",
         32: "subscription.resumed",
