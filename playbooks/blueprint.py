@@ -19,6 +19,7 @@ from edge.core.limits import (
     PLAYBOOK_STEPS_MAX,
 )
 from playbooks.graph import back_arcs, reached
+from playbooks.nodes import Prepared
 from playbooks.run import Line, straight_line
 from playbooks.shape import Step, expect, field_of, limited, step_of, targets_of
 
@@ -38,6 +39,8 @@ class Blueprint:
     path: str
     name: str
     workload: dict[str, Any]
+    #: Templates of the workload, which has none in their places: where each stands, and its node.
+    defaults: tuple[tuple[tuple[str | int, ...], Prepared], ...]
     steps: tuple[Step, ...]
     step_index: dict[str, int]
     entry: int
@@ -88,6 +91,7 @@ class Blueprint:
             path,
             name,
             field_of(body, "workload", dict),
+            _defaults_of(body),
             steps,
             index,
             entry,
@@ -95,6 +99,26 @@ class Blueprint:
             field_of(body, "arc_needed", bool),
             reached(targets, back),
         )
+
+
+def _defaults_of(body: dict[str, Any]) -> tuple[tuple[tuple[str | int, ...], Prepared], ...]:
+    """The workload's templates. Raises ValueError where one stands nowhere, or is no node."""
+    found = []
+    for entry in body.get("defaults", []):
+        expect(
+            type(entry) is list and len(entry) == 2 and type(entry[0]) is list and len(entry[0]) > 0,
+            "defaults",
+        )
+        at: Any = body["workload"]
+        for key in entry[0]:
+            inside = (type(at) is dict and type(key) is str and key in at) or (
+                type(at) is list and type(key) is int and 0 <= key < len(at)
+            )
+            expect(inside, "the place of a default")
+            at = at[key]
+        expect(at is None, "a default stands where there is a value")
+        found.append((tuple(entry[0]), Prepared(entry[1])))
+    return tuple(found)
 
 
 def line_of(step: Step) -> Line:

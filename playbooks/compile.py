@@ -16,9 +16,10 @@ from edge.core.limits import (
     PLAYBOOK_STEPS_MAX,
 )
 from playbooks.blueprint import Blueprint, encode_blueprint
+from playbooks.defaults import read_workload
 from playbooks.executor import Executor, read_executor
 from playbooks.fields import choice, entries, fields, items, plain, text
-from playbooks.loader import Mapping_, Marked, load
+from playbooks.loader import Listing, Mapping_, Marked, Scalar, load
 from playbooks.model.policy import SPEC
 from playbooks.model.root import METADATA, PLAYBOOK
 from playbooks.names import Known
@@ -87,9 +88,7 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
     choice(source, found.get("apiVersion"), "`apiVersion`", ("noetl.io/v2",))
     choice(source, found.get("kind"), "`kind`", ("Playbook",))
     name, path = read_metadata(source, found.get("metadata"))
-    workload = {
-        key.value: plain(source, value) for key, value in entries(source, found.get("workload"), "`workload`")
-    }
+    workload, worked_out = read_workload(source, found.get("workload"), _step_names(found.get("workflow")))
     executor = read_executor(source, found.get("executor"))
     defaults = overlay(read_spec(source, found.get("spec"), "The playbook's `spec`", SPEC), executor.spec)
     templates = read_workbook(source, found.get("workbook"))
@@ -99,11 +98,19 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
         "name": name,
         "path": path,
         "workload": workload,
+        **({"defaults": worked_out} if worked_out else {}),
         "steps": steps,
         "entry": executor.index(source, executor.entry, names) or 0,
         "final": executor.index(source, executor.final, names),
         "arc_needed": executor.arc_needed,
     }
+
+
+def _step_names(node: Marked | None) -> frozenset[str]:
+    """What the steps seem to be called, before they are read."""
+    steps = node.items if isinstance(node, Listing) else ()
+    names = [step.get("step") for step in steps if isinstance(step, Mapping_)]
+    return frozenset(str(name.value) for name in names if isinstance(name, Scalar))
 
 
 def read_metadata(source: Source, node: Marked | None) -> tuple[str, str]:

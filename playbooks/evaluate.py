@@ -25,13 +25,14 @@ _NAMES_UNMEASURED: Final = 16
 _ELEMENT_BYTES: Final = 32
 
 
-def evaluate(node: Prepared | Node, scope: Mapping[str, Any]) -> Any:
+def evaluate(node: Prepared | Node, scope: Mapping[str, Any], budget: Budget | None = None) -> Any:
     """The value of an expression. `scope` comes from `playbooks.scope.build_scope`.
 
-    Raises EvaluationFailed; what it needs but is not there counts as failed.
+    Expressions that are worked out together share one `budget`. Raises EvaluationFailed; what it needs but is not
+    there counts as failed.
     """
     prepared = node if isinstance(node, Prepared) else Prepared(node)
-    value = _value(prepared, scope)
+    value = _value(prepared, scope, Budget() if budget is None else budget)
     if type(value) is Undefined:
         fail_undefined(value)
     if prepared.names > _NAMES_UNMEASURED:
@@ -49,13 +50,13 @@ def render(tree: Prepared | Node, scope: Mapping[str, Any]) -> Any:
 
 def truth(node: Prepared | Node, scope: Mapping[str, Any]) -> bool:
     """Whether a condition holds. Raises EvaluationFailed."""
-    return truth_of(_value(node if isinstance(node, Prepared) else Prepared(node), scope))
+    return truth_of(_value(node if isinstance(node, Prepared) else Prepared(node), scope, Budget()))
 
 
-def _value(prepared: Prepared, scope: Mapping[str, Any]) -> Any:
+def _value(prepared: Prepared, scope: Mapping[str, Any], budget: Budget) -> Any:
     """The value as the node gives it, which may be Undefined."""
     try:
-        return prepared.run(scope, Budget())
+        return prepared.run(scope, budget)
     except EvaluationFailed:
         raise
     except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.core.codec import decode_cbor_payload, decode_json_payload
-from edge.core.errors import PayloadInvalid, RequestRefused
+from edge.core.errors import EvaluationFailed, PayloadInvalid, RequestRefused
 from edge.core.events import ExecutionRequested
 from edge.core.limits import (
     INLINE_BYTES_MAX,
@@ -26,6 +26,7 @@ from edge.core.limits import (
 )
 from edge.core.records import record
 from playbooks.blueprint import Blueprint
+from playbooks.start import start_workload
 
 JSON: Final = "application/json"
 CBOR: Final = "application/cbor"
@@ -106,16 +107,12 @@ def read_input(content_type: str | None, payload: bytes) -> dict[str, Any] | Non
     return value
 
 
-def merged_workload(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The playbook's workload with the request's input over it: maps merge deeply, all else replaces."""
-    merged = dict(defaults)
-    for key, value in given.items():
-        before = merged.get(key)
-        if isinstance(before, dict) and isinstance(value, dict):
-            merged[key] = merged_workload(before, value)
-        else:
-            merged[key] = value
-    return merged
+def started_workload(blueprint: Blueprint, given: Mapping[str, Any], execution_id: str) -> dict[str, Any]:
+    """The workload an execution of the playbook starts with. Raises RequestRefused where a template of it fails."""
+    try:
+        return start_workload(blueprint, given, execution_id)
+    except EvaluationFailed as error:
+        raise RequestRefused(error.message, mend=error.mend, code="workload_failed") from error
 
 
 class FreeSpace:

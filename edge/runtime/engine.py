@@ -30,9 +30,9 @@ from edge.runtime.admit import (
     FreeSpace,
     RefusalBudget,
     Submission,
-    merged_workload,
     read_input,
     request_event,
+    started_workload,
 )
 from edge.runtime.answers import Answer, Owed, build_answer
 from edge.runtime.callbacks import CallbackDoor, Tokens
@@ -246,10 +246,11 @@ class Engine:
         seq = state.seq
         live = Live(self.execution_id(seq), blueprint, state, {}, self._blocks.read, last_seq=seq)
         if given is not None:
-            live.workload = merged_workload(blueprint.workload, given)
+            live.workload = started_workload(blueprint, given, live.execution_id)
             return live
-        live.workload = blueprint.workload
-        live.share_workload(self._workloads)
+        live.workload = started_workload(blueprint, {}, live.execution_id)
+        if not blueprint.defaults:
+            live.share_workload(self._workloads)
         if len(payload) <= INLINE_BYTES_MAX:
             digest = hashlib.sha256(payload).digest()
             live.request_table = TableRef(request_key(seq), digest, len(payload), None, None)

@@ -20,6 +20,7 @@ from playbooks.model.parts import (
     Plain,
     Text,
     Tool,
+    Tree,
 )
 from playbooks.model.policy import SPEC
 
@@ -32,7 +33,11 @@ PLAYBOOK: Final = Block(
         Key("metadata", Of("metadata"), "What the playbook is called, and where it is found.", required=True),
         Key("executor", Of("executor"), "Where it begins and ends, and what it asks of the runtime."),
         Key("spec", Of("spec"), "Defaults for every step.", EDGE),
-        Key("workload", MapOf(Plain()), "Default values of the input; a request's own go over them."),
+        Key(
+            "workload",
+            MapOf(Tree()),
+            "Default values of the input; a request's own go over them. Templates see `workload` and `execution_id`.",
+        ),
         Key(
             "workbook",
             AnyOf((Of("workbook.tasks"), MapOf(Tool()), ListOf(Of("workbook.entry")))),

@@ -91,7 +91,6 @@ def test_what_the_compiler_refuses_by_key_the_schema_refuses(text: str, said: st
         "workflow: [{step: a, tool: {kind: noop, spec: {timeout: 1 week}}}]\n",
         "workflow: [{step: a, tool: {kind: noop, spec: {policy: {rules: [{else: {do: contniue}}]}}}}]\n",
         "workflow: [{step: a, tool: {kind: noop}, next: {spec: {mode: all}, arcs: []}}]\n",
-        "workload: {a: ['{{ b }}']}\nworkflow: [{step: a, tool: {kind: noop}}]\n",
         "workflow: [{step: '{{ a }}', tool: {kind: noop}}]\n",
         "workflow: [{tool: {kind: noop}}]\n",
         "workflow: [{step: a, tool: [{kind: noop}, {x: {kind: noop}, y: {kind: noop}}]}]\n",
