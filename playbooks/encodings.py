@@ -74,12 +74,13 @@ class _NotPlain(ValueError):
 def _parsed(budget: Budget, text: str) -> Any:
     """Raises ValueError where the text is no JSON of plain values."""
     budget.make_text(len(text))
-    budget.walk(len(text) >> _READ_CHARACTERS_LOG2)
+    # As many elements and containers as there can be, before any is made.
+    budget.walk((len(text) >> _READ_CHARACTERS_LOG2) + text.count(",") + text.count("[") + text.count("{"))
     try:
         value = json.loads(text, parse_constant=_refuse, parse_int=_whole, parse_float=_fraction)
     except RecursionError as error:
         raise _NotPlain("nested too deeply") from error
-    _check(value, budget, 0, "\\u" in text)
+    _check(value, 0, "\\u" in text)
     return value
 
 
@@ -100,18 +101,17 @@ def _fraction(digits: str) -> float:
     return number
 
 
-def _check(value: Any, budget: Budget, depth: int, escapes: bool) -> None:
+def _check(value: Any, depth: int, escapes: bool) -> None:
     kind = type(value)
     if kind is str and escapes:
         value.encode()  # half a character cannot be encoded, which is a ValueError
     elif kind is list or kind is dict:
         if depth >= NESTED_MAX:
             raise _NotPlain("nested too deeply")
-        budget.walk(len(value))
         if kind is dict and escapes:
             "".join(value).encode()
         for item in value if kind is list else value.values():
-            _check(item, budget, depth + 1, escapes)
+            _check(item, depth + 1, escapes)
 
 
 def b64encode(budget: Budget, value: Any) -> str:

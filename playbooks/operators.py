@@ -224,6 +224,7 @@ def contains(needle: Any, stack: Any, budget: Budget) -> bool:
         return type(needle) is str and needle in stack
     if kind is list or kind is tuple:
         if type(needle) in (list, tuple, dict):
+            budget.walk(len(stack))
             return any(equal(needle, item, budget) for item in stack)
         budget.scan(len(stack))
         return needle in stack

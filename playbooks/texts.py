@@ -22,8 +22,8 @@ STRIP_COMPARES_PER_STEP_LOG2: Final = 13
 
 _WORD_BEGINNING: Final = re.compile(r"([-\s({\[<]+)")
 _WORD: Final = re.compile(r"\w+")
-#: Looking for words costs about this share of a step for each character (2 ** -4).
-_WORD_CHARACTERS_LOG2: Final = 4
+#: Looking for words costs about this share of a step for each character (2 ** -3).
+_WORD_CHARACTERS_LOG2: Final = 3
 _HTML: Final = {"&": "&amp;", ">": "&gt;", "<": "&lt;", "'": "&#39;", '"': "&#34;"}
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
@@ -206,13 +206,10 @@ def _quote(budget: Budget, value: Any, safe: bytes) -> str:
 
 
 def _urlencode(budget: Budget, value: Any) -> str:
-    if type(value) is dict:
-        pairs: list[Any] = [[key, item] for key, item in value.items()]
-    elif type(value) in (list, tuple):
-        pairs = list(value)
-    else:
+    if type(value) not in (list, tuple, dict):
         return _quote(budget, value, b"/")
-    budget.make_list(3 * len(pairs))
+    budget.make_list(3 * len(value))
+    pairs = list(value.items()) if type(value) is dict else value
     made = []
     for pair in pairs:
         if type(pair) not in (list, tuple) or len(pair) != 2:

@@ -59,7 +59,7 @@ def marked(source: str) -> tuple[str, int, int]:
         (HEAD + "workbook: {t: {kind: ¶workbook, task: t}}\nworkflow: [{step: a, tool: {kind: workbook, task: t}}]\n",
          "made of another"),
         (HEAD + "¶vars: {}\nworkflow: [{step: a, tool: {kind: noop}}]\n", "withdrawn"),
-        (HEAD + "workload: {a: '{{ ¶ctx.x }}'}\nworkflow: [{step: a, tool: {kind: noop}}]\n", "means nothing in `workload`"),
+        (HEAD + "workload: {a: '{{ ¶ctx.x }}'}\nworkflow: [{step: a, tool: {kind: noop}}]\n", "means nothing"),
         (HEAD + "workload: ¶[]\nworkflow: [{step: a, tool: {kind: noop}}]\n", "`workload` must be a map"),
         (HEAD + "workflow: ¶{}\n", "must be a list"),
         (HEAD + "workflow: ¶[]\n", "no steps"),
