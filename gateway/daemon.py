@@ -23,6 +23,7 @@ from gateway.admission import Admitted, Called, Refused, admit
 from gateway.mqtt import BrokerAddress, Message, Will, open_session
 from gateway.mqtt import Settings as SessionSettings
 from gateway.probe import require_access_list
+from gateway.publishing import Publishing
 from gateway.responses import Responses, result_from
 from gateway.runtime_link import RuntimeLink
 
@@ -81,9 +82,10 @@ class Gateway:
             settings.socket_path,
             on_message=self._heard_runtime,
             on_up=self._runtime_up,
-            on_down=lambda: None,
+            on_down=self._runtime_down,
         )
         self._responses = Responses(self._session, on_delivered=self._delivered)
+        self._publishing = Publishing(self._session, settings.box, self._link.send)
 
     # ---- life ----------------------------------------------------------------------------------------
 
@@ -130,6 +132,7 @@ class Gateway:
                 continue
             logger.info("serving box %s at %s", self._box, self._address)
             self._responses.again()
+            self._publishing.broker_up()
             connected_s = loop.time()
             await self._lost.wait()
             soon_lost = soon_lost + 1 if loop.time() - connected_s < _STEADY_S else 0
@@ -149,12 +152,19 @@ class Gateway:
     def _broker_lost(self, reason: str) -> None:
         # What was not acknowledged comes again on the next connection; acknowledging it now would be void.
         self._held.clear()
+        self._publishing.broker_down()
         self._lost.set()
         logger.warning("the broker is away: %s", reason)
 
     # ---- from the broker -----------------------------------------------------------------------------
 
     def _received(self, message: Message) -> None:
+        if self._publishing.is_reply(message.topic):
+            held = _Held(message, None)
+            self._held.append(held)
+            self._publishing.reply(message)
+            self._settle(held)
+            return
         decided = admit(self._box, message, self._table or {})
         if isinstance(decided, Refused):
             held = _Held(message, None)
@@ -192,6 +202,9 @@ class Gateway:
         for token, (admitted, _) in self._submitted.items():
             self._link.send(admitted.submission(token))
 
+    def _runtime_down(self) -> None:
+        self._publishing.forget_all()
+
     def _heard_runtime(self, message: list[Any]) -> None:
         kind = message[0]
         if kind == "accepted":
@@ -204,6 +217,10 @@ class Gateway:
             known = self._submitted.pop(message[1], None)
             if known is not None:
                 self._settle(known[1])
+        elif kind == "publish":
+            self._publishing.publish(*message[1:])
+        elif kind == "forget":
+            self._publishing.forget(message[1])
         elif kind == "admission":
             self._table = message[1]
             self._table_known.set()

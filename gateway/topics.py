@@ -4,6 +4,7 @@
     edge/v1/<box>/call/<principal>/<request id>/<playbook path…>    any version, request id as topic level
     edge/v1/<box>/response/<principal>/<request id>                 where answers go without a response topic
     edge/v1/<box>/callback/<token>                                  what an execution waits for, once
+    edge/v1/<box>/reply/<token>                                     answers to what playbooks ask others
     edge/v1/<box>/status                                            retained, with last will
 
 A broker does not tell a subscriber who published, so the principal is a topic level that the broker's access list
@@ -44,12 +45,22 @@ class RequestTopic:
 
 def request_filters(box: str) -> list[tuple[str, int]]:
     """What the gateway subscribes to, with QoS."""
-    return [(f"{ROOT}/{box}/request/#", 1), (f"{ROOT}/{box}/call/#", 1), (f"{callback_prefix(box)}+", 1)]
+    return [
+        (f"{ROOT}/{box}/request/#", 1),
+        (f"{ROOT}/{box}/call/#", 1),
+        (f"{callback_prefix(box)}+", 1),
+        (f"{reply_prefix(box)}+", 1),
+    ]
 
 
 def callback_prefix(box: str) -> str:
     """What the topic of a callback begins with; its token is the one level behind."""
     return f"{ROOT}/{box}/callback/"
+
+
+def reply_prefix(box: str) -> str:
+    """What the topic of an answer to a playbook's own request begins with; its token is the one level behind."""
+    return f"{ROOT}/{box}/reply/"
 
 
 def callback_token(box: str, topic: str) -> str | None:

@@ -26,7 +26,7 @@ from playbooks.outputs import Output, output_of, together
 
 #: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
 #: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
-HOSTED: Final[Mapping[str, bool]] = {"wait": False}
+HOSTED: Final[Mapping[str, bool]] = {"mqtt": False, "wait": False}
 EFFECTS: Final = ("pure", "read", "write")
 ON_UNKNOWN: Final = ("fail", "retry", "ask")
 MODES: Final = ("exclusive", "inclusive")
@@ -42,6 +42,7 @@ BACKOFF: Final = ("none", "linear", "exponential")
 CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "arrow": ("table",),
     "http": ("request",),
+    "mqtt": ("message",),
     "noop": (),
     "python": (),
     "shell": ("request",),

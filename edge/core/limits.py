@@ -167,6 +167,10 @@ CIRCUIT_PROBE_AFTER_S_MAX = 86_400
 CIRCUIT_TRIP_AFTER = 5
 CIRCUIT_PROBE_AFTER_MS = 30_000
 
+# ---- MQTT from playbooks --------------------------------------------------------------------------------
+#: User properties of one message.
+MQTT_PROPERTIES_MAX = 32
+
 # ---- HTTP ---------------------------------------------------------------------------------------------
 #: A body sent or read whole: in the worker's memory twice while it is decoded.
 HTTP_REQUEST_BYTES_MAX = PAYLOAD_BYTES_MAX

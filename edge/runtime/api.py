@@ -6,9 +6,11 @@ From a peer: `["hello", role]`; `["submit", token, playbook, principal, request 
 correlation, content type, receipt, deadline ms, traceparent, payload]`; `["delivered", execution]`;
 `["refusal", code, principal, playbook, request id]` (the gateway refused by itself); `["admitted", version]`;
 `["callback", token, callback token, content type, payload]`; `["call", token, operation, arguments]`.
+`["published", number, how, code]`, `["replied", number, content type, payload]` (what playbooks publish).
 To a peer: `["welcome", box, log id]`; `["admission", {path: {}}, version]`; `["accepted", token, execution id, seq,
 link, duplicate]`; `["received", token, execution id]` (a callback); `["refused", token, problem]`;
-`["answer", …fields of Answer]`; `["reply", token, value]`; `["error", token, problem]`.
+`["publish", number, …]`, `["forget", number]` (`edge.runtime.mqtt`); `["answer", …fields of Answer]`;
+`["reply", token, value]`; `["error", token, problem]`.
 
 It must never let one peer's nonsense end the daemon: a peer that breaks the protocol is hung up on.
 """
@@ -55,6 +57,8 @@ class Api:
         self._taken_up: list[tuple[int, Callable[[], None]]] = []
         engine.on_answer = self._send_answer
         engine.on_catalog = self._send_admission
+        self._mqtt = engine.executor.mqtt
+        self._mqtt.box, self._mqtt.send = box, self._to_gateway
 
     async def listen(self, path: Path) -> None:
         """Open the socket, in place of one that a dead runtime left."""
@@ -75,6 +79,13 @@ class Api:
 
     def _gateways(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.role == GATEWAY]
+
+    def _to_gateway(self, message: list[Any]) -> bool:
+        """Hand a frame to one gateway; False where there is none."""
+        peer = next(iter(self._gateways()), None)
+        if peer is not None:
+            peer.send(message)
+        return peer is not None
 
     def _send_admission(self, taken_up: Callable[[], None]) -> None:
         """Tell the gateways what there is; `taken_up()` once they know, so that a request may follow."""
@@ -115,6 +126,9 @@ class Api:
     def left(self, peer: Peer) -> None:
         """A peer went away; its local requests run on, their answers stay in the log."""
         self._peers.discard(peer)
+        if peer.role == GATEWAY:
+            self._mqtt.gateway_down()
+            self._mqtt.gateway_up()  # another one may be there
         self._tell_taken_up()
         self._asked_locally = {seq: p for seq, p in self._asked_locally.items() if p is not peer}
 
@@ -127,6 +141,10 @@ class Api:
             self._callback(peer, *message[1:])
         elif kind == "delivered":
             self._engine.delivered(message[1])
+        elif kind == "published":
+            self._mqtt.published(*message[1:])
+        elif kind == "replied":
+            self._mqtt.replied(*message[1:])
         elif kind == "call":
             self._call(peer, *message[1:])
         elif kind == "refusal":
@@ -145,6 +163,7 @@ class Api:
         if role != GATEWAY:
             return
         peer.send(self._admission())
+        self._mqtt.gateway_up()
         for execution in self._engine.owed:
             try:
                 answer = self._engine.answer(execution)

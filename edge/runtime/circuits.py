@@ -57,6 +57,11 @@ class Circuits:
             told[name] = [circuit.failures, left_ms]
         return told
 
+    def refused_ms(self, name: str) -> int:
+        """How long until a call of the runtime's own may be made, 0 for now."""
+        circuit = self._known.get(name, CLOSED)
+        return self._left_ms(circuit) if circuit.is_open else 0
+
     def over(self, number: int, met: Iterable[Sequence[Any]]) -> None:
         """A claim has ended, having met `(downstream, success, trip_after, probe_after_ms)`, in order."""
         for name, success, trip_after, probe_after_ms in met:

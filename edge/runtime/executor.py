@@ -21,6 +21,7 @@ from edge.runtime.commit import CommitGate
 from edge.runtime.dispatch import Dispatcher
 from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live, Place
+from edge.runtime.mqtt import Mqtt
 from edge.runtime.outcomes import Recorder
 from edge.runtime.rebuild import Outputs
 from edge.runtime.timers import Timers
@@ -52,6 +53,8 @@ class Executor:
         self.hosted.onward = self.dispatcher
         self.circuits = Circuits(gate)
         self.guard = Guard(self.circuits, self.dispatcher)
+        self.mqtt = Mqtt(self.hosted, self.timers, self.circuits, gate)
+        self.hosted.kinds["mqtt"] = self.mqtt
 
     # ---- what to do next -------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from playbooks.kinds.arrow import ARROW
 from playbooks.kinds.elsewhere import CENTRE_KINDS, LATER_KINDS
 from playbooks.kinds.http import HTTP
 from playbooks.kinds.kind import Kind
+from playbooks.kinds.mqtt import MQTT
 from playbooks.kinds.plain import NOOP, TRANSFORM
 from playbooks.kinds.python import PYTHON
 from playbooks.kinds.shell import SHELL
@@ -24,6 +25,7 @@ KINDS: Final[dict[str, Kind]] = {
     "arrow": ARROW,
     "duckdb": DUCKDB,
     "http": HTTP,
+    "mqtt": MQTT,
     "noop": NOOP,
     "python": PYTHON,
     "shell": SHELL,

@@ -16,7 +16,6 @@ LATER_KINDS: Final = frozenset(
         "iterator",
         "mcp",
         "model",
-        "mqtt",
         "playbook",
         "playbooks",
         "provider",
