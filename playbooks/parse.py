@@ -7,6 +7,7 @@ place. Called by `playbooks.expressions` and `playbooks.statements`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -29,6 +30,7 @@ _ENVIRONMENT: Final = Environment(autoescape=False)  # noqa: S701 (nothing is re
 _OPEN: Final = "{{ "
 _CLOSE: Final = " }}"
 
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _NO_FILES: Final = "A playbook stands alone: write the text here, or take it from `workload`."
 _NO_MACRO: Final = "Write it out where it is needed, or make the text in a python step."
 #: Statements of Jinja2 that are not ours, and what to write instead.
@@ -60,6 +62,9 @@ def parse_template(text: str) -> list[jinja.Node]:
         )
     if "\r" in text:
         raise Refused(text.index("\r"), "A carriage return stands in a template.", "Take it out.")
+    half = _HALF.search(text)
+    if half is not None:
+        raise Refused(half.start(), "A text holds half a character (a surrogate).", "Write it whole.")
     tokens = list(_tokens(text, 0))
     _refuse_tags(tokens)
     try:

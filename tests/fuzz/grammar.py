@@ -133,11 +133,15 @@ class Grammar:
         if draw < 0.72:
             return self._filtered(inner, depth)
         if draw < 0.82:
-            arguments = f"({self.expression(depth - 2)})" if self.chance.random() < 0.4 else ""
-            return f"({inner}) is {self.pick(('', 'not '))}{self.pick(_TESTS)}{arguments}"
+            test = self.pick(_TESTS)
+            wanted = TESTS[test].arguments or (self.wild and draw > 0.81)
+            arguments = f"({self.expression(depth - 2)})" if wanted else ""
+            return f"({inner}) is {self.pick(('', 'not '))}{test}{arguments}"
         if draw < 0.9:
-            given = ", ".join(self.expression(depth - 2) for _ in range(self.pick((0, 0, 1, 1, 2))))
-            return f"({inner}).{self.pick(sorted(METHODS))}({given})"
+            method = self.pick(sorted(METHODS))
+            count = self.chance.randint(METHODS[method].arguments_min, min(METHODS[method].arguments_max, 3))
+            given = ", ".join(self.expression(depth - 2) for _ in range(count))
+            return f"({inner}).{method}({given})"
         if draw < 0.95:
             return f"({inner} if {self.expression(depth - 1)} else {self.expression(depth - 1)})"
         parts = [self.expression(depth - 2) for _ in range(3)]
