@@ -39,6 +39,8 @@ from playbooks.tasks import (
 from playbooks.templates import compile_tree
 from playbooks.workbook import Templates
 
+#: Kinds that bind their process; they share it with a pure block only where they are pure too.
+_AUTHOR_CODE: Final = ("python", "sql")
 STEP_NAME: Final = re.compile(NAME_PATTERN)
 
 
@@ -157,7 +159,19 @@ def _tasks(
         ).resolve
 
     pairs = [read_task(source, task, labels, inputs, spec, resolve_in) for task in made.tasks]
+    _refuse_mixed_blocks(source, made, [task for task, _ in pairs])
     return [task for task, _ in pairs], [each for _, each in pairs]
+
+
+def _refuse_mixed_blocks(source: Source, made: Outline, tasks: list[dict[str, Any]]) -> None:
+    """A process whose doors are shut for a pure block is shut for the whole pipeline."""
+    pure = [task["effect"] == "pure" for task in tasks if task["kind"] == "python"]
+    shared = all(task["effect"] == "pure" for task in tasks if task["kind"] in _AUTHOR_CODE)
+    others = any(task["access"] for task in tasks) or not shared
+    if any(pure) and others and made.found.get("tool") is not None:
+        mend = "Give the pure block a step of its own."
+        message = "A block declared pure cannot share a pipeline with one that is not, or that has grants."
+        source.refuse(made.found["tool"].start, message, mend)
 
 
 def _inputs_of(task: dict[str, Any]) -> dict[str, NodeList]:

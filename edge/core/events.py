@@ -24,13 +24,17 @@ FORMAT_VERSION: Final = 1
 
 @record
 class BootStarted(Body):
-    """A runtime opened the log. `clean` is False where the one before did not say goodbye."""
+    """A runtime opened the log. `clean` is False where the one before did not say goodbye.
+
+    `hash_seed` is the seed of Python's hashes in this boot: the order in which blocks saw sets of texts.
+    """
 
     CODE: ClassVar[int] = 1
     TYPE: ClassVar[str] = "boot.started"
     version: str
     box: str
     clean: bool = True
+    hash_seed: int | None = None
 
 
 @record

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edge.core.errors import EdgeError, LogDamaged, Misconfigured, Unavailable
 from edge.core.settings import Settings, load_settings
+from edge.runtime.hash_seed import with_own_seed
 from edge.runtime.locks import hold_workers_lock, lock_alone
 
 
@@ -44,6 +45,7 @@ def main() -> int:
 
 
 def _run(settings: Settings) -> int:
+    hash_seed = with_own_seed(settings)
     lock_fd = lock_alone(settings)
     workers_fd = hold_workers_lock(settings)
     zygote, zygote_pid = fork_zygote(settings, workers_fd, lock_fd)
@@ -63,7 +65,7 @@ def _run(settings: Settings) -> int:
     gc.set_threshold(50_000, 20, 50)
 
     async def serve() -> int:
-        return await Daemon(settings, zygote, zygote_pid).run()
+        return await Daemon(settings, zygote, zygote_pid, hash_seed).run()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve())

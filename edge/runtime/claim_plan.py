@@ -11,7 +11,9 @@ from typing import Any, Final
 from edge.core.access import NOTHING, Access, union
 from edge.core.limits import BLUEPRINT_BYTES_MAX, FRAME_BYTES_MAX, INLINE_BYTES_MAX
 from edge.core.records import record
+from edge.runtime.work import Work
 from edge.tools.registry import runs_author_code
+from edge.worker.claims import Claim
 from playbooks.blueprint import Blueprint
 
 #: What one claim may carry in values; its `ctx` and blueprint go beside it in the same frame.
@@ -29,18 +31,27 @@ class ClaimPlan:
     reads_workload: bool
     #: What the worker's process has to hold open; topics are held by who publishes.
     access: Access = NOTHING
+    #: All author code in it is declared pure, and runs where that is enforced.
+    pure: bool = False
+
+    def work(self, claim: Claim, blueprint: bytes, folder: str, *, bound: bool) -> Work:
+        """A claim of these steps as the pool takes it, `bound` where a shared process may not have it."""
+        limits = self.timeout_s, bound, folder, self.memory_mb, self.access
+        return Work(claim, blueprint, *limits, pure=self.pure)
 
 
 def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
     """The plan of a claim that carries these steps."""
     taken = [blueprint.steps[index] for index in steps]
     access = replace(union(step.access for step in taken), topics=())
+    blocks = [task for step in taken for task in step.tasks if runs_author_code(task.kind)]
     return ClaimPlan(
         sum(step.timeout_ms for step in taken) / 1000,
-        bool(access) or any(runs_author_code(task.kind) for step in taken for task in step.tasks),
+        bool(access) or bool(blocks),
         max(step.memory_mb for step in taken),
         any(step.reads_workload for step in taken),
         access,
+        bool(blocks) and not access and all(task.effect == "pure" for task in blocks),
     )
 
 

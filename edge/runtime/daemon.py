@@ -91,8 +91,11 @@ class _Homes:
 class Daemon:
     """One runtime, from open to close."""
 
-    def __init__(self, settings: Settings, zygote: socket.socket, zygote_pid: int) -> None:
+    def __init__(
+        self, settings: Settings, zygote: socket.socket, zygote_pid: int, hash_seed: int | None = None
+    ) -> None:
         self._settings, self._zygote, self._zygote_pid = settings, zygote, zygote_pid
+        self._hash_seed = hash_seed
         self._stop: asyncio.Event = asyncio.Event()
         self._exit_code = 0
 
@@ -140,7 +143,7 @@ class Daemon:
         engine.executor.guard.use(pool)
         engine.load_catalog()
         _trim_when_quiet(engine, gate)
-        gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes)))
+        gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
         resumed = engine.resume()
         if resumed:
             logger.info("%d executions are resumed", resumed)

@@ -261,8 +261,7 @@ class Dispatcher:
         assert self.pool is not None
         folder = self._blocks.folder_name(blueprint.digest)
         bound = act.claim_bound = plan.bound or not live.author_made.isdisjoint(results)
-        work = Work(claim, blueprint.data, plan.timeout_s, bound, folder, plan.memory_mb, plan.access)
-        self.pool.submit(work)
+        self.pool.submit(plan.work(claim, blueprint.data, folder, bound=bound))
         return claim.number
 
     def _plan(self, blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:

@@ -18,11 +18,15 @@ PIPELINE_US_MAX: Final = 5_000
 
 @record
 class Binding:
-    """What a process is bound to until it ends: one playbook's folder, its memory limit, its grants."""
+    """What a process is bound to until it ends: one playbook's folder, its memory limit, its grants.
+
+    A `pure` one has Python's doors to clock, chance and environment shut, and runs nothing else.
+    """
 
     folder: str
     memory_mb: int
     access: Access = NOTHING
+    pure: bool = False
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class Work:
     access: Access = NOTHING
     #: What is known of downstreams with circuit breakers, for the claim to take along as it is sent.
     circuits: dict[str, list[int]] | None = None
+    pure: bool = False
     started_s: float = 0.0
     #: How long claims of its kind usually take; unknown ones get no company.
     typical_us: int = PIPELINE_US_MAX
@@ -48,4 +53,4 @@ class Work:
     @property
     def binding(self) -> Binding | None:
         """What the process that runs it must be bound to, None where any shared one will do."""
-        return Binding(self.folder, self.memory_mb, self.access) if self.author_code else None
+        return Binding(self.folder, self.memory_mb, self.access, self.pure) if self.author_code else None

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-from edge.core.access import NOTHING
 from edge.core.codec import encode
 from edge.core.errors import StorageFailed
 from edge.core.frames import FrameBuffer, FrameOutbox
@@ -107,7 +106,8 @@ class _Process(asyncio.Protocol):
             return False
         if work.author_code:
             return self.binding == work.binding and not self.under_way
-        if self.binding is not None and (self.binding.folder != work.folder or self.binding.access):
+        bound = self.binding
+        if bound is not None and (bound.folder != work.folder or bound.access or bound.pure):
             return False
         if not self.under_way:
             return True
@@ -222,9 +222,8 @@ class WorkerPool:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         if binding is None:
-            message = encode([slot, None, _SHARED_MEMORY_MB, NOTHING.parts()])
-        else:
-            message = encode([slot, binding.folder, binding.memory_mb, binding.access.parts()])
+            binding = Binding("", _SHARED_MEMORY_MB)
+        message = encode([slot, binding.folder, binding.memory_mb, binding.access.parts(), binding.pure])
         try:
             socket.send_fds(self._control, [message], [theirs.fileno()])
         except OSError:

@@ -8,7 +8,6 @@ never let anything of a run survive it except the compiled code.
 
 from __future__ import annotations
 
-import builtins
 import errno
 import inspect
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from edge.core.errors import ToolFailed
 from edge.core.values import TableRef
 from edge.tools.contract import ToolContext
 from edge.tools.printed import Printed
+from edge.tools.purity import Impure, own_builtins, watching
 from edge.tools.python_code import BODY_NAME, MAPPING_NAMES, code_of, line_in_block
 from edge.tools.python_result import as_result
 
@@ -45,13 +45,13 @@ class PythonTool:
 
         `config`: `code` (text), `form`, `libs` (alias to module name), `line` and `file` (where the code
         begins in the playbook). Raises ToolFailed: `python_raised`, `python_invalid`, `memory_exceeded`,
-        `sandbox_denied`, `result_invalid`, `input_missing`, `library_missing`.
+        `sandbox_denied`, `impure`, `result_invalid`, `input_missing`, `library_missing`.
         """
         values = {name: _hydrated(value, context) for name, value in inputs.items()}
         printed = Printed()
         failure: ToolFailed
         try:
-            with printed.captured():
+            with printed.captured(), watching():
                 return as_result(_run_block(config, values))
         except ToolFailed:
             raise
@@ -85,7 +85,7 @@ def _run_block(config: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     names = tuple(sorted(name for name in values if name.isidentifier()))
     code = code_of(config["code"], form, names)
     # A dictionary of its own: a block that rebinds a builtin by name changes only its own view of it.
-    scope: dict[str, Any] = {"__name__": BODY_NAME, "__builtins__": dict(vars(builtins))}
+    scope: dict[str, Any] = {"__name__": BODY_NAME, "__builtins__": own_builtins()}
     for alias, module in (config.get("libs") or {}).items():
         scope[alias] = _library(alias, module)
     given: dict[str, Any] = {name: dict(values) for name in MAPPING_NAMES}
@@ -165,8 +165,12 @@ def _failure(error: BaseException, config: Mapping[str, Any]) -> ToolFailed:
             code="python_raised",
             mend="Return a value, or raise an exception.",
         )
+    impure = _behind(error, _is_impure)
+    if isinstance(impure, Impure):
+        said = str(impure).removesuffix(".")
+        return ToolFailed(f"{said}{_place(impure.line, config)}.", code="impure", mend=impure.mend)
     message = f"{_text(error)}{where}."
-    denied = _denial(error)
+    denied = _behind(error, _is_denial)
     if denied is None:
         return ToolFailed(message, code="python_raised")
     if denied is not error:
@@ -179,19 +183,25 @@ def _is_unsaid_memory_error(error: BaseException) -> bool:
     return isinstance(error, SystemError) and "without exception set" in str(error)
 
 
-def _denial(error: BaseException) -> BaseException | None:
-    """The refusal of the sandbox at or behind an exception, if there is one."""
+def _behind(error: BaseException, wanted: Callable[[BaseException], bool]) -> BaseException | None:
+    """The exception of that kind at or behind another, if there is one."""
     seen: BaseException | None = error
     for _ in range(_CAUSES_MAX):
-        if seen is None:
-            return None
-        if isinstance(seen, PermissionError) and seen.errno in (errno.EPERM, errno.EACCES):
-            return seen
-        # Name look-up reports a denied socket in its own words.
-        if isinstance(seen, OSError) and type(seen).__name__ == "gaierror":
+        if seen is None or wanted(seen):
             return seen
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return None
+
+
+def _is_denial(error: BaseException) -> bool:
+    """Whether the sandbox refused this. Name look-up reports a denied socket in its own words."""
+    if isinstance(error, PermissionError) and error.errno in (errno.EPERM, errno.EACCES):
+        return True
+    return isinstance(error, OSError) and type(error).__name__ == "gaierror"
+
+
+def _is_impure(error: BaseException) -> bool:
+    return isinstance(error, Impure)
 
 
 def _text(error: BaseException) -> str:
@@ -207,7 +217,10 @@ def _text(error: BaseException) -> str:
 
 
 def _where(error: BaseException, config: Mapping[str, Any]) -> str:
-    line = line_in_block(error)
+    return _place(line_in_block(error), config)
+
+
+def _place(line: int | None, config: Mapping[str, Any]) -> str:
     if line is None:
         return ""
     first, file = config.get("line"), config.get("file")

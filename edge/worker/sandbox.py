@@ -71,6 +71,7 @@ class Policy:
     `cache_folder` is read and written, `memory_mb` is private memory on top of what the process has now,
     `read_paths` are further files or folders to read. `keep_fds`, where given, are the only handles kept. `access`
     is opened as `edge.worker.grants` found it sound; hosts are reached through a porter only (edge.worker.porter).
+    A `pure` process will run pure blocks only, and is held closer.
     """
 
     cache_folder: Path
@@ -78,6 +79,7 @@ class Policy:
     read_paths: tuple[Path, ...] = ()
     keep_fds: tuple[int, ...] | None = None
     access: Access = NOTHING
+    pure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def lock_in(policy: Policy) -> Report:
     drop_capabilities()
     # Last: the filter refuses what the lines above did.
     target = seccomp.machine()
-    doors = seccomp.Doors(sockets=bool(access.hosts), devices=bool(access.devices))
+    doors = seccomp.Doors(sockets=bool(access.hosts), devices=bool(access.devices), pure=policy.pure)
     filtered = target is not None and seccomp.install(target, os.getpid(), doors)
     return Report(abi, filtered)
 

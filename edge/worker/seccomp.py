@@ -57,6 +57,12 @@ REFUSED: Final = {
     "clock and name": "settimeofday=164/170 clock_settime=227/112 adjtimex=159/171 clock_adjtime=305/266 "
     "sethostname=170/161 setdomainname=171/162",
 }
+#: Refused too where only pure blocks run: the second line behind `edge.tools.purity_doors`. The clock itself is
+#: read without a call (vDSO), and the worker measures with it; chance is left to libraries that seed themselves.
+REFUSED_PURE: Final = (
+    "times=100/153 getrusage=98/165 uname=63/160 sysinfo=99/179 gettimeofday=96/169 "
+    "getitimer=36/102 timer_create=222/107 timerfd_create=283/85"
+)
 #: Calls refused for some of their arguments; `_argument_rules` and `program` say which.
 JUDGED: Final = (
     "socket=41/198 sendto=44/206 sendmsg=46/211 sendmmsg=307/269 "
@@ -145,7 +151,8 @@ def numbers(listed: str, column: int) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What a granted step's filter leaves open: making TCP sockets (never connecting them), control of devices.
+    """What differs from process to process: a granted step's filter leaves open making TCP sockets (never connecting
+    them) and control of devices, a pure one's shuts more.
 
     `processes` is for programs that a launcher starts: they may start others, in their own group. `signals` leaves
     signals to landlock, which holds them from ABI 6 on.
@@ -155,6 +162,7 @@ class Doors:
     devices: bool = False
     processes: bool = False
     signals: bool = False
+    pure: bool = False
 
 
 SHUT: Final = Doors()
@@ -189,7 +197,7 @@ def fixed_part(target: Machine, doors: Doors) -> bytes:
     if doors.processes:
         rules["clone"] = _process_rule()
     code += [_rule(judged[name], rule) for name, rule in rules.items() if name in judged]
-    for why, listed in REFUSED.items():
+    for why, listed in {**REFUSED, **({"pure": REFUSED_PURE} if doors.pure else {})}.items():
         if doors.processes and why == "new processes":
             continue
         for number in numbers(listed, target.column).values():

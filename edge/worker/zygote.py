@@ -5,7 +5,7 @@ imported with numpy kept out (8 MB and 40 ms saved for each process) and all mem
 collector, so that workers share its pages: 3.6 MB of its own for each worker against 20 MB spawned
 (research/feasibility §1). It never opens LMDB, never runs a claim, and dies with the runtime.
 
-Messages (datagrams of CBOR): to it `[slot, bound folder or None, memory MB, grants]` with the worker's socket
+Messages (datagrams of CBOR): to it `[slot, bound folder or "", memory MB, grants, pure]` with the worker's socket
 attached (grants as `edge.core.access.Access.parts`); from it `["ready"]`, `["forked", slot, pid]`,
 `["exited", pid, wait status]`.
 """
@@ -56,9 +56,11 @@ def import_arrow() -> None:
     import pyarrow.acero
     import pyarrow.compute  # noqa: F401 - for the pages that workers share
 
+    from edge.tools import purity_doors
     from edge.tools.registry import preload
     from edge.worker import grants, loop, outside, sandbox
 
+    assert purity_doors.shut is not None
     assert grants.refusal is not None
     assert outside.Outside is not None
     assert loop.run is not None, "imported for the pages that workers share"
@@ -149,19 +151,20 @@ def _become_worker(
 def _serve_locked_in(
     runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, Path], order: list[Any]
 ) -> None:
+    from edge.tools.purity_doors import shut
     from edge.worker import loop, programs
     from edge.worker.grants import refusal
     from edge.worker.launcher import fork_launcher
     from edge.worker.outside import Outside
     from edge.worker.porter import fork_porter
-    from edge.worker.sandbox import Policy, lock_in
+    from edge.worker.sandbox import Policy, lock_in, readable_paths
 
-    folder, memory_mb, grants = order
+    folder, memory_mb, grants, pure = order
     access = Access.of(grants)
     refused = refusal(access, folders) if access else None
     if refused is not None:
         access = NOTHING  # every claim is answered with the refusal; nothing runs here
-    root = folders[0] if folder is None else folders[0] / folder
+    root = folders[0] / folder
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     keep_fds = [0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd]
     door = fork_porter(access) if access.hosts else None
@@ -171,12 +174,14 @@ def _serve_locked_in(
     if launcher is not None:
         keep_fds.append(launcher.fileno())
         programs.use(launcher)
-    report = lock_in(Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access))
-    if folder is not None and not report.complete:
+    report = lock_in(Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access, pure=pure))
+    if folder and not report.complete:
         refused = kernel_lacks(report.missing)
     if door is not None:
         Outside(door).open()
-    loop.run(runtime, root_fd, bound=folder is not None, refusal=refused)
+    if pure:
+        shut(tuple(str(path) for path in readable_paths()))
+    loop.run(runtime, root_fd, bound=bool(folder), refusal=refused)
 
 
 def kernel_lacks(missing: tuple[str, ...]) -> dict[str, Any]:

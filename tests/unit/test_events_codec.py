@@ -85,7 +85,7 @@ LEAST: list[Body] = [
     TicksMissed(4),
 ]
 MOST: list[Body] = [
-    BootStarted("0.1.0", "box", False),
+    BootStarted("0.1.0", "box", False, 7),
     CatalogRegistered("p/q", b"d" * 32, b"", "subscription"),
     ExecutionRequested(
         b"d" * 32,
