@@ -151,17 +151,19 @@ def _steps(
         )
         return []
     outlines: dict[str, Outline] = {}
+    written: list[Outline] = []
     for position, item in enumerate(listed, 1):
         made = outline(source, item, position, templates)
         if made is None:
             continue
-        if made.name in outlines:
+        written.append(
+            made
+        )  # also one of a name that was there: what is wrong inside is said in the same run
+        if outlines.setdefault(made.name, made) is not made:
             source.refuse(item.start, f"There are two steps named {made.name!r}.", "Rename one of them.")
-            continue
-        outlines[made.name] = made
-    ctx = {name for made in outlines.values() for name in made.ctx_names(source)}
+    ctx = {name for made in written for name in made.ctx_names(source)}
     known = Known(tuple(outlines), ctx, frozenset(workload))
-    steps = [read_step(source, made, known, defaults) for made in outlines.values()]
+    steps = [read_step(source, made, known, defaults) for made in written]
     executor.check_final(source, outlines)
     if source.problems:
         return steps

@@ -66,10 +66,11 @@ def outline(source: Source, node: Marked, position: int, templates: Templates) -
     found = fields(source, node, "A step", STEP)
     if not isinstance(node, Mapping_):
         return None
+    unnamed = f"step_{position}"
     if "step" not in found:
         source.refuse(node.start, "This step has no name.", "Begin it with `- step: name`.")
-        return None
-    name = text(source, found["step"], "A step's name")
+    name = text(source, found.get("step"), "A step's name")
+    sound = name is not None and STEP_NAME.fullmatch(name) is not None and name not in RESERVED_NAMES
     if name is not None and not STEP_NAME.fullmatch(name):
         mend = "Use up to 64 letters, digits, _ and -, not beginning with a digit or -."
         source.refuse(found["step"].start, f"{name!r:.80} cannot be a step's name.", mend)
@@ -78,10 +79,10 @@ def outline(source: Source, node: Marked, position: int, templates: Templates) -
             found["step"].start, f"{name!r} is a name of the language.", "Call the step something else."
         )
     text(source, found.get("desc"), "`desc`")
-    made = Outline(node, name or f"step {position}", found)
+    made = Outline(node, name or unnamed, found)
     made.ctx, _ = scoped_writes(source, found.get("set"), step_scope=False)
     made.next = outline_next(source, found.get("next"))
-    made.tasks = outline_tasks(source, found.get("tool"), made.name, templates)
+    made.tasks = outline_tasks(source, found.get("tool"), made.name if sound else unnamed, templates)
     return made
 
 

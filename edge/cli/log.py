@@ -41,7 +41,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
 
 def _show(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
-    _require_log(settings)
+    require_log(settings)
     lines = _json_lines(settings, given.after) if given.json else _lines(settings, given.after)
     if given.last:
         lines = iter(list(lines)[-given.last :])
@@ -50,7 +50,8 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
-def _require_log(settings: Settings) -> None:
+def require_log(settings: Settings) -> None:
+    """Raises RequestRefused where a data folder holds no log."""
     if not settings.journal_folder.is_dir():
         raise RequestRefused(
             f"There is no log in {settings.data}.",
@@ -141,7 +142,7 @@ def _compare_offline(settings: Settings, report: Report, out: Any) -> None:
 
 def _verify(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
-    _require_log(settings)
+    require_log(settings)
     report = verify(settings)
     print(f"log      {report.log_id.hex()}")
     print(f"journal  {report.segments} segments, {report.groups} groups, {report.events} events")

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge.cli import playbook_check, playbook_test
 from edge.cli.client import RuntimeClient
 from edge.cli.inputs import read_source
 from edge.core.settings import load_settings
@@ -25,14 +26,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    check = actions.add_parser("check", help="say all that is wrong with files, with line, column and mend")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    check.set_defaults(command=_check)
+    playbook_check.add(actions)
     graph = actions.add_parser("graph", help="draw a file as a Mermaid flowchart")
     graph.add_argument("file", type=Path, metavar="FILE")
     graph.set_defaults(command=_graph)
-    from edge.cli import playbook_test
-
     playbook_test.add(actions)
     schema = actions.add_parser("schema", help="print the language as a JSON Schema, for editors")
     schema.set_defaults(command=_schema)
@@ -66,22 +63,6 @@ def _reference(given: argparse.Namespace) -> int:
 
     print(reference_page(), end="")
     return 0
-
-
-def _check(given: argparse.Namespace) -> int:
-    from playbooks.compile import check_playbook, compile_playbook
-
-    wrong = 0
-    for path in given.files:
-        source = read_source(path)
-        problems = check_playbook(source, str(path))
-        wrong += len(problems)
-        for problem in problems:
-            print(problem)
-        if not problems:
-            blueprint = compile_playbook(source, str(path))
-            print(f"{path}: ok, {len(blueprint.steps)} steps, digest {blueprint.digest.hex()[:16]}")
-    return 2 if wrong else 0
 
 
 def _register(given: argparse.Namespace) -> int:

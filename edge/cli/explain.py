@@ -1,0 +1,128 @@
+"""`edge explain`: why an execution went as it went, from the log alone. Works with or without a runtime.
+
+Called by `edge.cli.main`. Reads the journal's files as `edge log show` does, evaluates every decision again
+(`edge.replay.explain`) and never changes anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.cli.log import require_log
+from edge.cli.story import plain_json, shorten
+from edge.core.errors import EdgeError, LogDamaged, RequestRefused
+from edge.core.events import CatalogRegistered, Event, ExecutionRequested
+from edge.core.settings import Settings, load_settings
+from edge.core.values import TableRef
+from edge.replay.decisions import Decision
+from edge.replay.explain import explain
+from edge.runtime.admit import read_input, started_workload
+from edge.store.blobs import BlobStore
+from edge.store.blocks import REQUEST_TABLE, request_key
+from edge.store.journal import read_groups
+from playbooks.blueprint import Blueprint
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the command to the command line."""
+    parser = groups.add_parser(
+        "explain",
+        parents=[shared],
+        help="say why an execution went as it went",
+        description="Each decision of an execution: which rule or arc, and the values it looked at, evaluated again\n"
+        "from the log. What comes out otherwise now than recorded is marked decision-changed.",
+        epilog="exit codes: 0 all as recorded, 1 a decision comes out otherwise now, 2 refused\n\n"
+        "examples:\n  edge explain 42\n  edge explain 42 --item 7",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("execution", metavar="EXEC", help="execution id, or its number")
+    parser.add_argument("--item", type=int, metavar="N", help="of loops, explain item N too; the first is 0")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each decision")
+    parser.set_defaults(command=_explain)
+
+
+@dataclass(slots=True)
+class _History:
+    """One execution in the log: its events, and the blueprints registered before it, by digest."""
+
+    log_id: str = ""
+    events: list[Event] = field(default_factory=list)
+    blueprints: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def _explain(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    require_log(settings)
+    log_id, _, number = given.execution.rpartition("-")
+    if not (number.isascii() and number.isdecimal()):
+        raise RequestRefused(f"{given.execution!r} is no execution.", mend="Give its id, or its number.")
+    history = _history(settings, int(number))
+    if not history.events or (log_id and log_id != history.log_id):
+        raise RequestRefused(
+            f"There is no execution {given.execution} in the log.",
+            mend="`edge log show` lists what there is.",
+        )
+    request = history.events[0].body
+    if not isinstance(request, ExecutionRequested):
+        raise RequestRefused(f"Event {number} is no request.", mend="`edge log show` lists what there is.")
+    data = history.blueprints.get(request.digest)
+    if data is None:
+        raise LogDamaged(f"The log does not hold the blueprint of execution {number}.")
+    blueprint = Blueprint.decode(data)
+    execution_id = f"{history.log_id}-{number}"
+    workload = _workload(settings, execution_id, request, blueprint)
+    decisions = explain(blueprint, history.events, workload, execution_id, item=given.item)
+    if given.json:
+        for decision in decisions:
+            print(plain_json(decision.plain()))
+    else:
+        print(f"execution  {execution_id}\nplaybook   {blueprint.path} {blueprint.digest.hex()[:16]}")
+        for decision in decisions:
+            print("\n".join(_lines(decision)))
+    return 1 if any(decision.status == "decision-changed" for decision in decisions) else 0
+
+
+def _history(settings: Settings, execution: int) -> _History:
+    found = _History()
+    for header, group, _ in read_groups(settings.journal_folder):
+        found.log_id = header.log_id.hex()
+        for event in group.events():
+            if isinstance(event.body, CatalogRegistered):
+                found.blueprints[event.body.digest] = event.body.blueprint
+            elif event.seq == execution or event.execution == execution:
+                found.events.append(event)
+    return found
+
+
+def _workload(
+    settings: Settings, execution_id: str, request: ExecutionRequested, blueprint: Blueprint
+) -> dict[str, Any]:
+    """The workload the execution started with: the playbook's with the request's input over it."""
+    seq = int(execution_id.rpartition("-")[2])
+    payload = request.payload or b""
+    if request.payload_digest is not None:
+        payload = BlobStore(settings.blob_folder).get(request.payload_digest)
+    try:
+        given = read_input(request.content_type, payload)
+        workload = started_workload(blueprint, given or {}, execution_id)
+    except EdgeError as error:
+        raise LogDamaged(f"The request of execution {seq} cannot be read: {error.message}") from error
+    if given is not None:
+        return workload
+    return {**workload, REQUEST_TABLE: TableRef(request_key(seq), b"", len(payload), None, None)}
+
+
+def _lines(decision: Decision) -> list[str]:
+    """One decision for people."""
+    step = decision.step + (f"[{decision.visit}]" if decision.visit else "")
+    step += f" item {decision.item}" if decision.item is not None else ""
+    lines = ["", f"{decision.seq:>8}  {decision.kind:<9}  {step:<20}  {decision.chosen}".rstrip()]
+    for asked in decision.asked:
+        values = ", ".join(f"{name} = {shorten(plain_json(value))}" for name, value in asked.values.items())
+        condition = f": {shorten(asked.condition)}" if asked.condition != "always" else ""
+        lines.append(f"{'':>12}{asked.what}{condition}  [{asked.outcome}]{f'  {values}' if values else ''}")
+    if decision.status:
+        lines.append(f"{'':>12}{decision.status}: {decision.note}")
+    return lines

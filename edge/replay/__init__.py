@@ -1,0 +1,1 @@
+"""What a log says once more: decisions explained by evaluating them again."""
