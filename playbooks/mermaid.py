@@ -11,12 +11,16 @@ from playbooks.arcs import ArcOutline
 from playbooks.compile import compile_playbook
 from playbooks.fields import items
 from playbooks.loader import Mapping_, Scalar, load
+from playbooks.nodes import Prepared
 from playbooks.problems import Source
-from playbooks.shape import Arc, Step
+from playbooks.shape import Arc, Step, Task
+from playbooks.spoken import spoken
 from playbooks.steps import Outline, outline
 from playbooks.workbook import read_workbook
 
 _TEXT_MAX: Final = 240
+#: Mermaid's own spelling of entities; `#` first, since the others are made of them.
+_ENTITIES: Final = {"#": "#35;", "&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "`": "#96;"}
 
 
 def mermaid(data: bytes, file_name: str) -> str:
@@ -50,17 +54,29 @@ def _box(step: Step, *, final: bool) -> str:
     words = [step.name]
     if step.loop is not None:
         words.append(f"for each {step.loop.iterator}{', in parallel' if step.loop.parallel else ''}")
-    words.append(
-        " → ".join(f"{task.name}: {task.kind}" if step.pipeline else task.kind for task in step.tasks)
-    )
+    words += [_tool(step, task) for task in step.tasks]
     if step.effect == "write":
         words.append("writes")
     if final:
         words.append("final")
-    text = _quoted("<br/>".join(words))
+    text = '"' + "<br/>".join(_escaped(word) for word in words) + '"'
     if step.loop is not None:
         return f"[[{text}]]"
     return f"[/{text}/]" if step.admit is not None else f"[{text}]"
+
+
+def _tool(step: Step, task: Task) -> str:
+    """A tool: its name in a pipeline, its kind, the playbook it runs, and where its policy may lead."""
+    text = f"{task.name}: {task.kind}" if step.pipeline else task.kind
+    if task.kind == "playbook" and isinstance(task.config.get("path"), Prepared):
+        node = task.config["path"].node
+        text += f" {node[1] if node[0] == 'const' else spoken(node)}"
+    for rule in task.rules or ():
+        if rule.do == "jump":
+            text += f", may go to {step.tasks[rule.to].name}"
+        elif rule.do in ("retry", "break"):
+            text += ", may retry" if rule.do == "retry" else ", may end here"
+    return text
 
 
 def _arrow(step: Step, arc: Arc, written: ArcOutline) -> str:
@@ -75,5 +91,12 @@ def _arrow(step: Step, arc: Arc, written: ArcOutline) -> str:
 
 
 def _quoted(text: str) -> str:
+    return f'"{_escaped(text)}"'
+
+
+def _escaped(text: str) -> str:
+    """A text that stands for itself in a label: nothing in it is HTML, Markdown or the end of the label."""
     text = text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "…"
-    return '"' + text.replace('"', "#quot;").replace("\n", " ") + '"'
+    for character, name in _ENTITIES.items():
+        text = text.replace(character, name)
+    return " ".join(text.split())
