@@ -10,7 +10,7 @@ import errno
 import sys
 from pathlib import Path
 
-from edge.cli import cache, callback, cancel, circuit, explain, log, playbook, request, run, show, up, vitals
+from edge.cli import cache, callback, cancel, circuit, explain, log, playbook, request, run, show, subscription, up, vitals
 from edge.core.errors import EdgeError, Misconfigured, PlaybookInvalid, RequestRefused, Unavailable
 
 EXIT_OK = 0
@@ -45,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="data folder (default: $EDGE_DATA, else your own data folder)",
     )
     groups = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (up, request, run, playbook, show, explain, cancel, callback, circuit, log, cache, vitals):
+    for group in (
+        up, request, run, playbook, show, explain, subscription, cancel, callback, circuit, log, cache, vitals
+    ):
         group.add(groups, shared)
     return parser
 

@@ -36,7 +36,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     reference = actions.add_parser("reference", help="print the language, key by key, in Markdown")
     reference.set_defaults(command=_reference)
     register = actions.add_parser(
-        "register", parents=[shared], help="compile files and put them into a running box's catalog"
+        "register",
+        parents=[shared],
+        help="compile files, playbooks and subscriptions, and put them into a running box's catalog",
     )
     register.add_argument("files", nargs="+", type=Path, metavar="FILE")
     register.set_defaults(command=_register)
@@ -66,9 +68,12 @@ def _reference(given: argparse.Namespace) -> int:
 
 
 def _register(given: argparse.Namespace) -> int:
-    from playbooks.compile import compile_playbook
+    from playbooks.blueprint import Blueprint
+    from playbooks.documents import compile_document
 
-    blueprints = [compile_playbook(read_source(path), str(path)) for path in given.files]
+    made = [compile_document(read_source(path), str(path)) for path in given.files]
+    # Playbooks first: a subscription is refused where its playbook is not there.
+    blueprints = sorted(made, key=lambda each: not isinstance(each, Blueprint))
     with RuntimeClient(load_settings(given.data)) as runtime:
         for blueprint in blueprints:
             done = runtime.call("register", blueprint=blueprint.data)

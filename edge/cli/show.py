@@ -54,6 +54,10 @@ def story_lines(found: dict[str, Any], settings: Settings) -> list[str]:
         f"status     {found['status']}",
         f"asked by   {found['principal']}, request id {found['request_id'] or '-'}",
     ]
+    if found["batch"]:
+        _, first, last, count, lane, attempt = found["batch"]
+        key = "" if lane is None else f" with key {lane}"
+        lines.append(f"takes      {count} messages{key}, events {first} to {last}, attempt {attempt}")
     if found["problem"]:
         lines.append(f"problem    {found['problem'].get('code')}: {found['problem'].get('message')}")
         if found["problem"].get("mend"):

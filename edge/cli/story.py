@@ -27,6 +27,7 @@ from edge.core.events import (
     StepWaiting,
     TaskDone,
 )
+from edge.core.subscription_events import MessageDeadLettered, MessageReceived, SubscriptionPosition
 from edge.core.values import TableRef, ValueRef
 
 _TEXT_MAX = 100
@@ -103,6 +104,13 @@ def _detail(event: Event) -> str:
         text = f"{body.path} {body.digest.hex()[:16]}"
     elif isinstance(body, RequestRefusedNoted):
         text = f"{body.code} × {body.count}" if body.count > 1 else f"{body.code} {body.playbook or ''}"
+    elif isinstance(body, MessageReceived):
+        text = body.topic if body.tick is None else f"tick {body.tick[0]}"
+        text += f", {len(body.payload)} bytes" if body.payload is not None else ""
+    elif isinstance(body, MessageDeadLettered):
+        text = f"{body.first} to {body.last} after {body.attempts}: {body.problem.get('code')}"
+    elif isinstance(body, SubscriptionPosition):
+        text = f"through {body.through}, {body.state}"
     elif isinstance(body, BootStarted):
         before = "after a clean stop" if body.clean else "not stopped cleanly before"
         text = f"box {body.box}, {'the first start' if event.seq == 1 else before}"

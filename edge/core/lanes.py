@@ -78,7 +78,7 @@ class Lanes:
         self._in_flight = 0
         self._tokens = float(max(1, rules.per_s))
         self._tokens_at_ns = 0
-        self._last = settled_through
+        self._last = self.settled_through = settled_through
         self._turn = 0
         #: Messages waiting or in a batch that is not settled.
         self.backlog = 0

@@ -11,6 +11,7 @@ To a peer: `["welcome", box, log id]`; `["admission", {path: {}}, version]`; `["
 link, duplicate]`; `["received", token, execution id]` (a callback); `["refused", token, problem]`;
 `["publish", number, …]`, `["forget", number]` (`edge.runtime.mqtt`); `["answer", …fields of Answer]`;
 `["reply", token, value]`; `["error", token, problem]`.
+What is said of subscriptions stands in `edge.runtime.subscription_door`.
 
 It must never let one peer's nonsense end the daemon: a peer that breaks the protocol is hung up on.
 """
@@ -30,6 +31,8 @@ from edge.core.frames import FrameBuffer, FrameOutbox
 from edge.runtime.admit import Submission
 from edge.runtime.answers import Answer
 from edge.runtime.engine import Engine, Receipt
+from edge.runtime.messages import FORM
+from edge.runtime.subscription_door import SubscriptionDoor
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class Api:
         self._admission_version = 0
         #: Who is told once all gateways have taken up a version of the admission table.
         self._taken_up: list[tuple[int, Callable[[], None]]] = []
+        #: Where messages of subscriptions go.
+        self.door: SubscriptionDoor | None = None
         engine.on_answer = self._send_answer
         engine.on_catalog = self._send_admission
         self._mqtt = engine.executor.mqtt
@@ -77,12 +82,13 @@ class Api:
 
     # ---- towards peers -----------------------------------------------------------------------------
 
-    def _gateways(self) -> list[Peer]:
+    def gateways(self) -> list[Peer]:
+        """Every gateway that is connected."""
         return [peer for peer in self._peers if peer.role == GATEWAY]
 
     def _to_gateway(self, message: list[Any]) -> bool:
         """Hand a frame to one gateway; False where there is none."""
-        peer = next(iter(self._gateways()), None)
+        peer = next(iter(self.gateways()), None)
         if peer is not None:
             peer.send(message)
         return peer is not None
@@ -90,7 +96,7 @@ class Api:
     def _send_admission(self, taken_up: Callable[[], None]) -> None:
         """Tell the gateways what there is; `taken_up()` once they know, so that a request may follow."""
         self._admission_version += 1
-        for peer in self._gateways():
+        for peer in self.gateways():
             peer.send(self._admission())
         self._taken_up.append((self._admission_version, taken_up))
         self._tell_taken_up()
@@ -103,7 +109,7 @@ class Api:
 
     def _tell_taken_up(self, at_least: int = 0) -> None:
         """Call back for every version that all gateways have, or that is not waited for any longer."""
-        known = min((peer.admitted for peer in self._gateways()), default=self._admission_version)
+        known = min((peer.admitted for peer in self.gateways()), default=self._admission_version)
         while self._taken_up and self._taken_up[0][0] <= max(known, at_least):
             self._taken_up.pop(0)[1]()
 
@@ -114,7 +120,7 @@ class Api:
                 peer.send(_answer_message(answer))
             self._engine.delivered(answer.execution)
             return
-        for peer in self._gateways():
+        for peer in self.gateways():
             peer.send(_answer_message(answer))
 
     # ---- from peers --------------------------------------------------------------------------------
@@ -129,6 +135,8 @@ class Api:
         if peer.role == GATEWAY:
             self._mqtt.gateway_down()
             self._mqtt.gateway_up()  # another one may be there
+        if self.door is not None:
+            self.door.left(peer)
         self._tell_taken_up()
         self._asked_locally = {seq: p for seq, p in self._asked_locally.items() if p is not peer}
 
@@ -154,6 +162,8 @@ class Api:
             self._tell_taken_up()
         elif kind == "hello":
             self._welcome(peer, message[1])
+        elif kind in ("message", "source") and self.door is not None:
+            self.door.heard(peer, message)
         else:
             raise ValueError(f"a message of unknown kind {kind!r}")
 
@@ -164,13 +174,15 @@ class Api:
             return
         peer.send(self._admission())
         self._mqtt.gateway_up()
+        if self.door is not None:
+            self.door.welcome(peer)
         for execution in self._engine.owed:
             try:
                 answer = self._engine.answer(execution)
             except LogDamaged as error:
                 logger.error("an answer that is owed cannot be read: %s", error)
                 continue
-            if answer.form == LOCAL_FORM:
+            if answer.form in (LOCAL_FORM, FORM):
                 self._engine.delivered(execution)
             else:
                 peer.send(_answer_message(answer))

@@ -362,14 +362,14 @@ class CommitGate:
             return found[0], payload_mark(found[1])
         return self._eventlog.find_request(key)
 
-    def events_of(self, execution: int) -> list[Event]:
-        """All events of one execution appended so far, durable or not, oldest first."""
-        found = self._eventlog.events_of(execution)
-        seen = found[-1].seq if found else 0
+    def events_of(self, execution: int, first: int = 0, last: int = 2**63) -> list[Event]:
+        """All events of one execution appended so far, durable or not, oldest first; those from `first` to `last`."""
+        found = self._eventlog.events_of(execution, first, last)
+        seen = found[-1].seq if found else first - 1
         recent = (event for group in self._overlay for event in group.events)
-        found += [event for event in recent if event.execution == execution and event.seq > seen]
+        found += [event for event in recent if event.execution == execution and seen < event.seq <= last]
         unflushed = (event for queue in (self._in_flight, self._pending) for event in queue)
-        found += [event for event in unflushed if event.execution == execution]
+        found += [event for event in unflushed if event.execution == execution and first <= event.seq <= last]
         return found
 
     async def flushed(self) -> None:

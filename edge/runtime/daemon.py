@@ -32,6 +32,9 @@ from edge.runtime.commit import CommitGate
 from edge.runtime.engine import Engine
 from edge.runtime.heap import Trimmer
 from edge.runtime.operations import Operations
+from edge.runtime.subscription_door import SubscriptionDoor
+from edge.runtime.subscription_operations import SubscriptionOperations
+from edge.runtime.subscriptions import Subscriptions
 from edge.runtime.workers import WorkerPool
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
@@ -44,6 +47,8 @@ logger = logging.getLogger(__name__)
 #: How often delivered answers and counted refusals are noted, where there are any.
 _NOTE_S: Final = 5.0
 _READERS_S: Final = 60.0
+#: How often a full drive is looked at again for messages that wait outside.
+_ROOM_S: Final = 1.0
 _CATCH_UP_GROUPS: Final = 2_000
 
 
@@ -141,20 +146,26 @@ class Daemon:
             on_zygote_gone=self._zygote_gone,
         )
         engine.executor.guard.use(pool)
+        subscriptions = Subscriptions(engine, gate, homes.eventlog, blocks, free_space)
         engine.load_catalog()
+        subscriptions.load()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
         resumed = engine.resume()
         if resumed:
             logger.info("%d executions are resumed", resumed)
+        subscriptions.start()
         pool.warm()
         status = self._status(homes.journal.log_id)
         operations = Operations(engine, homes.eventlog, blocks, status, pool.pids).table()
+        operations |= SubscriptionOperations(engine, subscriptions).table(operations["register"])
         api = Api(engine, settings.box, homes.journal.log_id, operations)
+        api.door = SubscriptionDoor(subscriptions, api.gateways)
         await api.listen(settings.socket_path)
         logger.info("serving box %s from %s", settings.box, settings.data)
         chores = [
             loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
+            loop.create_task(_every(_ROOM_S, subscriptions.look_for_room)),
             loop.create_task(_every(_READERS_S, homes.eventlog.reclaim_readers)),
         ]
         await self._stop.wait()
@@ -164,6 +175,7 @@ class Daemon:
         await pool.close()
         if self._exit_code == 0:
             engine.note_watermark()
+            subscriptions.note_positions()
             gate.append(BootStopped())
         await gate.close()
         homes.eventlog.close()

@@ -225,6 +225,7 @@ class Dispatcher:
             size_bytes += len(workload)
         if items is not None:
             size_bytes += len(items.values)
+        size_bytes += len(live.request_table_bytes or b"")
         if size_bytes > CLAIM_BYTES_MAX:
             self._give_up(live, act, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
             return None

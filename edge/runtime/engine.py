@@ -92,6 +92,9 @@ class Engine:
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
         self.on_answer: Callable[[Answer], None] = lambda answer: None
+        #: Makes an execution of a subscription's batch as it was, and is told of its end (`subscriptions`).
+        self.batch_again: Callable[[Blueprint, Execution], Live] | None = None
+        self.on_batch_end: Callable[[Execution], None] = lambda state: None
         #: Called when the last open execution ended.
         self.on_quiet: Callable[[], None] = lambda: None
         #: Called when the catalog changed, with what to call once requests may follow.
@@ -121,7 +124,8 @@ class Engine:
             body = self._eventlog.event(seq).body
             if not isinstance(body, CatalogRegistered):
                 raise LogDamaged(f"The catalog names event {seq}, which registers nothing.")
-            self._take_up(Blueprint.decode(body.blueprint))
+            if body.kind == "playbook":
+                self._take_up(Blueprint.decode(body.blueprint))
         self.executor.circuits.take_up(self._eventlog.circuits())
 
     def _take_up(self, blueprint: Blueprint) -> None:
@@ -157,6 +161,17 @@ class Engine:
         """The catalog, by path."""
         return [self._catalog[path] for path in sorted(self._catalog)]
 
+    def playbook(self, path: str) -> Blueprint:
+        """What runs under a path now. Raises RequestRefused."""
+        blueprint = self._catalog.get(path)
+        if blueprint is None:
+            raise RequestRefused(
+                f"There is no playbook {path!r} on this box.",
+                mend="`edge playbook list` shows what there is; `edge playbook register FILE` adds one.",
+                code="playbook_unknown",
+            )
+        return blueprint
+
     # ---- requests ----------------------------------------------------------------------------------
 
     def submit(self, submission: Submission, accepted: Accepted) -> None:
@@ -172,13 +187,7 @@ class Engine:
             raise
 
     def _accept(self, submission: Submission, accepted: Accepted) -> None:
-        blueprint = self._catalog.get(submission.playbook)
-        if blueprint is None:
-            raise RequestRefused(
-                f"There is no playbook {submission.playbook!r} on this box.",
-                mend="`edge playbook list` shows what there is; `edge playbook register FILE` adds one.",
-                code="playbook_unknown",
-            )
+        blueprint = self.playbook(submission.playbook)
         body, blob = request_event(submission, blueprint)
         if submission.request_id is not None:
             known = self._gate.find_request(submission.principal, submission.request_id)
@@ -317,7 +326,11 @@ class Engine:
         if request.payload_digest is not None:
             payload = self._blobs.get(request.payload_digest)
         try:
-            live = self._live(blueprint, state, read_input(request.content_type, payload), payload)
+            if request.batch is not None:
+                assert self.batch_again is not None
+                live = self.batch_again(blueprint, state)
+            else:
+                live = self._live(blueprint, state, read_input(request.content_type, payload), payload)
         except RequestRefused as error:
             # It was accepted, so it must end: a runtime that cannot start over one execution helps nobody.
             live = Live(
@@ -334,7 +347,11 @@ class Engine:
 
     def _finished(self, live: Live) -> None:
         self.owed.add(live.state.seq, live.state.finished_seq)
-        self.on_answer(build_answer(live.state, live.execution_id, self._blobs))
+        if live.state.request.batch is not None:
+            self.owed.settle(live.state.seq)
+            self.on_batch_end(live.state)
+        else:
+            self.on_answer(build_answer(live.state, live.execution_id, self._blobs))
         if not self.executor.open:
             self.on_quiet()
 

@@ -55,7 +55,7 @@ class Operations:
     def register(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{blueprint: bytes}` → `{path, new}` once durable and known to the gateways."""
         self._engine.register(
-            _argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
+            argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
         )
 
     def reset_circuit(self, arguments: dict[str, Any], reply: Reply) -> None:
@@ -79,7 +79,7 @@ class Operations:
 
     def execution(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{id}` → its summary and its events' sequence numbers."""
-        seq = self._engine.execution_seq(_argument(arguments, "id", str))
+        seq = self._engine.execution_seq(argument(arguments, "id", str))
         events = self._engine.events_of(seq)
         state = self._engine.state_of(seq)
         described = describe(self._engine.execution_id(seq), state, events)
@@ -87,22 +87,22 @@ class Operations:
 
     def cancel(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{id, by, reason}` → `{status}`: cancelled once that is durable, or how it had ended before."""
-        seq = self._engine.execution_seq(_argument(arguments, "id", str))
+        seq = self._engine.execution_seq(argument(arguments, "id", str))
         reason = arguments.get("reason")
-        by = _argument(arguments, "by", str)
+        by = argument(arguments, "by", str)
         self._engine.cancel(seq, by, reason, lambda status: reply({"status": status}))
 
     def callback(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{token, content_type, payload}` → `{execution_id}` once it is durable."""
-        token = _argument(arguments, "token", str)
-        content_type, payload = arguments.get("content_type"), _argument(arguments, "payload", bytes)
+        token = argument(arguments, "token", str)
+        content_type, payload = arguments.get("content_type"), argument(arguments, "payload", bytes)
         self._engine.callbacks.receive(
             token, content_type, payload, lambda execution_id: reply({"execution_id": execution_id})
         )
 
     def indexed(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{after}` → `{last, groups: [[first seq, epoch key, bytes]]}` of what LMDB holds, for verifying."""
-        after = _argument(arguments, "after", int)
+        after = argument(arguments, "after", int)
         groups = [
             [group.first_seq, key, data] for key, group, data in self._eventlog.groups(after, _GROUPS_MAX)
         ]
@@ -121,7 +121,8 @@ class Operations:
         )
 
 
-def _argument(arguments: dict[str, Any], name: str, kind: type) -> Any:
+def argument(arguments: dict[str, Any], name: str, kind: type) -> Any:
+    """An argument of that kind. Raises RequestRefused."""
     value = arguments.get(name)
     if type(value) is not kind:
         raise RequestRefused(
@@ -138,6 +139,7 @@ def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[s
         "status": state.status,
         "principal": request.principal,
         "request_id": request.request_id,
+        "batch": request.batch,
         "digest": request.digest,
         "problem": state.problem,
         "steps": {

@@ -10,12 +10,12 @@ INDEX_EVENTS_PER_COMMIT events: each commit costs the drive some 29 KB whatever 
 
 Tables (keys big-endian, so that they sort by time):
   groups      first sequence number          → epoch key ‖ the group's bytes, as in the journal
-  executions  request seq ‖ event seq        → nothing
+  executions  request seq ‖ event seq        → nothing; also subscription ‖ event seq, its batches' requests too
   requests    digest of (principal, id)      → request seq ‖ digest of the payload
   open        request seq of what is running → nothing
   catalog     blueprint digest               → seq of the event that holds it
   circuits    name of a downstream           → seq of its latest event
-  meta        "last" → seq ‖ link, "delivered" → watermark, "log" → log id
+  meta        "last" → seq ‖ link, "delivered" → watermark, "log" → log id, "position" ‖ subscription → seq
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from edge.core.events import (
 )
 from edge.core.limits import INDEX_MAP_BYTES
 from edge.core.records import record
+from edge.core.subscription_events import SubscriptionPosition
 from edge.store import mapped_pages
 
 _TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"meta")
@@ -180,6 +181,8 @@ class EventLog:
                 rows["executions"].append((_key(event.execution, event.seq), b""))
             if isinstance(body, ExecutionRequested):
                 rows["open"].append((_key(event.seq), b""))
+                if body.batch is not None:
+                    rows["executions"].append((_key(body.batch[0], event.seq), b""))
                 if body.request_id is not None:
                     mark = _key(event.seq) + payload_mark(body)
                     rows["requests"].append((request_key(body.principal, body.request_id), mark))
@@ -190,6 +193,9 @@ class EventLog:
                 rows["catalog"].append((body.digest, _key(event.seq)))
             elif isinstance(body, CircuitOpened | CircuitClosed):
                 txn.put(body.downstream.encode(), _key(event.seq), db=self._db["circuits"])
+            elif isinstance(body, SubscriptionPosition):
+                assert event.execution is not None, event
+                txn.put(b"position" + _key(event.execution), _key(event.seq), db=self._db["meta"])
             elif isinstance(body, ResponsesDelivered):
                 txn.put(b"delivered", _key(body.through, *(body.but or ())), db=self._db["meta"])
         # Whole lists in one call each: a call for every row cost a fifth of the runtime's CPU under load.
@@ -224,13 +230,20 @@ class EventLog:
 
     def events_of(self, execution: int) -> list[Event]:
         """All events of one execution that are in here, oldest first. Raises LogDamaged."""
+    def events_of(self, execution: int, first: int = 0, last: int = 2**63) -> list[Event]:
+        """All events of one execution from `first` to `last` that are in here, oldest first. Raises LogDamaged.
+
+        Of a subscription also the requests of its batches.
+        """
         prefix = _key(execution)
         found: list[Event] = []
         group: OpenedGroup | None = None
         with self._env.begin() as txn, txn.cursor(db=self._db["executions"]) as cursor:
-            more = cursor.set_range(prefix)
+            more = cursor.set_range(_key(execution, first))
             while more and cursor.key()[:8] == prefix:
                 seq = int.from_bytes(cursor.key()[8:], "big")
+                if seq > last:
+                    break
                 # Neighbours mostly share a group: opening it anew for each took seconds for a long execution.
                 if group is None or seq > group.last_seq:
                     group = self._group_of(txn, seq)
@@ -238,6 +251,24 @@ class EventLog:
                 found.append(events[seq - group.first_seq])
                 more = cursor.next()
         return found
+
+    def newest_of(self, execution: int, count: int) -> int:
+        """The number of the `count`th newest event of a subscription; of its first where it has fewer."""
+        seq = 0
+        with self._env.begin() as txn, txn.cursor(db=self._db["executions"]) as cursor:
+            more = self._before(cursor, execution + 1) if count else False
+            while more and count and int.from_bytes(cursor.key()[:8], "big") == execution:
+                seq = int.from_bytes(cursor.key()[8:], "big")
+                count -= 1
+                more = cursor.prev()
+        return seq
+
+    def position(self, subscription: int) -> int:
+        """The number of the newest event that notes how far a subscription came; 0 where there is none."""
+        with self._env.begin() as txn:
+            return int.from_bytes(
+                txn.get(b"position" + _key(subscription), db=self._db["meta"]) or b"", "big"
+            )
 
     def event(self, seq: int) -> Event:
         """One event by its number. Raises LogDamaged where it is not in here."""

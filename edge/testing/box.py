@@ -22,6 +22,8 @@ from edge.runtime.callbacks import KEY_FILE, Tokens
 from edge.runtime.commit import CommitGate
 from edge.runtime.daemon import catch_up
 from edge.runtime.engine import Engine, Receipt
+from edge.runtime.messages import Arrived
+from edge.runtime.subscriptions import Subscriptions
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
@@ -29,6 +31,7 @@ from edge.store.journal import Journal, read_groups
 from edge.testing import pool as fake_pool
 from edge.testing.clock import ManualClock
 from playbooks.blueprint import Blueprint
+from playbooks.subscription import Subscription
 
 BOOT_ID: Final = bytes(range(16))
 
@@ -88,16 +91,38 @@ class Box:
         self.engine.executor.timers.after_s = lambda delay_s, call: NeverAlarm()
         self.answers: list[Answer] = []
         self.receipts: list[Receipt] = []
+        self.taken: list[Arrived] = []
         self.engine.on_answer = self.answers.append
+        self.subscriptions = Subscriptions(self.engine, self.gate, self.eventlog, self.blocks, free_space)
         self.engine.load_catalog()
+        self.subscriptions.load()
         self.gate.append(BootStarted("test", "box", True))
         self.resumed = self.engine.resume()
+        self.subscriptions.start()
 
     async def register(self, blueprint: Blueprint) -> Blueprint:
         """Put a blueprint into the catalog, durable when this returns."""
         self.engine.register(blueprint.data, lambda path, new: None)
         await self.gate.flushed()
         return blueprint
+
+    async def subscribe(self, subscription: Subscription) -> int:
+        """Put a subscription into the catalog, durable when this returns; its number."""
+        self.subscriptions.register(subscription.data, lambda path, new: None)
+        await self.gate.flushed()
+        return self.subscriptions.find(subscription.path).number
+
+    def message(self, number: int, topic: str, payload: bytes, **fields: Any) -> bool:
+        """Hand on a message as the gateway does; whether it is taken. Confirmed ones are counted in `taken`."""
+        given: dict[str, Any] = {
+            "content_type": None,
+            "headers": {},
+            "packet": 0,
+            "retain": False,
+            "again": False,
+        }
+        arrived = Arrived(topic, payload, **{**given, **fields})
+        return self.subscriptions.receive(number, arrived, lambda: self.taken.append(arrived))
 
     def submit(self, playbook: str, payload: bytes = b"", **fields: Any) -> None:
         """Submit a request; its receipt comes into `receipts`. Raises RequestRefused."""

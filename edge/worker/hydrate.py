@@ -24,6 +24,7 @@ from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
 from edge.tools.registry import tool
 from edge.worker.calls import Calls
+from edge.worker.batch_table import batch_table, is_batch
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
 from edge.worker.keeping import fetched_later, kept
 from edge.worker.pipeline import Pipeline
@@ -100,6 +101,8 @@ class Bench:
         self._args: dict[str, Any] | None = None
         self._inputs: dict[str, Any] = {}
         self.adopted: TableRef | None = None
+        #: The table that came with the claim, once a step looked at it.
+        self._came: pa.Table | None = None
         #: Why no step may run in this process, as a problem; None where they may.
         self.refusal: dict[str, Any] | None = None
 
@@ -218,7 +221,10 @@ class Bench:
         """Map a table. Raises CacheMiss; PayloadInvalid where it came from outside and is not sound."""
         claim = self._claim
         if claim.table_bytes is not None and claim.table is not None and ref.key == claim.table.key:
-            table = table_from_stream(claim.table_bytes)
+            if self._came is None:
+                made = batch_table if is_batch(claim.table_bytes) else table_from_stream
+                self._came = made(claim.table_bytes)
+            table = self._came
         else:
             table = self._blocks.read(ref)
         if ref.outside:
@@ -247,12 +253,19 @@ class Bench:
             )
         return Outcome(VALUE, value=made) if isinstance(made, bytes) else Outcome(TABLE, table=made)
 
+    def _is_batch(self, ref: TableRef) -> bool:
+        """Whether this is the table of a batch: it is in no block, but made of the messages in the claim."""
+        came, data = self._claim.table, self._claim.table_bytes
+        return came is not None and came.key == ref.key and data is not None and is_batch(data)
+
     def _held(self, output: Any, key: str) -> Any:
         """An output as other steps and tasks see it: tables are blocks of the cache."""
         if isinstance(output, pa.RecordBatch):
             output = pa.Table.from_batches([output])
         if isinstance(output, pa.Table):
             output = self._blocks.write(key, output)
+        if type(output) is TableRef and self._is_batch(output):
+            output = self._blocks.write(key, self.table(output))
         if type(output) is TableRef and output.outside:
             self.table(output)
             assert self.adopted is not None, "an outside table was opened"
