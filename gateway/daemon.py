@@ -20,12 +20,13 @@ from edge.core.limits import RECEIVE_MAX
 from edge.core.settings import Settings
 from gateway import topics
 from gateway.admission import Admitted, Called, Refused, admit
-from gateway.mqtt import BrokerAddress, Message, Will, open_session
+from gateway.mqtt import NEVER, BrokerAddress, Message, Will, open_session
 from gateway.mqtt import Settings as SessionSettings
 from gateway.probe import require_access_list
 from gateway.publishing import Publishing
 from gateway.responses import Responses, result_from
 from gateway.runtime_link import RuntimeLink
+from gateway.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Gateway:
             on_up=self._runtime_up,
             on_down=self._runtime_down,
         )
+        self._sources = Sources(implementation, self._address, settings.box, self._link.send)
         self._responses = Responses(self._session, on_delivered=self._delivered)
         self._publishing = Publishing(self._session, settings.box, self._link.send)
 
@@ -98,7 +100,8 @@ class Gateway:
         broker = loop.create_task(self._keep_broker())
         stop = loop.create_task(self._stop.wait())
         try:
-            done, _ = await asyncio.wait({link, broker, stop}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {link, broker, stop, self._sources.failed}
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stop}:
                 task.result()
         finally:
@@ -106,6 +109,7 @@ class Gateway:
                 task.cancel()
             if not self._lost.is_set() and self._table is not None:
                 self._session.publish(topics.status_topic(self._box), _OFFLINE, qos=0, retain=True)
+            await self._sources.close()
             await self._session.close()
             self._link.close()
 
@@ -122,7 +126,7 @@ class Gateway:
                     probed = True
                 await self._session.connect()
                 # A request kept by the broker would run again at every connection.
-                await self._session.subscribe(topics.request_filters(self._box), retained=False)
+                await self._session.subscribe(topics.request_filters(self._box), retained=NEVER)
                 await self._session.publish(topics.status_topic(self._box), _ONLINE, retain=True)
             except Unavailable as error:
                 logger.warning("%s Trying again in %.1f s.", error, retry_s)
@@ -201,6 +205,7 @@ class Gateway:
     def _runtime_up(self) -> None:
         for token, (admitted, _) in self._submitted.items():
             self._link.send(admitted.submission(token))
+        self._sources.again()
 
     def _runtime_down(self) -> None:
         self._publishing.forget_all()
@@ -225,7 +230,7 @@ class Gateway:
             self._table = message[1]
             self._table_known.set()
             self._link.send(["admitted", message[2]])
-        elif kind != "welcome":
+        elif kind != "welcome" and not self._sources.heard(message):
             raise ValueError(f"a message of unknown kind {kind!r}")
 
     def _accepted(self, token: int, execution_id: str, seq: int, link: bytes | None, duplicate: bool) -> None:

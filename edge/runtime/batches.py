@@ -7,15 +7,16 @@ messages in the log, so a copy of them is in no event.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
-from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.errors import LogDamaged, RequestRefused, StorageFailed
 from edge.core.events import Event, ExecutionRequested
 from edge.core.lanes import Batch
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.state import Execution
 from edge.core.subscription_events import MessageReceived
 from edge.core.values import TableRef
-from edge.runtime.admit import ARROW, merged_workload
+from edge.runtime.admit import ARROW, started_workload
 from edge.runtime.commit import CommitGate
 from edge.runtime.engine import Engine
 from edge.runtime.intake import Intake, batch_of
@@ -84,15 +85,23 @@ class Batches:
         if intake.subscription.table:
             data = batch_bytes(intake.subscription, messages)
             key = request_key(seq)
-            live.workload = blueprint.workload
+            self._start(live, {})
             live.request_table = TableRef(key, hashlib.sha256(data).digest(), len(data), len(messages), None)
             live.request_table_bytes = data
             return live
         event, payload = messages[0]
-        live.workload = merged_workload(blueprint.workload, single_input(intake.subscription, event, payload))
+        self._start(live, single_input(intake.subscription, event, payload))
         if content_kind(event.body.content_type) == ARROW:  # type: ignore[attr-defined]
             self._bring_stream(live, payload)
         return live
+
+    @staticmethod
+    def _start(live: Live, given: dict[str, Any]) -> None:
+        """Lay out the workload; the messages were accepted, so where that fails the execution does."""
+        try:
+            live.workload = started_workload(live.blueprint, given, live.execution_id)
+        except RequestRefused as error:
+            live.doomed = error.problem()
 
     def _bring_stream(self, live: Live, payload: bytes) -> None:
         """A message that is an Arrow stream: its table stands where a request's stands."""

@@ -117,11 +117,13 @@ class Daemon:
         logger.info("log %s: %d events, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up)
         return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
+    def _heed_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
     async def run(self) -> int:
         """Serve until stopped; the process's exit code."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._heed_signals()
         settings = self._settings
         homes = self._open()
         blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
@@ -151,9 +153,7 @@ class Daemon:
         subscriptions.load()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
-        resumed = engine.resume()
-        if resumed:
-            logger.info("%d executions are resumed", resumed)
+        logger.info("%d executions are resumed", engine.resume())
         subscriptions.start()
         pool.warm()
         status = self._status(homes.journal.log_id)
@@ -163,11 +163,7 @@ class Daemon:
         api.door = SubscriptionDoor(subscriptions, api.gateways)
         await api.listen(settings.socket_path)
         logger.info("serving box %s from %s", settings.box, settings.data)
-        chores = [
-            loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
-            loop.create_task(_every(_ROOM_S, subscriptions.look_for_room)),
-            loop.create_task(_every(_READERS_S, homes.eventlog.reclaim_readers)),
-        ]
+        chores = _chores(engine, subscriptions, homes.eventlog)
         await self._stop.wait()
         for chore in chores:
             chore.cancel()
@@ -207,6 +203,16 @@ def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
     loop = asyncio.get_running_loop()
     trimmer = Trimmer(loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open)
     engine.on_quiet = trimmer.quiet
+
+
+def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) -> list[asyncio.Task[None]]:
+    """What is done now and then, until it is cancelled."""
+    loop = asyncio.get_running_loop()
+    return [
+        loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
+        loop.create_task(_every(_ROOM_S, subscriptions.look_for_room)),
+        loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
+    ]
 
 
 def _ended_cleanly(homes: _Homes) -> bool:

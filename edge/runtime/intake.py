@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from edge.core.clock import WALL_IMPLAUSIBLE, Reading
 from edge.core.events import Event, ExecutionRequested
 from edge.core.lanes import Batch, Lanes, Rules
-from edge.core.limits import BATCH_BYTES_MAX, DEDUP_KEYS_MAX, MIB, RECEIVE_MAX
+from edge.core.limits import BATCH_BYTES_MAX, DEDUP_KEYS_MAX, MIB, MISSED_TICKS_MAX, RECEIVE_MAX
 from edge.core.repeats import Deliveries, Window, mark_of
 from edge.core.subscription_events import (
     MessageDeadLettered,
@@ -22,7 +23,7 @@ from edge.core.subscription_events import (
     SubscriptionPosition,
     SubscriptionResumed,
 )
-from edge.core.ticks import Tick
+from edge.core.ticks import Due, Tick, due
 from playbooks.subscription import Subscription
 
 ACTIVE: Final = "active"
@@ -145,6 +146,28 @@ class Intake:
             del self._held[event.seq]
             self._held_bytes -= len(event.body.payload or b"")  # type: ignore[attr-defined]
         return held if len(held) == batch.count else None
+
+    # ---- the timer's rhythm ------------------------------------------------------------------------------
+
+    def anchor(self, at: Reading) -> None:
+        """A timer that never ticked begins to count here."""
+        every_ns = self.subscription.every_ms * _NS_PER_MS
+        since_ns = at.wall_ns % every_ns if self.subscription.align else 0
+        self.tick = Tick(0, at.wall_ns - since_ns, at.mono_ns)
+
+    def ticks_due(self, at: Reading) -> Due:
+        """What is due now, and when to ask again."""
+        subscription = self.subscription
+        return due(
+            self.tick,
+            subscription.every_ms * _NS_PER_MS,
+            subscription.missed,
+            at.mono_ns,
+            at.wall_ns,
+            align=subscription.align,
+            believed=at.wall_trust != WALL_IMPLAUSIBLE,
+            made_up_max=MISSED_TICKS_MAX,
+        )
 
     def position(self, tick: list[Any] | None) -> SubscriptionPosition:
         """The event that notes where it stands."""

@@ -60,7 +60,7 @@ class Operations:
 
     def reset_circuit(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{downstream}` → `{}` once it is durably closed."""
-        name = _argument(arguments, "downstream", str)
+        name = argument(arguments, "downstream", str)
         self._engine.executor.circuits.reset(name, lambda: reply({}))
 
     def playbooks(self, _: dict[str, Any], reply: Reply) -> None:

@@ -3,8 +3,8 @@
 Owned by the daemon, spoken to by `edge.runtime.api`. From a gateway: `["source", number]` (its session at the broker
 is new: what it sends from here on comes in order) and `["message", token, number, topic, payload, content type,
 headers, packet, retained, again]`. To a gateway: `["subscriptions", [[number, path, open, [[filter, qos]], [filters
-to give up], [headers]]]]`, `["taken", token]` once the message is durable, and `["room", number]`: send again what
-was not taken.
+to give up], [headers]]]]`, `["taken", token, number]` once the message is durable, and `["room", number]`: send again
+what was not taken.
 
 A message that is not taken gets no answer, and none after it is taken either until it comes again: that keeps the
 order.
@@ -55,9 +55,9 @@ class SubscriptionDoor:
         if refused is not None and refused != token:
             return
         arrived = Arrived(topic, payload, content_type, headers or {}, packet, retain, again)
-        if self._subscriptions.receive(number, arrived, lambda: gateway.send(["taken", token])):
+        if self._subscriptions.receive(number, arrived, lambda: gateway.send(["taken", token, number])):
             self._refused.pop((gateway, number), None)
-        else:
+        elif packet:  # one at QoS 0 does not come again, so nothing waits for it
             self._refused[gateway, number] = token
 
     def _room(self, number: int) -> None:

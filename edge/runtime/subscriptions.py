@@ -25,7 +25,6 @@ from edge.core.lanes import Batch
 from edge.core.limits import (
     EXECUTIONS_OPEN_MAX,
     INLINE_BYTES_MAX,
-    MISSED_TICKS_MAX,
     POSITION_MESSAGES,
     SUBSCRIPTIONS_MAX,
 )
@@ -41,7 +40,6 @@ from edge.core.subscription_events import (
     SubscriptionResumed,
     TicksMissed,
 )
-from edge.core.ticks import Tick, due
 from edge.runtime.admit import FreeSpace, RefusalBudget
 from edge.runtime.batches import Batches
 from edge.runtime.commit import CommitGate
@@ -57,7 +55,6 @@ from playbooks.subscription import KIND, Subscription
 logger = logging.getLogger(__name__)
 
 _BOOT_MARK_BYTES: Final = 4
-_NS_PER_MS: Final = 1_000_000
 
 
 class Subscriptions:
@@ -321,26 +318,14 @@ class Subscriptions:
 
     def _tick(self, intake: Intake) -> None:
         """Append the ticks that are due, and see that the next one is not missed."""
-        subscription = intake.subscription
-        if subscription.source != "timer" or intake.state != ACTIVE:
+        if intake.subscription.source != "timer" or intake.state != ACTIVE:
             return
         now = self._gate.now()
         at, boot = now.at, now.boot_id[:_BOOT_MARK_BYTES]
-        every_ns = subscription.every_ms * _NS_PER_MS
         if intake.tick is None:
-            anchor_ns = at.wall_ns - at.wall_ns % every_ns if subscription.align else at.wall_ns
-            intake.tick = Tick(0, anchor_ns, at.mono_ns)
+            intake.anchor(at)
             self._note(intake)
-        found = due(
-            intake.tick,
-            every_ns,
-            subscription.missed,
-            at.mono_ns,
-            at.wall_ns,
-            align=subscription.align,
-            believed=at.wall_trust > 0,
-            made_up_max=MISSED_TICKS_MAX,
-        )
+        found = intake.ticks_due(at)
         if found.missed:
             self._append(intake, TicksMissed(found.missed))
         for tick in found.fire:

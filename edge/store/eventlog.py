@@ -228,8 +228,6 @@ class EventLog:
             seqs = [int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True)]
             return [self._event(txn, seq) for seq in seqs]
 
-    def events_of(self, execution: int) -> list[Event]:
-        """All events of one execution that are in here, oldest first. Raises LogDamaged."""
     def events_of(self, execution: int, first: int = 0, last: int = 2**63) -> list[Event]:
         """All events of one execution from `first` to `last` that are in here, oldest first. Raises LogDamaged.
 

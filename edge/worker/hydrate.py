@@ -23,8 +23,8 @@ from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
 from edge.tools.registry import tool
-from edge.worker.calls import Calls
 from edge.worker.batch_table import batch_table, is_batch
+from edge.worker.calls import Calls
 from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
 from edge.worker.keeping import fetched_later, kept
 from edge.worker.pipeline import Pipeline

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from edge.core.errors import Misconfigured
 from gateway.mqtt.session import (
+    NEVER,
+    ONCE,
     REFUSED,
     BrokerAddress,
     Message,
@@ -20,6 +22,8 @@ from gateway.mqtt.session import (
 
 __all__ = [
     "IMPLEMENTATIONS",
+    "NEVER",
+    "ONCE",
     "REFUSED",
     "BrokerAddress",
     "Message",

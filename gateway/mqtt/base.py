@@ -17,6 +17,7 @@ from gateway.mqtt import reasons
 from gateway.mqtt.names import filter_problem, text_problem, topic_problem
 from gateway.mqtt.outgoing import Outgoing, OutgoingQueue, fail, settle
 from gateway.mqtt.session import (
+    ALWAYS,
     IMPLEMENTATION_SPECIFIC_ERROR,
     REFUSED,
     RETAIN_NOT_SUPPORTED,
@@ -108,7 +109,7 @@ class BaseSession(ABC):
         finally:
             self._connack = None
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool = True) -> None:
+    async def subscribe(self, filters: Sequence[tuple[str, int]], *, retained: str = ALWAYS) -> None:
         """See `Session.subscribe`."""
         for pattern, qos in filters:
             assert qos in (0, 1), qos
@@ -126,6 +127,18 @@ class BaseSession(ABC):
         refused = [(f[0], code) for f, code in zip(filters, codes, strict=True) if code >= REFUSED]
         if refused:
             raise reasons.subscribe_refused(str(self.address), refused)
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """See `Session.unsubscribe`."""
+        if self._wire is None or self._granted is None:
+            raise self._away()
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        packet_id = self._send_unsubscribe(filters)
+        self._subscribing[packet_id] = future
+        try:
+            await future
+        finally:
+            self._subscribing.pop(packet_id, None)
 
     def publish(
         self,
@@ -365,8 +378,12 @@ class BaseSession(ABC):
         """Send PUBLISH; the packet id for QoS 1, 0 for QoS 0. Raises Unsendable."""
 
     @abstractmethod
-    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool) -> int:
+    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: str) -> int:
         """Send SUBSCRIBE; the packet id."""
+
+    @abstractmethod
+    def _send_unsubscribe(self, filters: Sequence[str]) -> int:
+        """Send UNSUBSCRIBE; the packet id."""
 
     @abstractmethod
     def _send_puback(self, packet_id: int) -> None:

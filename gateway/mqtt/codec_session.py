@@ -14,7 +14,10 @@ from gateway.mqtt.base import BaseSession, ConnAck, Unsendable
 from gateway.mqtt.framing import Framer, Malformed
 from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.session import (
+    ALWAYS,
     IMPLEMENTATION_SPECIFIC_ERROR,
+    NEVER,
+    ONCE,
     PACKET_TOO_LARGE,
     BrokerAddress,
     Message,
@@ -23,7 +26,11 @@ from gateway.mqtt.session import (
     Settings,
 )
 
-_RETAINED = {True: mqtt5.RetainHandling.SEND_ALWAYS, False: mqtt5.RetainHandling.SEND_NEVER}
+_RETAINED = {
+    ALWAYS: mqtt5.RetainHandling.SEND_ALWAYS,
+    ONCE: mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+    NEVER: mqtt5.RetainHandling.SEND_NEVER,
+}
 _QOS = (mqtt5.QoS.AT_MOST_ONCE, mqtt5.QoS.AT_LEAST_ONCE)
 _PING = mqtt5.PingReqPacket().write()
 _GOODBYE = mqtt5.DisconnectPacket().write()
@@ -92,7 +99,7 @@ class CodecSession(BaseSession):
         self._write(packet)
         return packet_id or 0
 
-    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool) -> int:
+    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: str) -> int:
         packet_id = self._free_packet_id()
         wanted = [
             # The codec's default is retain_as_published, which would hide what the broker had kept.
@@ -102,6 +109,11 @@ class CodecSession(BaseSession):
             for pattern, qos in filters
         ]
         self._write(mqtt5.SubscribePacket(packet_id, wanted).write())
+        return packet_id
+
+    def _send_unsubscribe(self, filters: Sequence[str]) -> int:
+        packet_id = self._free_packet_id()
+        self._write(mqtt5.UnsubscribePacket(packet_id, list(filters)).write())
         return packet_id
 
     def _send_puback(self, packet_id: int) -> None:
@@ -164,6 +176,8 @@ class CodecSession(BaseSession):
                 pass  # that something was heard is all it says
             case mqtt5.SubAckPacket():
                 self._on_suback(packet.packet_id, [int(code) for code in packet.reason_codes])
+            case mqtt5.UnsubAckPacket():
+                self._on_suback(packet.packet_id, [int(code) for code in packet.reason_codes])
             case mqtt5.ConnAckPacket():
                 self._take_connack(packet)
             case mqtt5.DisconnectPacket():
@@ -193,6 +207,7 @@ class CodecSession(BaseSession):
                 user_properties=tuple(packet.user_properties),
                 ack_token=self._token(packet_id) if packet_id else None,
                 duplicate=packet.duplicate,
+                packet_id=packet_id or 0,
             )
         )
 

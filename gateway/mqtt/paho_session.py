@@ -29,7 +29,10 @@ from gateway.mqtt.base import BaseSession, ConnAck, Unsendable
 from gateway.mqtt.outgoing import Outgoing
 from gateway.mqtt.publish_wire import PackedProperties, Received, pack_properties, unpack_publish
 from gateway.mqtt.session import (
+    ALWAYS,
     IMPLEMENTATION_SPECIFIC_ERROR,
+    NEVER,
+    ONCE,
     PACKET_TOO_LARGE,
     BrokerAddress,
     Message,
@@ -120,6 +123,13 @@ class _Client(paho.Client):
         return int(self._in_packet["remaining_length"])
 
 
+_RETAINED = {
+    ALWAYS: SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE,
+    ONCE: SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+    NEVER: SubscribeOptions.RETAIN_DO_NOT_SEND,
+}
+
+
 class PahoSession(BaseSession):
     """See `gateway.mqtt.session.Session`."""
 
@@ -143,7 +153,7 @@ class PahoSession(BaseSession):
         self._write_wanted, self._farewell = False, ""
         client.on_connect = self._connected
         client.on_publish = self._published
-        client.on_subscribe = self._subscribed
+        client.on_subscribe = client.on_unsubscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_socket_register_write = self._want_write
         if self.address.username is not None:
@@ -186,12 +196,15 @@ class PahoSession(BaseSession):
             info = client.publish(item.topic, item.payload, item.qos, item.retain, properties)
         return info.mid if item.qos else 0
 
-    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool) -> int:
-        handling = (
-            SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-        )
+    def _send_subscribe(self, filters: Sequence[tuple[str, int]], *, retained: str) -> int:
+        handling = _RETAINED[retained]
         wanted = [(pattern, SubscribeOptions(qos=qos, retainHandling=handling)) for pattern, qos in filters]
         _, packet_id = self._require().subscribe(wanted)
+        assert packet_id is not None
+        return packet_id
+
+    def _send_unsubscribe(self, filters: Sequence[str]) -> int:
+        _, packet_id = self._require().unsubscribe(list(filters))
         assert packet_id is not None
         return packet_id
 
@@ -213,7 +226,8 @@ class PahoSession(BaseSession):
     def _forget(self) -> None:
         client, self._client, self._pipe = self._client, None, None
         if client is not None:
-            client.on_connect = client.on_publish = client.on_subscribe = client.on_disconnect = None
+            client.on_connect = client.on_publish = client.on_disconnect = None
+            client.on_subscribe = client.on_unsubscribe = None
             client.on_socket_register_write = None
 
     # ---- From packets ----
@@ -263,6 +277,7 @@ class PahoSession(BaseSession):
                 user_properties=received.user_properties,
                 ack_token=self._token(received.packet_id) if received.qos else None,
                 duplicate=received.duplicate,
+                packet_id=received.packet_id if received.qos else 0,
             )
         )
 

@@ -36,6 +36,10 @@ QUOTA_EXCEEDED = 0x97
 RETAIN_NOT_SUPPORTED = 0x9A
 #: From here upwards a reason code is a refusal.
 REFUSED = 0x80
+#: When retained messages come after a SUBSCRIBE.
+ALWAYS = "always"
+ONCE = "once"
+NEVER = "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Message:
     user_properties: tuple[tuple[str, str], ...]
     ack_token: object
     duplicate: bool
+    #: The broker's id of the packet at QoS 1; what it sends again has the same. 0 at QoS 0.
+    packet_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +201,19 @@ class Session(Protocol):
         Raises Unavailable (try again later) or Misconfigured (credentials, authorisation, TLS, version).
         """
 
-    async def subscribe(self, filters: Sequence[tuple[str, int]], *, retained: bool = True) -> None:
+    async def subscribe(self, filters: Sequence[tuple[str, int]], *, retained: str = ALWAYS) -> None:
         """Subscribe to (topic filter, QoS 0 or 1) pairs in one request.
 
-        With `retained` false, what the broker had kept from before is not delivered (MQTT 5 §3.8.3.1: Retain
-        Handling 2).
+        `retained` says when the broker delivers what it had kept from before (MQTT 5 §3.8.3.1, Retain Handling):
+        ALWAYS, NEVER, or ONCE: where the session did not have this subscription.
 
         Raises Misconfigured where the broker refuses one, Unavailable where the connection is lost first.
+        """
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Give up topic filters in one request; one that was not subscribed to is none the worse.
+
+        What the broker had queued by them still comes. Raises Unavailable where the connection is lost first.
         """
 
     def publish(

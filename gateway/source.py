@@ -1,0 +1,235 @@
+"""One subscription's own session at the broker: asks for its topics, hands messages on, acknowledges in order.
+
+Owned by `gateway.sources`. Apart from the session for requests, so that a subscription whose messages are not taken
+at the moment (the runtime is away, or its backlog is full) holds up neither requests nor other subscriptions: its
+broker stops at our Receive Maximum and keeps the rest. It never looks into a payload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.core.errors import Misconfigured, Unavailable
+from edge.core.limits import HEADERS_BYTES_MAX, PAYLOAD_BYTES_MAX, RECEIVE_MAX
+from gateway.mqtt import ONCE, BrokerAddress, Message, Session, Settings, open_session
+
+logger = logging.getLogger(__name__)
+
+_SESSION_EXPIRY_S: Final = 7 * 24 * 3600
+_RETRY_S: Final = 0.2
+_RETRY_S_MAX: Final = 5.0
+#: A broker that refuses a topic is asked again this often: somebody may mend its access list.
+_REFUSED_RETRY_S: Final = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """A message that is not acknowledged yet."""
+
+    message: Message
+    token: int
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the runtime wants of a subscription: its topics, the ones to give up, the properties that may pass."""
+
+    path: str
+    taking: bool
+    topics: tuple[tuple[str, int], ...]
+    gone: tuple[str, ...]
+    headers: frozenset[str]
+
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Asked:
+        """From the runtime's table (`edge.runtime.subscription_door`)."""
+        _, path, taking, topics, gone, headers = row
+        return cls(path, taking, tuple((f, qos) for f, qos in topics), tuple(gone), frozenset(headers))
+
+
+class Source:
+    """One subscription at the broker."""
+
+    def __init__(
+        self,
+        implementation: str,
+        address: BrokerAddress,
+        box: str,
+        number: int,
+        send: Callable[[list[Any]], object],
+        token: Callable[[], int],
+    ) -> None:
+        self._implementation, self._address = implementation, address
+        self._client_id = f"edge-gateway-{box}-{number}"
+        self._number, self._send, self._token = number, send, token
+        self._asked: Asked | None = None
+        self._held: deque[_Held] = deque()
+        self._by_token: dict[int, _Held] = {}
+        self._news: asyncio.Event = asyncio.Event()
+        self._connected = False
+        self._session = self._open(clean=False)
+
+    def _open(self, *, clean: bool) -> Session:
+        return open_session(
+            self._implementation,
+            address=self._address,
+            settings=Settings(
+                client_id=self._client_id,
+                clean_start=clean,
+                session_expiry_s=0 if clean else _SESSION_EXPIRY_S,
+                receive_maximum=RECEIVE_MAX,
+            ),
+            on_message=self._received,
+            on_lost=self._lost,
+        )
+
+    # ---- from the runtime ----------------------------------------------------------------------------
+
+    def ask(self, asked: Asked) -> None:
+        """The runtime says what it wants from now on."""
+        if asked != self._asked:
+            self._asked = asked
+            self._news.set()
+
+    def taken(self, token: int) -> None:
+        """A message is in the log: acknowledge in order of arrival, as far as all before it are (MQTT 5 §4.6)."""
+        held = self._by_token.pop(token, None)
+        if held is None:
+            return
+        held.settled = True
+        while self._held and self._held[0].settled:
+            self._session.acknowledge(self._held.popleft().message)
+
+    def again(self) -> None:
+        """The runtime is there again, or has room again: send what it did not confirm."""
+        for held in self._held:
+            if not held.settled:
+                self._hand_on(held.message, held.token, again=True)
+
+    # ---- at the broker -------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Be connected as long as messages are wanted; returns never."""
+        retry_s = _RETRY_S
+        while True:
+            self._news.clear()
+            asked = self._asked
+            try:
+                if asked is None:
+                    pass
+                elif not asked.taking:
+                    await self._leave()
+                else:
+                    await self._attend(asked)
+                retry_s = _RETRY_S
+            except Unavailable as error:
+                logger.warning("subscription %s: %s Trying again in %.1f s.", self._path, error, retry_s)
+                await self._pause(retry_s)
+                retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
+                continue
+            except Misconfigured as error:
+                logger.error("subscription %s: %s", self._path, error)
+                await self._session.close()
+                self._connected = False
+                await self._pause(_REFUSED_RETRY_S)
+                continue
+            await self._news.wait()
+
+    async def _attend(self, asked: Asked) -> None:
+        if not self._connected:
+            # What comes from here on comes in order; the runtime need not wait for what an earlier connection owes.
+            self._send(["source", self._number])
+            await self._session.connect()
+            self._connected = True
+        if asked.gone:
+            await self._session.unsubscribe(asked.gone)
+        await self._session.subscribe(asked.topics, retained=ONCE)
+        logger.info("subscription %s is at the broker", asked.path)
+
+    async def _leave(self) -> None:
+        """Give the session up with all it holds: nothing more is wanted."""
+        await self.close()
+        leaving = self._open(clean=True)
+        await leaving.connect()
+        await leaving.close()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def close(self) -> None:
+        """Go away for now; the broker keeps the session."""
+        self._connected = False
+        self._held.clear()
+        self._by_token.clear()
+        await self._session.close()
+
+    @property
+    def _path(self) -> str:
+        return self._asked.path if self._asked is not None else str(self._number)
+
+    def _lost(self, reason: str) -> None:
+        # What was not acknowledged comes again on the next connection.
+        self._connected = False
+        self._held.clear()
+        self._by_token.clear()
+        self._news.set()
+        logger.warning("subscription %s: the broker is away: %s", self._path, reason)
+
+    def _received(self, message: Message) -> None:
+        if len(message.payload) > PAYLOAD_BYTES_MAX:
+            self._too_large(message)
+            return
+        token = self._token()
+        if message.qos:
+            held = _Held(message, token)
+            self._held.append(held)
+            self._by_token[token] = held
+        self._hand_on(message, token, again=message.duplicate)
+
+    def _too_large(self, message: Message) -> None:
+        """It will never fit: it is refused, and that is recorded."""
+        logger.error("subscription %s: a message of %d bytes is refused", self._path, len(message.payload))
+        self._send(["refusal", "payload_too_large", "subscription", self._path, None])
+        if message.qos:
+            held = _Held(message, self._token())
+            self._held.append(held)
+            self._by_token[held.token] = held
+            self.taken(held.token)
+
+    def _hand_on(self, message: Message, token: int, *, again: bool) -> None:
+        self._send(
+            [
+                "message",
+                token,
+                self._number,
+                message.topic,
+                message.payload,
+                message.content_type,
+                self._passing(message),
+                message.packet_id,
+                message.retain,
+                again,
+            ]
+        )
+
+    def _passing(self, message: Message) -> dict[str, str] | None:
+        """The user properties that may pass, as far as they fit; of one name the last."""
+        if self._asked is None or not self._asked.headers or not message.user_properties:
+            return None
+        found: dict[str, str] = {}
+        left_bytes = HEADERS_BYTES_MAX
+        for name, value in message.user_properties:
+            left_bytes -= len(name.encode()) + len(value.encode())
+            if name in self._asked.headers and left_bytes >= 0:
+                found[name] = value
+        return found or None
