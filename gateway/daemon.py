@@ -20,6 +20,7 @@ from edge.core.limits import RECEIVE_MAX
 from edge.core.settings import Settings
 from gateway import topics
 from gateway.admission import Admitted, Called, Refused, admit
+from gateway.dead_letters import DeadLetters
 from gateway.mqtt import NEVER, BrokerAddress, Message, Will, open_session
 from gateway.mqtt import Settings as SessionSettings
 from gateway.probe import require_access_list
@@ -85,6 +86,7 @@ class Gateway:
             on_up=self._runtime_up,
             on_down=self._runtime_down,
         )
+        self._dead_letters = DeadLetters(self._session, self._link.send)
         self._sources = Sources(implementation, self._address, settings.box, self._link.send)
         self._responses = Responses(self._session, on_delivered=self._delivered)
         self._publishing = Publishing(self._session, settings.box, self._link.send)
@@ -136,6 +138,7 @@ class Gateway:
                 continue
             logger.info("serving box %s at %s", self._box, self._address)
             self._responses.again()
+            self._dead_letters.again()
             self._publishing.broker_up()
             connected_s = loop.time()
             await self._lost.wait()
@@ -230,6 +233,8 @@ class Gateway:
             self._table = message[1]
             self._table_known.set()
             self._link.send(["admitted", message[2]])
+        elif kind == "dead":
+            self._dead_letters.heard(message)
         elif kind != "welcome" and not self._sources.heard(message):
             raise ValueError(f"a message of unknown kind {kind!r}")
 

@@ -10,7 +10,21 @@ import errno
 import sys
 from pathlib import Path
 
-from edge.cli import cache, callback, cancel, circuit, explain, log, playbook, request, run, show, subscription, up, vitals
+from edge.cli import (
+    cache,
+    callback,
+    cancel,
+    circuit,
+    explain,
+    log,
+    playbook,
+    request,
+    run,
+    show,
+    subscription,
+    up,
+    vitals,
+)
 from edge.core.errors import EdgeError, Misconfigured, PlaybookInvalid, RequestRefused, Unavailable
 
 EXIT_OK = 0
@@ -46,7 +60,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     groups = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for group in (
-        up, request, run, playbook, show, explain, subscription, cancel, callback, circuit, log, cache, vitals
+        up,
+        request,
+        run,
+        playbook,
+        show,
+        explain,
+        subscription,
+        cancel,
+        callback,
+        circuit,
+        log,
+        cache,
+        vitals,
     ):
         group.add(groups, shared)
     return parser

@@ -105,7 +105,8 @@ class MessageDeadLettered(Body):
 class SubscriptionPosition(Body):
     """How far a subscription came: every message up to `through` is settled. A restart reads on from there.
 
-    `counts` are totals since it was registered. `sent` says up to which dead letter the broker has them all.
+    `counts` are totals since it was registered. `sent` says up to which event the broker has the
+    dead letters, 0 where it has them all.
     `tick` is where its timer stands, as in MessageReceived.
     """
 

@@ -58,6 +58,8 @@ class Intake:
         self.executions: dict[int, int] = {}
         #: Filters of earlier versions, which the gateway must give up.
         self.gone: tuple[str, ...] = ()
+        #: Dead letters that the broker does not have yet, oldest first.
+        self.unsent: list[int] = []
         #: Messages settled since the position was noted.
         self.unnoted = 0
         self._held: dict[int, Event] = {}
@@ -172,7 +174,8 @@ class Intake:
     def position(self, tick: list[Any] | None) -> SubscriptionPosition:
         """The event that notes where it stands."""
         self.unnoted = 0
-        return SubscriptionPosition(self.lanes.position(), self.state, dict(self.counts), tick=tick)
+        sent = self.unsent[0] - 1 if self.unsent else 0
+        return SubscriptionPosition(self.lanes.position(), self.state, dict(self.counts), sent, tick)
 
 
 def mark_of_event(body: MessageReceived) -> bytes:

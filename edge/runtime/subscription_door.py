@@ -36,10 +36,12 @@ class SubscriptionDoor:
         self._refused: dict[tuple[Gateway, int], int] = {}
         subscriptions.on_change = self._tell
         subscriptions.on_room = self._room
+        subscriptions.dead_letters.send = self._to_one
 
     def welcome(self, gateway: Gateway) -> None:
         """A gateway connected: tell it what there is."""
         gateway.send(self._table())
+        self._subscriptions.dead_letters.go_on()
 
     def left(self, gateway: Gateway) -> None:
         """A gateway is gone; what it did not hear of, it sends again."""
@@ -47,6 +49,9 @@ class SubscriptionDoor:
 
     def heard(self, gateway: Gateway, message: list[Any]) -> None:
         """One message of a gateway's. Raises ValueError, TypeError where it is nonsense."""
+        if message[0] == "dead_sent":
+            self._subscriptions.dead_letters.sent(int(message[1]))
+            return
         if message[0] == "source":
             self._refused.pop((gateway, int(message[1])), None)
             return
@@ -59,6 +64,12 @@ class SubscriptionDoor:
             self._refused.pop((gateway, number), None)
         elif packet:  # one at QoS 0 does not come again, so nothing waits for it
             self._refused[gateway, number] = token
+
+    def _to_one(self, frame: list[Any]) -> bool:
+        gateway = next(iter(self._gateways()), None)
+        if gateway is not None:
+            gateway.send(frame)
+        return gateway is not None
 
     def _room(self, number: int) -> None:
         for gateway in self._gateways():

@@ -37,12 +37,14 @@ from edge.core.subscription_events import (
     SubscriptionDeactivated,
     SubscriptionDraining,
     SubscriptionPaused,
+    SubscriptionPosition,
     SubscriptionResumed,
     TicksMissed,
 )
 from edge.runtime.admit import FreeSpace, RefusalBudget
 from edge.runtime.batches import Batches
 from edge.runtime.commit import CommitGate
+from edge.runtime.dead_letters import DeadLetters
 from edge.runtime.engine import Engine
 from edge.runtime.intake import ACTIVE, DEACTIVATED, DRAINING, PAUSED, Intake
 from edge.runtime.live import Live
@@ -67,6 +69,7 @@ class Subscriptions:
         self._free_space = free_space
         self._repeats = RefusalBudget()
         self.batches = Batches(engine, gate, blocks)
+        self.dead_letters = DeadLetters(self.batches)
         self._by_number: dict[int, Intake] = {}
         self._by_path: dict[str, Intake] = {}
         self._running: dict[int, tuple[Intake, Batch]] = {}
@@ -102,17 +105,23 @@ class Subscriptions:
     def _restore(self, known: Intake) -> None:
         number = known.number
         noted = self._eventlog.position(number)
-        through = self._eventlog.event(noted).body.through if noted else 0  # type: ignore[attr-defined]
+        position = self._eventlog.event(noted).body if noted else SubscriptionPosition(0)
+        assert isinstance(position, SubscriptionPosition)
+        through, sent = position.through, position.sent or noted
         intake = Intake(number, known.subscription, through)
         intake.gone = known.gone
         self._by_number[number] = self._by_path[known.subscription.path] = intake
-        first = min(through + 1, self._eventlog.newest_of(number, intake.remembered)) if noted else 0
+        first = (
+            min(through + 1, sent + 1, self._eventlog.newest_of(number, intake.remembered)) if noted else 0
+        )
         now = self._gate.now()
         for event in self._eventlog.events_of(number, first):
             counted = dict(intake.counts)
             intake.feed(event, now.at.mono_ns, now.boot_id, settled=event.seq <= through)
             if event.seq < noted:
                 intake.counts = counted  # what was before is in the noted totals
+            if isinstance(event.body, MessageDeadLettered) and event.seq > sent:
+                self.dead_letters.add(intake, event)
 
     def start(self) -> None:
         """After the engine resumed: settle batches that ended meanwhile, and go on."""
@@ -304,7 +313,8 @@ class Subscriptions:
                 batch.first, batch.last, batch.count, batch.attempt, problem, batch.lane
             )
             intake.counts["dead"] += batch.count
-            self._append(intake, dead)
+            event = self._append(intake, dead)
+            self._gate.after(event.seq, lambda _: self.dead_letters.add(intake, event))
         lanes.settled(batch.first)
         intake.executions.pop(batch.first, None)
         intake.unnoted += batch.count

@@ -175,3 +175,43 @@ async def test_drained_at_the_broker_too(box: Box, mosquitto: Any) -> None:
     assert "10 received" in lines
     shown = box.edge("subscription", "show", "in/readings").stdout
     assert "plant/# (QoS 1)" in shown
+
+
+FAILS = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: fails, path: take/fails}
+workflow:
+  - step: fail
+    tool: {kind: transform, value: "{{ n / 0 }}"}
+"""
+
+
+async def test_a_dead_letter_goes_to_its_topic(box: Box, mosquitto: Any) -> None:
+    """The message arrives as it came, with the reason beside it; `edge show` names the range of an execution."""
+    register(box, FAILS)
+    source = SUBSCRIPTION.replace("take/rows, batch_dispatch: true", "take/fails")
+    register(box, source + "  dead_letter: {topic: dead/readings}\n")
+    await at_the_broker(box)
+    arrived: asyncio.Queue[Message] = asyncio.Queue()
+    listener = open_session(
+        "codec",
+        address=BrokerAddress("127.0.0.1", mosquitto.port),
+        settings=Settings(client_id="listener", clean_start=True),
+        on_message=arrived.put_nowait,
+        on_lost=lambda reason: None,
+    )
+    await listener.connect()
+    await listener.subscribe([("dead/#", 1)])
+    await Publisher(mosquitto.port).run(1, 0)
+    async with asyncio.timeout(30):
+        message = await arrived.get()
+    properties = dict(message.user_properties)
+    assert (message.topic, json.loads(message.payload)) == ("dead/readings", {"n": 0})
+    assert (properties["topic"], properties["subscription"]) == ("plant/0/t", "in/readings")
+    assert properties["code"] == "expression_failed"
+    await listener.close()
+    request = next(event for event in box.events() if isinstance(event.body, ExecutionRequested))
+    shown = box.edge("show", str(request.seq)).stdout
+    assert "subscription:in/readings" in shown
+    assert f"events {properties['seq']} to {properties['seq']}" in shown

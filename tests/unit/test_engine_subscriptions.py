@@ -19,6 +19,7 @@ from edge.core.subscription_events import (
     SubscriptionDeactivated,
     TicksMissed,
 )
+from edge.runtime.subscription_door import SubscriptionDoor
 from edge.testing.box import Box
 from edge.testing.clock import ManualClock
 from edge.testing.plain import playbook
@@ -442,3 +443,96 @@ async def test_a_timer_keeps_its_rhythm_when_the_wall_clock_jumps(tmp_path: Path
     await after.pass_time(0.2)
     assert [output["n"] for output in outputs(after)] == [1, 2]
     await after.close()
+
+
+async def test_dead_letters_are_owed_until_the_broker_has_them(tmp_path: Path) -> None:
+    """They are handed over one batch at a time, again after a restart, and not once it is known that they arrived."""
+    box = await opened(tmp_path / "one")
+    frames: list[list[Any]] = []
+    box.subscriptions.dead_letters.send = lambda frame: frames.append(frame) or True
+    number = await box.subscribe(subscription(dead_letter={"topic": "dead/a"}))
+    box.pool.answer = failing_on(lambda given: True, box)
+    for n in range(2):
+        box.message(number, "a/x", b'{"n": %d}' % n, content_type="application/json")
+    await box.settle()
+    assert len(frames) == 1
+    _, first, topic, letters = frames[0]
+    payload, content_type, properties = letters[0]
+    assert (topic, payload, content_type) == ("dead/a", b'{"n": 0}', "application/json")
+    assert dict(properties)["code"] == "bad"
+    assert dict(properties)["topic"] == "a/x"
+    box.subscriptions.dead_letters.sent(first)
+    assert [frame[3][0][0] for frame in frames] == [b'{"n": 0}', b'{"n": 1}']
+    box.subscriptions.note_positions()
+    await box.close()
+    after = Box(tmp_path / "one")
+    again: list[list[Any]] = []
+    after.subscriptions.dead_letters.send = lambda frame: again.append(frame) or True
+    after.subscriptions.dead_letters.go_on()
+    assert [frame[3][0][0] for frame in again] == [b'{"n": 1}']
+    after.subscriptions.dead_letters.sent(again[0][1])
+    after.subscriptions.note_positions()
+    await after.settle()
+    await after.close()
+    third = Box(tmp_path / "one")
+    third.subscriptions.dead_letters.send = lambda frame: again.append(frame) or True
+    third.subscriptions.dead_letters.go_on()
+    assert len(again) == 1
+    await third.close()
+
+
+class Wire:
+    """A gateway's connection: what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[list[Any]] = []
+
+    def send(self, message: list[Any]) -> None:
+        """Keep a message."""
+        self.told.append(message)
+
+    def kinds(self, kind: str) -> list[list[Any]]:
+        """What was told of one kind."""
+        return [message for message in self.told if message[0] == kind]
+
+
+async def test_order_holds_over_a_full_backlog(tmp_path: Path) -> None:
+    """After one message was not taken, none behind it is, until it came again."""
+    box = await opened(tmp_path)
+    wire = Wire()
+    door = SubscriptionDoor(box.subscriptions, lambda: [wire])
+    number = await box.subscribe(subscription(limits={"max_backlog": 2}))
+    door.welcome(wire)
+    assert wire.told[-1][1] == [[number, "in/s", True, [["a/#", 1]], [], []]]
+
+    def hand_on(token: int, packet: int = 1) -> None:
+        payload = b'{"n": %d}' % token
+        door.heard(wire, ["message", token, number, "a/x", payload, None, None, packet, False, False])
+
+    for token in range(4):
+        hand_on(token, token + 1)
+    await box.settle()
+    assert wire.kinds("room") == [["room", number]]
+    hand_on(4, 5)  # it left before the gateway heard that there is room
+    for token in (2, 3, 4):
+        hand_on(token, token + 1)
+        await box.settle()
+    assert [message[1] for message in wire.kinds("taken")] == [0, 1, 2, 3, 4]
+    assert [output["n"] for output in outputs(box)] == [0, 1, 2, 3, 4]
+    await box.close()
+
+
+async def test_a_new_session_at_the_broker_begins_anew(tmp_path: Path) -> None:
+    """What was not taken comes under another number then; nothing waits for the old one."""
+    box = await opened(tmp_path)
+    wire = Wire()
+    door = SubscriptionDoor(box.subscriptions, lambda: [wire])
+    number = await box.subscribe(subscription(limits={"max_backlog": 1}))
+    for token in (1, 2):
+        door.heard(wire, ["message", token, number, "a/x", b"{}", None, None, token, False, False])
+    await box.settle()
+    door.heard(wire, ["source", number])
+    door.heard(wire, ["message", 7, number, "a/x", b"{}", None, None, 2, False, True])
+    await box.settle()
+    assert [message[1] for message in wire.kinds("taken")] == [1, 7]
+    await box.close()
