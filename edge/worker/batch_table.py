@@ -15,9 +15,8 @@ import pyarrow as pa
 from edge.core.codec import decode, decode_cbor_payload, decode_json_payload
 from edge.core.errors import PayloadInvalid
 from edge.core.limits import SUBSCRIPTION_COLUMNS_MAX
+from edge.core.values import TableRef
 
-#: What an Arrow stream begins with; what a claim carries in place of one begins differently.
-_STREAM: Final = b"\xff\xff\xff\xff"
 _TYPES: Final = {
     "bool": pa.bool_(),
     "int64": pa.int64(),
@@ -29,9 +28,9 @@ _TYPES: Final = {
 _INT64: Final = 2**63
 
 
-def is_batch(data: bytes) -> bool:
-    """Whether the bytes of a request's table are messages and not an Arrow stream."""
-    return not data.startswith(_STREAM)
+def is_batch(ref: TableRef) -> bool:
+    """Whether a request's table is a batch of messages: its rows are known, its columns are not."""
+    return ref.rows is not None and ref.columns is None
 
 
 def batch_table(data: bytes) -> pa.Table:

@@ -222,7 +222,7 @@ class Bench:
         claim = self._claim
         if claim.table_bytes is not None and claim.table is not None and ref.key == claim.table.key:
             if self._came is None:
-                made = batch_table if is_batch(claim.table_bytes) else table_from_stream
+                made = batch_table if is_batch(claim.table) else table_from_stream
                 self._came = made(claim.table_bytes)
             table = self._came
         else:
@@ -255,8 +255,8 @@ class Bench:
 
     def _is_batch(self, ref: TableRef) -> bool:
         """Whether this is the table of a batch: it is in no block, but made of the messages in the claim."""
-        came, data = self._claim.table, self._claim.table_bytes
-        return came is not None and came.key == ref.key and data is not None and is_batch(data)
+        came = self._claim.table
+        return came is not None and came.key == ref.key and is_batch(came)
 
     def _held(self, output: Any, key: str) -> Any:
         """An output as other steps and tasks see it: tables are blocks of the cache."""
