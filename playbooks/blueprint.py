@@ -18,10 +18,11 @@ from edge.core.limits import (
     PLAYBOOK_PATH_BYTES_MAX,
     PLAYBOOK_STEPS_MAX,
 )
+from playbooks.blueprint_fields import expect, field_of, limited
 from playbooks.graph import back_arcs, reached
 from playbooks.nodes import Prepared
 from playbooks.run import Line, straight_line
-from playbooks.shape import Step, expect, field_of, limited, step_of, targets_of
+from playbooks.shape import Step, step_of, targets_of
 
 VERSION: Final = 3
 

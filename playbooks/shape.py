@@ -21,12 +21,13 @@ from edge.core.limits import (
     STEP_TASKS_MAX,
     STEP_TIMEOUT_MS_MAX,
 )
+from playbooks.blueprint_fields import expect, field_of, limited
 from playbooks.nodes import Prepared
 from playbooks.outputs import Output, output_of, together
 
 #: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
 #: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
-HOSTED: Final[Mapping[str, bool]] = {"mqtt": False, "wait": False}
+HOSTED: Final[Mapping[str, bool]] = {"mqtt": False, "playbook": True, "wait": False}
 EFFECTS: Final = ("pure", "read", "write")
 ON_UNKNOWN: Final = ("fail", "retry", "ask")
 MODES: Final = ("exclusive", "inclusive")
@@ -44,6 +45,7 @@ CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("request",),
     "mqtt": ("message",),
     "noop": (),
+    "playbook": ("path", "payload"),
     "python": (),
     "shell": ("request",),
     "sql": ("params", "bound"),
@@ -52,7 +54,10 @@ CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 KINDS: Final = tuple(CONFIG_TREES)
 #: Of those, the ones that may be left out.
-CONFIG_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {"wait": ("seconds", "until")}
+CONFIG_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "playbook": ("payload",),
+    "wait": ("seconds", "until"),
+}
 AFTER_POWER_LOSS: Final = ("fire", "restart", "fail")
 
 
@@ -198,27 +203,6 @@ class Step:
 
 
 _T = TypeVar("_T")
-
-
-def expect(holds: bool, what: str) -> None:
-    """Raises ValueError where it does not hold."""
-    if not holds:
-        raise ValueError(f"not a blueprint: {what}")
-
-
-def field_of(body: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
-    """A value of exactly that kind. Raises ValueError."""
-    value = body.get(key)
-    if type(value) is not kind:
-        raise ValueError(f"not a blueprint: {key} is {type(value).__name__}")
-    return value
-
-
-def limited(body: Mapping[str, Any], key: str, least: int, most: int) -> int:
-    """A whole number within bounds. Raises ValueError."""
-    value = field_of(body, key, int)
-    expect(least <= value <= most, key)
-    return value
 
 
 def _one_of(body: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str:

@@ -29,7 +29,8 @@ from edge.core.limits import (
     TIMER_EVERY_MS_MAX,
     TIMER_EVERY_MS_MIN,
 )
-from playbooks.shape import BACKOFF, expect, field_of, limited
+from playbooks.blueprint_fields import expect, field_of, limited
+from playbooks.shape import BACKOFF
 from playbooks.topic_filters import filter_problem, overlaps
 
 VERSION: Final = 1

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edge.cli.inputs import read_source
 from edge.cli.story import plain_json
+from edge.cli.subplaybooks import unseen_by
 from edge.core.errors import RequestRefused
 
 _ENDINGS: Final = (".yaml", ".yml")
@@ -50,6 +51,8 @@ def _check(given: argparse.Namespace) -> int:
             )
         if not problems:
             print(f"{path}: ok, " + ", ".join(_TOLD[name].format(value) for name, value in told.items()))
+            for unseen in unseen_by(path):
+                print(f"{path}: runs {unseen!r}, which no file beside it is; the box must have it by then")
     return 2 if wrong else 0
 
 

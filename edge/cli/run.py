@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from edge.cli.client import NoAnswerInTime, RuntimeClient
 from edge.cli.inputs import EXAMPLE, positive_seconds, read_input, read_source
 from edge.cli.show import story_lines
 from edge.cli.story import plain_json, tell
+from edge.cli.subplaybooks import found_below
 from edge.core.codec import decode
 from edge.core.errors import EdgeError, RequestRefused, Unavailable
 from edge.core.settings import Settings, load_settings
@@ -47,6 +48,15 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("file", type=Path, metavar="FILE.yaml")
     parser.add_argument("--input", metavar="JSON|@FILE", help=EXAMPLE)
+    parser.add_argument(
+        "--with",
+        dest="named",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE.yaml",
+        help="a playbook that this one runs, where its file does not stand beside it; may be given several times",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with every step's result")
     parser.add_argument(
         "--timeout", type=positive_seconds, default=600.0, metavar="S", help="seconds to wait for the end"
@@ -70,9 +80,12 @@ def _run(given: argparse.Namespace) -> int:
     from playbooks.compile import compile_playbook
 
     blueprint = compile_playbook(read_source(given.file), str(given.file))
+    for path in given.named:
+        read_source(path)
+    below, _ = found_below(blueprint, given.file.resolve().parent, given.named)
     payload, content_type = read_input(given.input)
     try:
-        with run_once(blueprint, payload, content_type, timeout_s=given.timeout) as done:
+        with run_once(blueprint, payload, content_type, timeout_s=given.timeout, below=below) as done:
             _say(done, as_json=given.json)
             return 0 if done.status == "completed" else 1
     except _NotAccepted as refused:
@@ -88,17 +101,26 @@ class _NotAccepted(RequestRefused):
 
 
 @contextmanager
-def run_once(blueprint: Blueprint, payload: bytes, content_type: str, *, timeout_s: float) -> Generator[Done]:
+def run_once(
+    blueprint: Blueprint,
+    payload: bytes,
+    content_type: str,
+    *,
+    timeout_s: float,
+    below: Sequence[Blueprint] = (),
+) -> Generator[Done]:
     """Run a playbook once on a runtime of its own in a scratch folder, which is there until this is left.
 
-    Raises RequestRefused where the request is not accepted, Unavailable where it does not end in time.
+    `below` are the playbooks it runs. Raises RequestRefused where the request is not accepted, Unavailable where it
+    does not end in time.
     """
     scratch = Path(tempfile.mkdtemp(prefix="edge-run-"))
     settings = load_settings(scratch)
     process = _start_runtime(settings)
     try:
         with _connect(settings, process, timeout_s) as runtime:
-            runtime.call("register", blueprint=blueprint.data)
+            for each in (*below, blueprint):
+                runtime.call("register", blueprint=each.data)
             try:
                 execution_id = runtime.submit(blueprint.path, payload, content_type, None)
             except RequestRefused as error:

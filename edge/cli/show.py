@@ -62,6 +62,12 @@ def story_lines(found: dict[str, Any], settings: Settings) -> list[str]:
         lines.append(f"problem    {found['problem'].get('code')}: {found['problem'].get('message')}")
         if found["problem"].get("mend"):
             lines.append(f"mend       {found['problem']['mend']}")
+    parent = found["parent"]
+    if parent is not None:
+        item = "" if parent["item"] is None else f", item {parent['item']}"
+        lines.append(f"begun by   step {parent['step']}{item} of execution {parent['execution']}")
+    if found["children"]:
+        lines.append(f"began      {', '.join(map(str, found['children']))}")
     lines += ["", "steps"]
     lines += [f"  {_step_text(name, step)}" for name, step in found["steps"].items()]
     if found["waits"]:

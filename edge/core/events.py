@@ -58,8 +58,11 @@ class ExecutionRequested(Body):
     """A request was accepted; the execution is named after this event's sequence number.
 
     `payload` holds up to 64 KiB; a larger one is a blob named by `payload_digest` (SHA-256). `form` is how it
-    came and therefore how it is answered: "v5", "v311", "local", or "subscription": not at all. `deadline_ms` is
-    relative to the event. `batch` names the messages that a subscription's execution takes instead of a payload:
+    came and therefore how it is answered: "v5", "v311", "local", "subscription": not at all, or "child" for one that
+    a task of another execution began: `parent` is that execution, the other fields of that name say which invocation
+    it stands for, `depth` how many executions are above it. `deadline_ms` is relative to the event. The step
+    `result_step` answers, where named. `batch` names the messages that a subscription's execution takes instead of a
+    payload:
     `[subscription, first, last, count, lane, attempt]`, those of that lane among its messages `first` to `last`.
     """
 
@@ -78,6 +81,14 @@ class ExecutionRequested(Body):
     deadline_ms: int | None = None
     traceparent: str | None = None
     batch: list[Any] | None = None
+    parent: int | None = None
+    parent_step: str | None = None
+    parent_visit: int = 0
+    parent_item: int | None = None
+    parent_task: str | None = None
+    parent_number: int = 0
+    depth: int = 0
+    result_step: str | None = None
 
 
 @record

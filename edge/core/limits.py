@@ -22,6 +22,10 @@ PRINCIPAL_BYTES_MAX = 64
 PLAYBOOK_PATH_BYTES_MAX = 200
 #: Executions open at once; above it requests are refused with `queue_full`, never dropped.
 EXECUTIONS_OPEN_MAX = 2_048
+#: Executions open at once with those that others began: each request's own find room beside as many more.
+CHILDREN_OPEN_MAX = 2 * EXECUTIONS_OPEN_MAX
+#: Playbooks below one request: a circle of them ends here. NoETL's published ones stay under 4.
+CHILD_DEPTH_MAX = 8
 #: The gateway's Receive Maximum: unacknowledged requests the broker may have in flight to us (design §7).
 RECEIVE_MAX = 1_024
 #: Refusals recorded one by one in the log before they are only counted: a flood must not wear the drive.

@@ -175,7 +175,10 @@ def _target(blueprint: Blueprint, token: Token) -> int:
 
 def _at_rest(blueprint: Blueprint, state: Execution) -> Command:
     """No token can go on: the final step where there is one and it has not run, else the end."""
-    final = blueprint.final
+    final, wanted = blueprint.final, state.request.result_step
+    if wanted is not None and (final is None or blueprint.steps[final].name in state.steps):
+        known = state.steps.get(wanted, _NOT_YET)
+        return Finish(COMPLETED, result_step=wanted if known.status == "done" else None)
     if final is None:
         return Finish(COMPLETED, result_step=_result_step(blueprint, state))
     name = blueprint.steps[final].name

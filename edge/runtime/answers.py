@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 from edge.core.codec import decode, encode
@@ -45,8 +46,9 @@ def build_answer(state: Execution, execution_id: str, blobs: BlobStore) -> Answe
     """The answer of a finished execution, from its folded state alone. Raises LogDamaged."""
     request = state.request
     asked = (request.content_type or JSON).split(";")[0].strip().lower()
-    kind, data = _output(state, blobs)
-    if kind == "table":
+    given = output_of(state, blobs.get)
+    data = given.data
+    if given.table is not None:
         content_type, payload = ARROW, data
     else:
         document: dict[str, Any] = {"execution_id": execution_id, "status": state.status}
@@ -74,25 +76,34 @@ def build_answer(state: Execution, execution_id: str, blobs: BlobStore) -> Answe
     )
 
 
-def _output(state: Execution, blobs: BlobStore) -> tuple[str, bytes]:
+@record
+class Given:
+    """What a finished execution gives: `data` is CBOR bytes, or an Arrow stream where `table` says what is in it."""
+
+    data: bytes
+    table: TableRef | None = None
+
+
+def output_of(state: Execution, blob: Callable[[bytes], bytes]) -> Given:
+    """The output of a finished execution, from its folded state; `blob` gives large values. Raises LogDamaged."""
     finished = state.finished
     if finished is None:
         raise LogDamaged(f"Execution {state.seq} has no end to answer with.")
-    if finished.result is not None:
-        return finished.result_kind, finished.result
-    if finished.result_digest is not None:
-        return finished.result_kind, blobs.get(finished.result_digest)
     if finished.result_step is None:
-        return "value", b""
+        return Given(b"")
     outcome = state.steps[finished.result_step].outcome
     if outcome is None:
         raise LogDamaged(f"Execution {state.seq} answers with a step that has no output.")
+    table = outcome.table if type(outcome.table) is TableRef else None
+    if finished.result is not None:
+        return Given(finished.result, table)
+    if finished.result_digest is not None:
+        return Given(blob(finished.result_digest), table)
     if outcome.value is not None:
-        return "value", outcome.value
+        return Given(outcome.value)
     if outcome.table is None:
         raise LogDamaged(f"Execution {state.seq} does not hold its answer.")
-    kind = "table" if type(outcome.table) is TableRef else "value"
-    return kind, outcome.table_bytes or blobs.get(outcome.table.digest)
+    return Given(outcome.table_bytes or blob(outcome.table.digest), table)
 
 
 def _too_large(size_bytes: int) -> dict[str, Any]:

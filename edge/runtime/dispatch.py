@@ -261,7 +261,7 @@ class Dispatcher:
         self._claims[claim.number] = live, act
         assert self.pool is not None
         folder = self._blocks.folder_name(blueprint.digest)
-        bound = act.claim_bound = plan.bound or not live.author_made.isdisjoint(results)
+        bound = act.claim_bound = plan.bound or live.touches_author_made(results, progress)
         self.pool.submit(plan.work(claim, blueprint.data, folder, bound=bound))
         return claim.number
 

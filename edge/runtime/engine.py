@@ -36,6 +36,7 @@ from edge.runtime.admit import (
 )
 from edge.runtime.answers import Answer, Owed, build_answer
 from edge.runtime.callbacks import CallbackDoor, Tokens
+from edge.runtime.children import Catalog, Children, is_owed
 from edge.runtime.commit import CommitGate
 from edge.runtime.executor import Executor
 from edge.runtime.live import Live
@@ -89,6 +90,8 @@ class Engine:
         self._workloads: dict[bytes, bytes] = {}
         self.executor = Executor(gate, blocks, tokens, on_finished=self._finished)
         self.callbacks = CallbackDoor(self, tokens, gate)
+        catalog = Catalog(self._catalog.get, self.execution_id, self.state_of, self._live)
+        self._children = Children(self.executor, gate, blocks, catalog)
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
         self.on_answer: Callable[[Answer], None] = lambda answer: None
@@ -308,10 +311,12 @@ class Engine:
             self.owed.add(execution, self.state_of(execution).finished_seq)
         for event in finished:
             assert event.execution is not None, event
-            self.owed.add(event.execution, event.seq)
+            if is_owed(self._eventlog.event(event.execution)):
+                self.owed.add(event.execution, event.seq)
         resumed = self._eventlog.open_executions()
         for seq in resumed:
             self._resume(fold(self._eventlog.events_of(seq)))
+        self._children.taken_up()
         return len(resumed)
 
     def _resume(self, state: Execution) -> None:
@@ -346,11 +351,12 @@ class Engine:
     # ---- answers -----------------------------------------------------------------------------------
 
     def _finished(self, live: Live) -> None:
-        self.owed.add(live.state.seq, live.state.finished_seq)
+        if live.state.request.parent is None:
+            self.owed.add(live.state.seq, live.state.finished_seq)
         if live.state.request.batch is not None:
             self.owed.settle(live.state.seq)
             self.on_batch_end(live.state)
-        else:
+        elif live.state.request.parent is None:
             self.on_answer(build_answer(live.state, live.execution_id, self._blobs))
         if not self.executor.open:
             self.on_quiet()

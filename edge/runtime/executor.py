@@ -42,8 +42,10 @@ class Executor:
     ) -> None:
         self._gate, self._blocks = gate, blocks
         self._on_finished = on_finished
-        outputs = Outputs(gate, blocks)
+        self.outputs = outputs = Outputs(gate, blocks)
         self._recorder = Recorder(gate, blocks, outputs)
+        #: Called when an execution's end is recorded, durable or not.
+        self.on_end: Callable[[Live], None] = lambda live: None
         self.open: dict[int, Live] = {}
         self.timers = Timers(gate.clock)
         self.hosted = Hosted(self, gate)
@@ -181,7 +183,8 @@ class Executor:
     def record_task(self, live: Live, act: Activation, place: Place, record: TaskRecord) -> None:
         """Append the outcome of a hosted task."""
         step = live.blueprint.steps[live.blueprint.step_index[place.step]]
-        body = self._recorder.task(live, record, claim_bound=act.claim_bound)
+        # A block from outside the playbook's own steps may be opened by its own processes only.
+        body = self._recorder.task(live, record, claim_bound=True)
         iteration = () if place.item is None else (place.item,)
         self.append(
             live,
@@ -216,6 +219,7 @@ class Executor:
         seq = self.append(live, self._recorder.finished(live, goal))
         del self.open[live.state.seq]
         self._gate.after(seq, lambda _: self._ended(live))
+        self.on_end(live)
 
     def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
         """Keep an output that was made again."""

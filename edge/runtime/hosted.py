@@ -22,7 +22,7 @@ from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.loop_state import Waiting
 from edge.core.records import record
 from edge.core.scheduler import Run, RunLoop
-from edge.core.values import TableRef
+from edge.core.values import BlockRef
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Activation, Live, Place
 from edge.worker.claims import Outcome, TaskRecord
@@ -30,10 +30,10 @@ from edge.worker.claims import Outcome, TaskRecord
 
 @record
 class HostedOutcome:
-    """How a hosted task ended: with a plain `value`, a `table` of its playbook's cache folder, or a `problem`."""
+    """How a hosted task ended: with a plain `value`, a `table` (a block of its playbook's folder), or a `problem`."""
 
     value: Any = None
-    table: TableRef | None = None
+    table: BlockRef | None = None
     problem: dict[str, Any] | None = None
     duration_us: int = 0
 

@@ -147,6 +147,13 @@ class Live:
         names = (output.key for output in results.values() if type(output) is TableRef)
         return ref if ref.key in names else None
 
+    def touches_author_made(self, results: Iterable[str], progress: Progress | None) -> bool:
+        """Whether a claim with these results and records may open a table that author code made."""
+        if not self.author_made.isdisjoint(results):
+            return True
+        recorded = () if progress is None else progress.recorded
+        return any(type(each.table) is TableRef and each.task in self.author_made for each in recorded)
+
     @property
     def ending(self) -> bool:
         """True where nothing more of it is to begin."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from edge.core.codec import encode
 from edge.core.errors import RequestRefused
-from edge.core.events import Event
+from edge.core.events import Event, ExecutionRequested, StepWaiting
 from edge.core.loops import collected
 from edge.core.state import Execution, StepState
 from edge.core.values import ValueRef
@@ -154,9 +154,20 @@ def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[s
             }
             for name, step in state.steps.items()
         },
+        "parent": None if request.parent is None else _parent(request),
+        "children": [
+            detail["child"]
+            for event in events
+            if isinstance(event.body, StepWaiting) and "child" in (detail := event.body.detail or {})
+        ],
         "result_step": state.finished.result_step if state.finished else None,
         "events": [event.seq for event in events],
     }
+
+
+def _parent(request: ExecutionRequested) -> dict[str, Any]:
+    """The invocation a child stands for."""
+    return {"execution": request.parent, "step": request.parent_step, "item": request.parent_item}
 
 
 def _output(step: StepState) -> dict[str, Any]:

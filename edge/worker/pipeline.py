@@ -159,7 +159,9 @@ class Pipeline:
             value = self.invoke(number, task, {**self._names, "ctx": {**self.ctx, **self.patches}})
             if type(value) is TableRef:
                 made.held = value
-            elif task.effect == "pure" or task.kind in HOSTED:
+            elif task.kind in HOSTED:
+                made.held = encoded(_without_tables(value), task.name)
+            elif task.effect == "pure":
                 made.held = encoded(value, task.name)
             else:
                 made.held = self.keep(number, task, value)
@@ -261,6 +263,14 @@ def memory_problem(name: str) -> dict[str, Any]:
         "message": f"Step {name} needed more memory than it may have.",
         "mend": "Raise spec.memory_mb, or work on less at a time.",
     }
+
+
+def _without_tables(config: Any) -> Any:
+    """A hosted task's config but for the tables among its inputs, which stand for themselves."""
+    given = config.get("input")
+    if type(given) is not dict:
+        return config
+    return {**config, "input": {name: value for name, value in given.items() if type(value) is not TableRef}}
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from playbooks.kinds.http import HTTP
 from playbooks.kinds.kind import Kind
 from playbooks.kinds.mqtt import MQTT
 from playbooks.kinds.plain import NOOP, TRANSFORM
+from playbooks.kinds.playbook import PLAYBOOK
 from playbooks.kinds.python import PYTHON
 from playbooks.kinds.shell import SHELL
 from playbooks.kinds.sql import DUCKDB, SQL
@@ -27,6 +28,7 @@ KINDS: Final[dict[str, Kind]] = {
     "http": HTTP,
     "mqtt": MQTT,
     "noop": NOOP,
+    "playbook": PLAYBOOK,
     "python": PYTHON,
     "shell": SHELL,
     "sql": SQL,

@@ -16,7 +16,6 @@ LATER_KINDS: Final = frozenset(
         "iterator",
         "mcp",
         "model",
-        "playbook",
         "playbooks",
         "provider",
         "result_fetch",

@@ -25,7 +25,7 @@ from playbooks.model.parts import (
 from playbooks.model.policy import SPEC
 
 PLAYBOOK: Final = Block(
-    "playbook",
+    "document",
     "A playbook: one request's control flow and policy.",
     (
         Key("apiVersion", Choice(("noetl.io/v2",)), "The version of the language.", required=True),

@@ -81,7 +81,7 @@ def test_every_block_can_be_reached_and_is_there() -> None:
     assert len(names) == len(set(names))
     referred = {name for block in ALL for key in block.keys for name in _references(key.value)}
     assert referred <= set(names)
-    assert set(names) - referred == {"playbook", "subscription", "tool", "workbook", "cases", *KINDS}
+    assert set(names) - referred == {"document", "subscription", "tool", "workbook", "cases", *KINDS}
 
 
 @pytest.mark.parametrize("path", sorted(PLAYBOOKS.rglob("*.py")), ids=lambda path: path.name)
