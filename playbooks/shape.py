@@ -22,8 +22,9 @@ from edge.core.limits import (
     STEP_TIMEOUT_MS_MAX,
 )
 from playbooks.blueprint_fields import expect, field_of, limited
+from playbooks.frames import Frames, frames_of
 from playbooks.nodes import Prepared
-from playbooks.outputs import Output, output_of, together
+from playbooks.outputs import Accumulate, Output, output_of, together
 
 #: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
 #: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
@@ -34,7 +35,7 @@ MODES: Final = ("exclusive", "inclusive")
 NO_MATCH: Final = ("complete", "quiet")
 FAILURE: Final = ("fail_fast", "best_effort")
 
-LOOP_MODES: Final = ("sequential", "parallel")
+LOOP_MODES: Final = ("sequential", "parallel", "cursor")
 DIRECTIVES: Final = ("continue", "retry", "jump", "break", "fail")
 BACKOFF: Final = ("none", "linear", "exponential")
 
@@ -139,13 +140,15 @@ class Loop:
     """A step's repetition: `items` is a tree giving a list, `iterator` what its tools call an item.
 
     Where not `parallel`, an item begins when the one before it has its outcome; `max_in_flight` bounds the claims out
-    at once, None leaves that to the runtime.
+    at once, None leaves that to the runtime. A `cursor` runs over a table, by `frames`.
     """
 
     items: Prepared
     iterator: str
     parallel: bool
     max_in_flight: int | None
+    cursor: bool
+    frames: Frames
 
     @property
     def in_flight_max(self) -> int:
@@ -200,6 +203,8 @@ class Step:
     output: Output
     #: Its result is truth: the log or the blob store holds it.
     kept: bool
+    #: How the results of its loop's items become one, None where they stay a list.
+    joins: Accumulate | None
 
 
 _T = TypeVar("_T")
@@ -260,6 +265,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         may_pause=pipeline and any(_may_pause(task) for task in tasks),
         goes_on_plainly=first is not None and first.when is None and not first.set and not first.args,
         output=output,
+        joins=None if pipeline else tasks[0].output.accumulate,
         kept=output.recorded or raw.get("effect") != "pure",
     )
 
@@ -287,8 +293,10 @@ def _loop(raw: Any) -> Loop | None:
     return Loop(
         Prepared(field_of(raw, "in", list)),
         field_of(raw, "iterator", str),
-        _one_of(raw, "mode", LOOP_MODES) == "parallel",
+        _one_of(raw, "mode", LOOP_MODES) != "sequential",
         in_flight,
+        raw.get("mode") == "cursor",
+        frames_of(raw.get("frames")),
     )
 
 

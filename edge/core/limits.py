@@ -95,6 +95,9 @@ LOOP_CLAIM_ITEMS_MAX = 128
 LOOP_CLAIM_US = 20_000
 #: Items of a parallel loop under way at once where the playbook does not say; those that pause hold no worker.
 LOOP_IN_FLIGHT = 64
+#: Rows of a table that a loop takes as one frame where the playbook does not say, and at most.
+LOOP_FRAME_ROWS = 4_096
+LOOP_FRAME_ROWS_MAX = 10_000_000
 #: The collected results of a loop: what a claim may carry beside them is as much again.
 LOOP_RESULT_BYTES_MAX = 2 * MIB
 #: Attempts a policy may ask for; NoETL's published playbooks stay under 20.

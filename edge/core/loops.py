@@ -15,9 +15,13 @@ from edge.core.limits import (
     LOOP_CLAIM_ITEMS_MAX,
     LOOP_CLAIM_US,
     LOOP_ITEMS_MAX,
+    LOOP_RESULT_BYTES_MAX,
 )
 from edge.core.loop_state import LoopState
 from edge.core.records import record
+from edge.core.values import BlockRef, TableRef, ValueRef
+from playbooks.frames import Frames
+from playbooks.outputs import Accumulate, accumulated
 
 
 @record
@@ -28,8 +32,53 @@ class Frame:
     count: int
 
 
+@record
+class Rows:
+    """What a loop over a table runs over: items of `each` rows of `table`, the last of what is left.
+
+    An item is a row as a map, or a table where `whole`.
+    """
+
+    table: TableRef
+    each: int
+    whole: bool
+
+    @property
+    def total(self) -> int:
+        """How many items there are."""
+        return -(-(self.table.rows or 0) // self.each)
+
+    def parts(self) -> dict[str, Any]:
+        """As it stands in the loop's event."""
+        return {"table": self.table, "each": self.each, "whole": self.whole}
+
+
+def as_rows(value: Any, frames: Frames, step: str) -> Rows:
+    """What a cursor runs over. Raises EvaluationFailed where it is no table, or has too many rows for its frames."""
+    if type(value) is not TableRef:
+        raise EvaluationFailed(
+            f"The cursor of step {step} runs over a table, not over {type(value).__name__}.",
+            mend="Give it a table, or loop over the list in the mode sequential or parallel.",
+            code="loop_invalid",
+        )
+    rows = Rows(value, frames.rows_each(value), frames.whole)
+    if rows.total > LOOP_ITEMS_MAX:
+        raise EvaluationFailed(
+            f"The cursor of step {step} has {rows.total} items; {LOOP_ITEMS_MAX} are allowed.",
+            mend="Take whole frames (frame: {process: frame, max_rows: …}).",
+            code="loop_invalid",
+        )
+    return rows
+
+
 def as_items(value: Any, step: str) -> list[Any]:
     """The items of a loop's `in`. Raises EvaluationFailed where it is no list, or too long."""
+    if type(value) is TableRef:
+        raise EvaluationFailed(
+            f"The loop of step {step} runs over a list, not over a table.",
+            mend="Write spec: {mode: cursor}.",
+            code="loop_invalid",
+        )
     if type(value) is not list:
         raise EvaluationFailed(
             f"The loop of step {step} runs over a list, not over {type(value).__name__}.",
@@ -59,15 +108,17 @@ def missing(loop: LoopState) -> list[Frame]:
 
 
 def next_frame(
-    waiting: list[Frame], loop: LoopState, item_us: int, *, alone: bool
+    waiting: list[Frame], loop: LoopState, item_us: int, *, alone: bool, count_max: int | None = None
 ) -> tuple[Frame, list[Frame]]:
     """The next frame to claim, and what is left: as many items as a claim should take time for.
 
-    An item of which an attempt was lost goes alone, so that blame falls right; so does every item where `alone`.
+    `count_max` is how many items the playbook wants in a frame, where it says so. An item of which an attempt was
+    lost goes alone, so that blame falls right; so does every item where `alone`.
     """
     range_ = waiting[0]
     fitting = LOOP_CLAIM_US // max(item_us, 1)
-    count = 1 if alone else max(1, min(range_.count, fitting, LOOP_CLAIM_ITEMS_MAX))
+    wanted = min(fitting, LOOP_CLAIM_ITEMS_MAX) if count_max is None else count_max
+    count = 1 if alone else max(1, min(range_.count, wanted))
     if loop.lost:
         if range_.first in loop.lost:
             count = 1
@@ -99,10 +150,28 @@ def item_problem(
 
 
 def collected(loop: LoopState) -> list[Any]:
-    """The results of all items, in order."""
+    """The results of all items, in order; a table or large value as its reference."""
     made: list[Any] = []
     for part in sorted(loop.parts, key=lambda part: part.first):
         made += decode(part.results)
+    return made
+
+
+def blocks_in(results: list[Any]) -> dict[int, BlockRef]:
+    """The items that gave a block, by index."""
+    return {index: each for index, each in enumerate(results) if type(each) in (TableRef, ValueRef)}
+
+
+def joined(loop: LoopState, how: Accumulate | None) -> Any:
+    """What a loop gives: the results of all items in order, or as the step accumulates them. Raises ToolFailed."""
+    results = collected(loop)
+    if how is None:
+        return results
+    failed = {index for part in loop.parts for index in part.failed or {}}
+    made: Any = None
+    for index, each in enumerate(results):
+        if how.on_success and index not in failed:
+            made = accumulated(how, made, each)
     return made
 
 
@@ -113,3 +182,12 @@ def first_failure(loop: LoopState) -> dict[str, Any] | None:
         return None
     index = min(failed)
     return {**failed[index], "item": index}
+
+
+def results_problem(step: str) -> dict[str, Any]:
+    """Why a loop whose results are too large cannot go on."""
+    return {
+        "code": "result_too_large",
+        "message": f"The results of the loop {step} have more than {LOOP_RESULT_BYTES_MAX} bytes.",
+        "mend": "Let each item return less, or a table.",
+    }

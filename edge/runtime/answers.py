@@ -18,7 +18,7 @@ from edge.core.events import ResponsesDelivered
 from edge.core.limits import PAYLOAD_BYTES_MAX
 from edge.core.records import record
 from edge.core.state import COMPLETED, Execution
-from edge.core.values import TableRef
+from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.runtime.admit import ARROW, CBOR, JSON
 from edge.store.blobs import BlobStore
 
@@ -53,7 +53,7 @@ def build_answer(state: Execution, execution_id: str, blobs: BlobStore) -> Answe
     else:
         document: dict[str, Any] = {"execution_id": execution_id, "status": state.status}
         if state.status == COMPLETED:
-            document["result"] = decode(data) if data else None
+            document["result"] = _told(decode(data)) if data else None
         else:
             document["error"] = state.problem
         content_type = CBOR if asked == CBOR else JSON
@@ -104,6 +104,19 @@ def output_of(state: Execution, blob: Callable[[bytes], bytes]) -> Given:
     if outcome.table is None:
         raise LogDamaged(f"Execution {state.seq} does not hold its answer.")
     return Given(outcome.table_bytes or blob(outcome.table.digest), table)
+
+
+def _told(result: Any) -> Any:
+    """A result as a document has it: blocks that a loop collected are told, not sent."""
+    if type(result) is not list:
+        return result
+    return [_block_told(each) if type(each) in (TableRef, ValueRef) else each for each in result]
+
+
+def _block_told(ref: BlockRef) -> dict[str, Any]:
+    if isinstance(ref, TableRef):
+        return {"table": {"rows": ref.rows, "columns": list(ref.columns or ())}}
+    return {"value": {"size_bytes": ref.size_bytes, "preview": ref.preview}}
 
 
 def _too_large(size_bytes: int) -> dict[str, Any]:

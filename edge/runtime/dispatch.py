@@ -21,7 +21,8 @@ from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, 
 from edge.runtime.commit import CommitGate
 from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live
-from edge.runtime.loops import LoopRecord, Loops
+from edge.runtime.loop_ports import LoopRecord
+from edge.runtime.loops import Loops
 from edge.runtime.rebuild import Outputs
 from edge.runtime.work import Work
 from edge.store.blocks import Blocks

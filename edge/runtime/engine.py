@@ -80,8 +80,7 @@ class Engine:
         tokens: Tokens,
     ) -> None:
         self._gate, self._eventlog, self._blobs, self._blocks = gate, eventlog, blobs, blocks
-        self._log_id = log_id.hex()
-        self._free_space = free_space
+        self._log_id, self._free_space = log_id.hex(), free_space
         self._refusals = RefusalBudget()
         self._catalog: dict[str, Blueprint] = {}
         self._by_digest: dict[bytes, Blueprint] = {}

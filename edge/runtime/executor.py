@@ -15,6 +15,7 @@ from edge.core.event_body import Body
 from edge.core.events import AttemptLost, ExecutionCancelled, StepStarted
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
+from edge.core.values import BlockRef
 from edge.runtime.callbacks import Tokens
 from edge.runtime.circuits import Circuits, Guard
 from edge.runtime.commit import CommitGate
@@ -207,6 +208,10 @@ class Executor:
         body = self._recorder.failure(live, index, command.problem, 0)
         self.append(live, body, command.step, visit=command.visit, attempt=command.attempt)
         live.denied.clear()
+
+    def keep_item(self, live: Live, step: str, ref: BlockRef, *, claim_bound: bool) -> None:
+        """Keep the block that a loop's item gave. Raises CacheMiss."""
+        self._recorder.keep_item(live, step, ref, claim_bound=claim_bound)
 
     def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
         """Record that every item of a step's loop has its outcome."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from edge.core.codec import decode, encode
 from edge.core.events import TaskDone
 from edge.core.limits import LOOP_CLAIM_US
-from edge.core.loops import Frame
+from edge.core.loops import Frame, Rows
 from edge.core.routing import envelope
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop, token_args
 from edge.core.state import Execution
@@ -50,7 +50,8 @@ class Place(NamedTuple):
 class LoopRun:
     """One loop under way: its items, what waits, what is out, and how long an item usually takes."""
 
-    items: list[Any]
+    items: list[Any] | Rows
+    total: int
     waiting: list[Frame]
     out: dict[int, Frame] = field(default_factory=dict)
     #: Items under way that hold no worker: their intent is on its way to the drive, their pause is not over, or their
@@ -115,6 +116,8 @@ class Live:
     #: Steps whose output comes from a process that ran author code. Only such a process of the same playbook may
     #: open their tables: a table made with bad intent must not reach a process that other playbooks share.
     author_made: set[str] = field(default_factory=set)
+    #: Blocks that items of settled loops gave, by step.
+    item_blocks: dict[str, list[BlockRef]] = field(default_factory=dict)
     misses: int = 0
     #: The execution's newest event.
     last_seq: int = 0

@@ -7,22 +7,34 @@ committed once, by index; a restart goes on with those that are missing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from edge.core.codec import check_plain, decode, encode
-from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, PayloadInvalid
-from edge.core.event_body import Body
+from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, PayloadInvalid, ToolFailed
 from edge.core.events import AttemptLost, LoopItems, LoopStarted, StepStarted
-from edge.core.limits import INLINE_BYTES_MAX, LOOP_RESULT_BYTES_MAX
+from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX, LOOP_RESULT_BYTES_MAX
 from edge.core.loop_state import LoopState
-from edge.core.loops import Frame, as_items, collected, first_failure, item_problem, missing, next_frame
+from edge.core.loops import (
+    Frame,
+    Rows,
+    as_items,
+    as_rows,
+    blocks_in,
+    first_failure,
+    item_problem,
+    joined,
+    missing,
+    next_frame,
+    results_problem,
+)
 from edge.core.routing import check_ctx
 from edge.core.scheduler import FailStep, RunLoop
+from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
 from edge.runtime.hosted import Hosted
 from edge.runtime.live import UNKNOWN_US, Activation, Live, LoopRun
-from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome, Progress
+from edge.runtime.loop_ports import LoopRecord, Out
+from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome
 from playbooks.evaluate import evaluate
 from playbooks.shape import Step
 
@@ -30,48 +42,6 @@ from playbooks.shape import Step
 #: busy, few enough to leave room for other executions.
 _CLAIMS_OUT: Final = 4
 _NULL: Final = encode([None])
-
-
-class LoopRecord(Protocol):
-    """Who writes down what came of a loop (`edge.runtime.executor.Executor`)."""
-
-    def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
-        """Append an event of an execution; its sequence number."""
-
-    def record_tasks(
-        self,
-        live: Live,
-        index: int,
-        outcome: Outcome,
-        act: Activation,
-        visit: int,
-        attempt: int,
-        iteration: tuple[int, ...],
-    ) -> None:
-        """Append what a pipeline recorded."""
-
-    def fail_step(self, live: Live, command: FailStep) -> None:
-        """Record that the step failed."""
-
-    def loop_done(self, live: Live, index: int, visit: int, value: bytes) -> None:
-        """Record that the step is done."""
-
-
-class Out(Protocol):
-    """Who sends a loop's claims (`edge.runtime.dispatch.Dispatcher`)."""
-
-    after_ms: Callable[[int, Callable[[], None]], object]
-
-    def submit_items(
-        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
-    ) -> int | None:
-        """Send a claim; its number, None where the execution was given up."""
-
-    def missed(self, live: Live, act: Activation) -> None:
-        """Blocks were gone: see to them, then `pursue` again."""
-
-    def on(self, live: Live, act: Activation) -> None:
-        """The activation is over: decide again."""
 
 
 class Loops:
@@ -89,40 +59,52 @@ class Loops:
                 self._out.missed(live, act)
                 return
             except EdgeError as error:
-                name = live.blueprint.steps[goal.step].name
-                self._log.fail_step(live, FailStep(name, goal.visit, 1, error.problem()))
-                self._out.on(live, act)
+                self._fail(live, act, goal, error.problem())
                 return
+            if act.loop is None:
+                return  # a worker opens the table first
         self._go_on(live, act, goal)
 
-    def _begin(self, live: Live, act: Activation, goal: RunLoop) -> LoopRun:
-        """Take up a loop where the log left it, or evaluate and record what it runs over."""
+    def _fail(self, live: Live, act: Activation, goal: RunLoop, problem: dict[str, Any]) -> None:
+        name = live.blueprint.steps[goal.step].name
+        self._log.fail_step(live, FailStep(name, goal.visit, 1, problem))
+        self._out.on(live, act)
+
+    def _begin(self, live: Live, act: Activation, goal: RunLoop) -> LoopRun | None:
+        """Take up a loop where the log left it, or evaluate and record what it runs over.
+
+        None where that is a table nobody has opened yet: a worker does, and then the loop begins.
+        """
         step = live.blueprint.steps[goal.step]
         known = self._state(live, goal)
+        items: list[Any] | Rows
         if known is None:
             assert step.loop is not None
-            items = as_items(evaluate(step.loop.items, live.step_scope(goal.step, goal.args)), step.name)
-            try:
-                data = encode(check_plain(items))
-            except PayloadInvalid as error:
-                raise EvaluationFailed(
-                    f"The loop of step {step.name} runs over what cannot be kept: {error.message}",
-                    mend=error.mend,
-                    code="loop_invalid",
-                ) from error
+            value = evaluate(step.loop.items, live.step_scope(goal.step, goal.args))
+            if step.loop.cursor and type(value) is TableRef and value.outside:
+                self._out.submit_items(live, act, goal, Items(0, 0, b"", value), None)
+                return None
+            items = (
+                as_rows(value, step.loop.frames, step.name)
+                if step.loop.cursor
+                else as_items(value, step.name)
+            )
+            total = items.total if isinstance(items, Rows) else len(items)
+            data = encode(items.parts()) if isinstance(items, Rows) else _plain_items(items, step.name)
             digest = None
             if len(data) > INLINE_BYTES_MAX:
                 digest = hashlib.sha256(data).digest()
                 self._gate.store_blob(digest, data)
-            body = LoopStarted(len(items), None if digest else data, digest)
+            body = LoopStarted(total, None if digest else data, digest)
             self._log.append(live, body, step.name, held_back=True, visit=goal.visit)
             known = self._state(live, goal)
             assert known is not None
         else:
             started = known.started
             data = started.items if started.items is not None else self._gate.blob(started.digest or b"")
-            items = decode(data)
-        run = LoopRun(items, missing(known))
+            kept = decode(data)
+            items = Rows(**kept) if type(kept) is dict else kept
+        run = LoopRun(items, known.started.total, missing(known))
         run.result_bytes = sum(len(part.results) for part in known.parts)
         for part in known.parts:
             run.written |= part.ctx or {}
@@ -148,7 +130,10 @@ class Loops:
             if self._given_up(live, act, goal, loop):
                 continue
             write = step.effect == "write"
-            frame, run.waiting = next_frame(run.waiting, loop, run.item_us, alone=write or step.may_pause)
+            rows_max = None if step.loop.frames.whole else step.loop.frames.rows_max
+            frame, run.waiting = next_frame(
+                run.waiting, loop, run.item_us, alone=write or step.may_pause, count_max=rows_max
+            )
             if frame.first in loop.waiting:
                 run.resting += 1
                 self._hosted.take_up(live, act, loop.waiting[frame.first], frame.first)
@@ -228,11 +213,15 @@ class Loops:
     def _send(self, live: Live, act: Activation, goal: RunLoop, frame: Frame) -> bool:
         run = act.loop
         assert run is not None
-        values = encode(run.items[frame.first : frame.first + frame.count])
         progress = None
         if frame.count == 1:
             progress = live.item_progress(goal.step, frame.first, run.waited.get(frame.first, 0))
-        items = Items(frame.first, len(run.items), values)
+        over = run.items
+        if isinstance(over, Rows):
+            items = Items(frame.first, run.total, b"", over.table, frame.count, over.each, over.whole)
+        else:
+            values = encode(over[frame.first : frame.first + frame.count])
+            items = Items(frame.first, run.total, values)
         number = self._out.submit_items(live, act, goal, items, progress)
         if number is None:
             return False
@@ -246,7 +235,9 @@ class Loops:
     ) -> None:
         """Record the outcomes of a frame's items."""
         run, step = act.loop, live.blueprint.steps[goal.step]
-        assert run is not None
+        if run is None:
+            self._opened(live, act, goal, outcomes[0])
+            return
         frame = run.out.pop(claim.number)
         made = [outcome for outcome in outcomes if outcome.kind not in (MISS, PAUSE)]
         for place, outcome in enumerate(outcomes):
@@ -256,7 +247,7 @@ class Loops:
             self._pause(live, act, goal, Frame(frame.first, 1), outcomes[-1])
             return
         if made:
-            self._record(live, run, goal, step, frame.first, made)
+            self._record(live, act, run, goal, step, frame.first, made)
             took_us = sum(outcome.duration_us for outcome in made) // len(made) + 1
             run.item_us = took_us if run.item_us == UNKNOWN_US else run.item_us + (took_us - run.item_us) // 4
         left = frame.count - len(made)
@@ -264,6 +255,15 @@ class Loops:
             run.missed |= outcomes[-1].kind == MISS
             self._put_back(run, Frame(frame.first + len(made), left))
         self._go_on(live, act, goal)
+
+    def _opened(self, live: Live, act: Activation, goal: RunLoop, outcome: Outcome) -> None:
+        """A worker looked at the table: now the loop begins."""
+        if outcome.kind == MISS:
+            self._out.missed(live, act)
+        elif outcome.kind == FAILED:
+            self._fail(live, act, goal, outcome.problem or {})
+        else:
+            self.pursue(live, act, goal)
 
     def _pause(self, live: Live, act: Activation, goal: RunLoop, item: Frame, outcome: Outcome) -> None:
         """An item's pipeline stopped: it goes on when its intent is durable, its pause over, or its block back."""
@@ -287,9 +287,16 @@ class Loops:
         self._go_on(live, act, goal)
 
     def _record(
-        self, live: Live, run: LoopRun, goal: RunLoop, step: Step, first: int, made: list[Outcome]
+        self,
+        live: Live,
+        act: Activation,
+        run: LoopRun,
+        goal: RunLoop,
+        step: Step,
+        first: int,
+        made: list[Outcome],
     ) -> None:
-        values = [decode(outcome.value) if outcome.value is not None else None for outcome in made]
+        values = [decode(each.value) if each.value is not None else each.table for each in made]
         failed = {first + n: outcome.problem for n, outcome in enumerate(made) if outcome.kind == FAILED}
         written: dict[str, Any] = {}
         for n, outcome in enumerate(made):
@@ -299,6 +306,12 @@ class Loops:
                 values[n] = None
             elif outcome.ctx:
                 written |= outcome.ctx
+        for n, ref in blocks_in(values).items():
+            try:
+                self._log.keep_item(live, step.name, ref, claim_bound=act.claim_bound)
+            except CacheMiss as error:
+                failed[first + n] = {**error.problem(), "code": "output_lost"}
+                values[n] = None
         results = encode(values)
         run.result_bytes += len(results)
         body = LoopItems(
@@ -309,7 +322,7 @@ class Loops:
             index = min(failed)
             run.problem = run.problem or {**(failed[index] or {}), "item": index}
         elif run.result_bytes > LOOP_RESULT_BYTES_MAX:
-            run.problem = run.problem or _too_large(step.name)
+            run.problem = run.problem or results_problem(step.name)
 
     def _clash(
         self, live: Live, run: LoopRun, step: Step, patches: dict[str, Any] | None
@@ -336,9 +349,18 @@ class Loops:
     def lost(self, live: Live, act: Activation, goal: RunLoop, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a frame: its items are tried again, each alone."""
         run, step = act.loop, live.blueprint.steps[goal.step]
-        assert run is not None
-        frame = run.out.pop(claim.number)
         body = AttemptLost(reason, code)
+        if run is None:
+            attempt = live.state.steps[step.name].attempts + 1 if step.name in live.state.steps else 1
+            self._log.append(live, body, step.name, visit=goal.visit, attempt=attempt)
+            if attempt < ATTEMPTS_MAX:
+                self.pursue(live, act, goal)
+            else:
+                self._fail(
+                    live, act, goal, {"code": code, "message": f"The table of step {step.name}: {reason}."}
+                )
+            return
+        frame = run.out.pop(claim.number)
         self._log.append(live, body, step.name, visit=goal.visit, iteration=(frame.first, frame.count))
         self._put_back(run, frame)
         self._go_on(live, act, goal)
@@ -355,13 +377,22 @@ class Loops:
         if run.problem is not None:
             self._log.fail_step(live, FailStep(step.name, goal.visit, 1, run.problem))
         else:
-            self._log.loop_done(live, goal.step, goal.visit, encode(collected(loop)))
+            try:
+                value = encode(joined(loop, step.joins))
+            except ToolFailed as error:
+                self._log.fail_step(live, FailStep(step.name, goal.visit, 1, error.problem()))
+            else:
+                self._log.loop_done(live, goal.step, goal.visit, value)
         self._out.on(live, act)
 
 
-def _too_large(step: str) -> dict[str, Any]:
-    return {
-        "code": "result_too_large",
-        "message": f"The results of the loop {step} have more than {LOOP_RESULT_BYTES_MAX} bytes.",
-        "mend": "Let each item return less.",
-    }
+def _plain_items(items: list[Any], step: str) -> bytes:
+    """The items as the log keeps them. Raises EvaluationFailed."""
+    try:
+        return encode(check_plain(items))
+    except PayloadInvalid as error:
+        raise EvaluationFailed(
+            f"The loop of step {step} runs over what cannot be kept: {error.message}",
+            mend=error.mend,
+            code="loop_invalid",
+        ) from error

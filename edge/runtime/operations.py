@@ -173,7 +173,8 @@ def _parent(request: ExecutionRequested) -> dict[str, Any]:
 def _output(step: StepState) -> dict[str, Any]:
     outcome: Any = step.outcome
     if step.loop is not None:
-        return {"kind": "value", "value": encode(collected(step.loop))}
+        results = collected(step.loop)
+        return {"kind": "value", "value": encode(results)}
     table = outcome.table
     if type(table) is ValueRef:
         parts = {"preview": table.preview, "selected": table.selected or {}}

@@ -104,10 +104,17 @@ class Recorder:
             }
         return routed, None
 
+    def keep_item(self, live: Live, step: str, ref: BlockRef, *, claim_bound: bool) -> None:
+        """Keep the block that a loop's item gave, in the blob store too. Raises CacheMiss."""
+        self._note(live, ref)
+        if claim_bound and type(ref) is TableRef:
+            live.author_made.add(step)
+        self._gate.store_blob(ref.digest, self._outputs.block_bytes(live, ref))
+
     def loop_done(self, live: Live, index: int, value: bytes) -> StepDone:
         """The body for a loop whose items all have their outcome: those hold the values, this one their digest."""
         step = live.blueprint.steps[index]
-        live.keep(step.name, value)
+        self._outputs.keep_loop(live, step.name, value)
         routed, problem = self._routed(live, index, None)
         arc, ways = self._ways(live, step, routed)
         digest = hashlib.sha256(value).digest()

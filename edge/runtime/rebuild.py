@@ -10,9 +10,9 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from edge.core.codec import encode
+from edge.core.codec import decode, encode
 from edge.core.errors import CacheMiss
-from edge.core.loops import collected
+from edge.core.loops import blocks_in, joined
 from edge.core.scheduler import token_args
 from edge.core.state import Execution, StepState, fold
 from edge.core.values import BlockRef
@@ -60,7 +60,7 @@ class Outputs:
             live.keep(name, outcome.value)
             return None
         if state.loop is not None:
-            live.keep(name, encode(collected(state.loop)))
+            self.keep_loop(live, name, encode(joined(state.loop, step.joins)))
             return None
         if outcome.table is not None and step.kept:
             data = outcome.table_bytes or self._gate.blob(outcome.table.digest)
@@ -77,6 +77,17 @@ class Outputs:
         if step.reads_workload:
             self._restore_request_table(live)
         return name
+
+    def keep_loop(self, live: Live, name: str, value: bytes) -> None:
+        """Keep what a loop gave, with the blocks of its items, which the blob store has. Raises StorageFailed."""
+        results = decode(value)
+        refs = list(blocks_in(results).values()) if type(results) is list else []
+        for ref in refs:
+            if not self._blocks.holds(live.blueprint.digest, ref.key):
+                self._blocks.restore(live.blueprint.digest, live.state.seq, ref, self._gate.blob(ref.digest))
+        if refs:
+            live.item_blocks[name] = refs
+        live.keep(name, value)
 
     def restore_tasks(self, live: Live, name: str, visit: int) -> None:
         """Put back the tables of a pipeline's recorded tasks. Raises StorageFailed, LogDamaged."""
@@ -111,7 +122,8 @@ class Outputs:
         if then.outcome.value is not None:
             return then.outcome.value
         if then.loop is not None:
-            return encode(collected(then.loop))
+            joins = live.blueprint.steps[live.blueprint.step_index[needed]].joins
+            return encode(joined(then.loop, joins))
         raise CacheMiss(
             f"Step {name} cannot be made again: an earlier output of {needed} is gone.",
             mend="Give the cache a larger budget, or declare the step spec.effect: read.",
@@ -141,6 +153,7 @@ class Outputs:
         """A block was missed, or could not be used: forget what is gone, so that it is made again."""
         digest = live.blueprint.digest
         blocks = {ref.key: name for name, ref in live.results.items() if not isinstance(ref, bytes)}
+        blocks |= {ref.key: name for name, refs in live.item_blocks.items() for ref in refs}
         request = live.request_table
         asked = list(blocks)
         if request is not None and live.request_table_bytes is None:
@@ -148,5 +161,5 @@ class Outputs:
         for key in self._blocks.lost(digest, asked):
             name = blocks.get(key)
             if name is not None:
-                del live.results[name]
+                live.results.pop(name, None)
         self._blocks.note_miss()

@@ -84,11 +84,25 @@ def _table(node: Any, context: ToolContext) -> pa.Table:
         return context.table(value)
     if isinstance(value, pa.Table):
         return value
+    if isinstance(value, list) and value and all(isinstance(each, TableRef) for each in value):
+        return _joined([context.table(each) for each in value], context)
     raise ToolFailed(
         f"`table` of step {context.step!r} is {_kind_name(value)}, not a table.",
         code="table_expected",
         mend="Name a step that answers a table, or `workload.table` of a request that brings one.",
     )
+
+
+def _joined(tables: list[pa.Table], context: ToolContext) -> pa.Table:
+    """Tables that a loop collected, one after the other; nothing is copied."""
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise ToolFailed(
+            f"The tables of step {context.step!r} cannot be joined: {str(error)[:300]}",
+            code="tables_differ",
+            mend="Let every item give the same columns.",
+        ) from error
 
 
 def _apply(operation: Sequence[Any], columns: Columns) -> pa.Table:

@@ -59,15 +59,25 @@ class Progress:
 
 @record
 class Items:
-    """Neighbouring items of a loop, from index `first` on, of `total`; `values` is a CBOR list of them."""
+    """Neighbouring items of a loop, from index `first` on, of `total`; `values` is a CBOR list of them.
+
+    Of a loop over a `table` there are no values: the items are `count` times `each` rows of it, each a map, or a
+    table where `whole`. A count of 0 asks only that the table be opened.
+    """
 
     first: int
     total: int
     values: bytes
+    table: TableRef | None = None
+    count: int = 0
+    each: int = 1
+    whole: bool = False
 
     def parts(self) -> list[Any]:
         """The items as part of a claim."""
-        return [self.first, self.total, self.values]
+        if self.table is None:
+            return [self.first, self.total, self.values]
+        return [self.first, self.total, self.values, self.table, self.count, self.each, self.whole]
 
 
 @record

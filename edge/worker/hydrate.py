@@ -23,9 +23,10 @@ from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
 from edge.tools.registry import tool
+from edge.tools.table_output import rows_of
 from edge.worker.batch_table import batch_table, is_batch
 from edge.worker.calls import Calls
-from edge.worker.claims import TABLE, VALUE, Claim, Outcome, Progress
+from edge.worker.claims import TABLE, VALUE, Claim, Items, Outcome, Progress
 from edge.worker.keeping import fetched_later, kept
 from edge.worker.pipeline import Pipeline
 from edge.worker.programs import run_program
@@ -36,6 +37,8 @@ from playbooks.scope import build_scope
 from playbooks.shape import CONFIG_TREES, HOSTED, Loop, Step, Task
 
 _KEPT_MAX: Final = 32
+#: Begins a key that names no block: a slice of one, in this claim only.
+_SLICE: Final = ".slice-"
 
 
 class Shelf:
@@ -103,6 +106,8 @@ class Bench:
         self.adopted: TableRef | None = None
         #: The table that came with the claim, once a step looked at it.
         self._came: pa.Table | None = None
+        #: Frames of a table that this claim's items are, by the key that stands for them.
+        self._slices: dict[str, pa.Table] = {}
         #: Why no step may run in this process, as a problem; None where they may.
         self.refusal: dict[str, Any] | None = None
 
@@ -113,10 +118,32 @@ class Bench:
             return seen_with(output, decode(held))
         return fetched_later(self._blocks, held) if type(held) is ValueRef else held
 
+    def rows(self, items: Items) -> list[Any]:
+        """A cursor's items: rows as maps, or slices that stand for tables of their own. Raises CacheMiss."""
+        assert items.table is not None, items
+        table, start = self.table(items.table), items.first * items.each
+        if not items.whole:
+            return list(rows_of(table.slice(start, items.count)))
+        made = []
+        for place in range(items.count):
+            part = table.slice(start + place * items.each, items.each)
+            key = f"{_SLICE}{items.first + place}"
+            self._slices[key] = part
+            made.append(TableRef(key, b"", part.nbytes, part.num_rows, tuple(part.column_names)))
+        return made
+
     def take_item(self, loop: Loop, item: Any, index: int, total: int) -> None:
         """Lay out one item of a loop for the step that is begun next."""
         iteration = {loop.iterator: item, "index": index, "_index": index, "_total": total}
-        self._names = {"iter": iteration, loop.iterator: item, "_index": index, "_total": total}
+        seen = {
+            "index": index,
+            "count": index + 1,
+            "size": total,
+            "first": index == 0,
+            "last": index + 1 == total,
+        }
+        shared = {loop.iterator: item, "_index": index, "_total": total}
+        self._names = {"iter": iteration, "loop": seen, **shared}
 
     def write_ctx(self, patches: dict[str, Any] | None) -> None:
         """What one item's policies wrote is there for the items after it."""
@@ -142,7 +169,7 @@ class Bench:
 
     def _item_names(self) -> dict[str, Any]:
         """What an item's tools get among their inputs, so that author code finds it by name."""
-        return {name: value for name, value in self._names.items() if name != "iter"}
+        return {name: value for name, value in self._names.items() if name not in ("iter", "loop")}
 
     def _lay_out(self, inputs: dict[str, Any] | None) -> dict[str, Any]:
         """The step's scope, inside its tool where there are inputs."""
@@ -220,6 +247,8 @@ class Bench:
     def table(self, ref: TableRef) -> pa.Table:
         """Map a table. Raises CacheMiss; PayloadInvalid where it came from outside and is not sound."""
         claim = self._claim
+        if ref.key in self._slices:
+            return self._slices[ref.key]
         if claim.table_bytes is not None and claim.table is not None and ref.key == claim.table.key:
             if self._came is None:
                 made = batch_table if is_batch(claim.table) else table_from_stream
@@ -262,6 +291,8 @@ class Bench:
         """An output as other steps and tasks see it: tables are blocks of the cache."""
         if isinstance(output, pa.RecordBatch):
             output = pa.Table.from_batches([output])
+        if type(output) is TableRef and output.key in self._slices:
+            output = self._slices[output.key]
         if isinstance(output, pa.Table):
             output = self._blocks.write(key, output)
         if type(output) is TableRef and self._is_batch(output):

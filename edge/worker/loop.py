@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import Any, Final
 
-from edge.core.codec import decode
+from edge.core.codec import decode, encode
 from edge.core.errors import CacheMiss, EdgeError
 from edge.core.frames import FrameBuffer, pack
 from edge.worker.claims import FAILED, MISS, PAUSE, TABLE, VALUE, Claim, Items, Outcome, TaskRecord, reply
@@ -80,25 +80,26 @@ def _run_items(bench: Bench, step: Step, claim: Claim, items: Items) -> list[Out
     """The outcomes of a loop's items, one for each, up to the first whose block was not there."""
     assert step.loop is not None, step.name
     outcomes: list[Outcome] = []
-    for place, item in enumerate(decode(items.values)):
+    started_s = time.monotonic()
+    try:
+        given = decode(items.values) if items.table is None else bench.rows(items)
+    except EdgeError as error:
+        kind = MISS if isinstance(error, CacheMiss) else FAILED
+        return [Outcome(kind, problem=error.problem())]
+    if not given:
+        return [Outcome(VALUE, value=encode(None), adopted=bench.adopted)]
+    for place, item in enumerate(given):
         bench.take_item(step.loop, item, items.first + place, items.total)
         outcome = _run_step(bench, claim.steps[0], claim.visit)
-        if outcome.kind == TABLE:
-            outcome = Outcome(FAILED, problem=_table_problem(step.name), duration_us=outcome.duration_us)
         outcomes.append(outcome)
         if outcome.kind in (MISS, PAUSE) or (outcome.kind == FAILED and not step.best_effort):
             break
         if not step.loop.parallel:
             bench.write_ctx(outcome.ctx)
+        seconds_max = step.loop.frames.seconds_max
+        if seconds_max is not None and time.monotonic() - started_s > seconds_max:
+            break  # what is done is committed; the rest comes again
     return outcomes
-
-
-def _table_problem(step: str) -> dict[str, Any]:
-    return {
-        "code": "result_invalid",
-        "message": f"An item of the loop {step} gave a table; a loop collects values.",
-        "mend": "Return rows (output: rows), or a value made from the table.",
-    }
 
 
 def _run_step(bench: Bench, index: int, visit: int) -> Outcome:

@@ -39,6 +39,8 @@ BLOCKS: Final[dict[str, Block]] = {
         workflow.LOOP,
         workflow.LOOP_SPEC,
         workflow.LOOP_POLICY,
+        workflow.LOOP_CURSOR,
+        workflow.LOOP_FRAME,
         workflow.TOOL,
         workflow.WORKBOOK_TOOL,
         results.OUTPUT,

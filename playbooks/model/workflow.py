@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.core.limits import EXECUTIONS_OPEN_MAX
+from edge.core.limits import EXECUTIONS_OPEN_MAX, LOOP_FRAME_ROWS_MAX, STEP_TIMEOUT_MS_MAX
 from playbooks.model.parts import (
+    EDGE,
     AnyOf,
     Block,
     Choice,
     Condition,
+    Expression,
+    Flag,
     Key,
     ListOf,
     MapOf,
+    Number,
     Of,
     Pipeline,
     Text,
@@ -24,6 +28,8 @@ from playbooks.model.parts import (
 )
 from playbooks.shape import LOOP_MODES, MODES, NO_MATCH
 
+#: What a cursor may run over on a box.
+CURSOR_KINDS: Final = ("arrow", "table")
 NAME_PATTERN: Final = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 STEP: Final = Block(
@@ -56,14 +62,31 @@ STEP: Final = Block(
 
 LOOP: Final = Block(
     "loop",
-    "A step's repetition over a list.",
+    "A step's repetition over a list, or over a table by frames.",
     (
-        Key("in", Tree(), "The list: an expression that gives one, or the list itself.", required=True),
+        Key(
+            "in", Tree(), "The list: an expression that gives one, or the list itself; with `cursor` a table."
+        ),
+        Key("cursor", Of("loop.cursor"), "The table, in NoETL's place for what a cursor runs over."),
         Key("iterator", Text("[A-Za-z_][A-Za-z0-9_]{0,63}"), "What its tools call an item.", required=True),
         Key("spec", Of("loop.spec"), "How the items follow each other."),
         Key("mode", Choice(LOOP_MODES), "As `spec.mode`, in NoETL's older place."),
     ),
-    {"cursor": "loops over a cursor are not supported yet."},
+)
+
+LOOP_CURSOR: Final = Block(
+    "loop.cursor",
+    "What a loop in the mode `cursor` runs over.",
+    (
+        Key(
+            "kind", Choice(CURSOR_KINDS), "A table of the box; databases are a data centre's.", required=True
+        ),
+        Key("table", Expression(), "The table.", EDGE, required=True),
+    ),
+    dict.fromkeys(
+        ("auth", "claim", "options"),
+        "a statement claims rows from a database, in a data centre; here the table itself is given.",
+    ),
 )
 
 LOOP_SPEC: Final = Block(
@@ -73,8 +96,33 @@ LOOP_SPEC: Final = Block(
         Key("mode", Choice(LOOP_MODES), "One after the other, or side by side."),
         Key("max_in_flight", Whole(1, EXECUTIONS_OPEN_MAX), "How many items may be under way at once."),
         Key("policy", Of("loop.policy"), "Where the items run."),
+        Key("frame", Of("loop.frame"), "How many items one claim takes and commits together."),
     ),
-    {"frame": "it belongs to loops over a cursor, which are not supported yet."},
+)
+
+LOOP_FRAME: Final = Block(
+    "loop.frame",
+    "How many items of a loop one claim takes, and commits together.",
+    (
+        Key("max_rows", Whole(1, LOOP_FRAME_ROWS_MAX), "Rows or items in one frame."),
+        Key("max_bytes", Whole(1, 2**40), "Bytes of the table in one frame."),
+        Key(
+            "max_seconds",
+            Number(0, STEP_TIMEOUT_MS_MAX / 1_000),
+            "Seconds after which what is done is committed.",
+        ),
+        Key("process", Choice(("row", "frame")), "Each row is an item, or the frame is one, itself a table."),
+        Key(
+            "lease_seconds",
+            Number(0, 2**31),
+            "Read and without meaning: a worker that dies is noticed at once.",
+        ),
+        Key("heartbeat_seconds", Number(0, 2**31), "Read and without meaning."),
+        Key(
+            "row_concurrency", Whole(1, 2**31), "Read and without meaning: a worker does one thing at a time."
+        ),
+        Key("verify_ipc", Flag(), "Read and without meaning: every block is verified by its digest."),
+    ),
 )
 
 LOOP_POLICY: Final = Block(

@@ -233,10 +233,91 @@ async def test_what_is_no_list_is_refused(box: Box, given: str) -> None:
     assert error["code"] == "loop_invalid"
 
 
-async def test_a_table_of_an_item_is_refused(box: Box) -> None:
-    """A loop collects values; an item that gives a table fails with the mend."""
-    error = await run(box, looping([1], code("import pyarrow as pa\nresult = pa.table({'n': [x]})")))
-    assert "a loop collects values" in error["message"]
+async def test_tables_of_items_are_collected_as_references(box: Box) -> None:
+    """Each item's table is a block; the next step takes them by index, or joined in the order of the items."""
+    steps = looping([1, 2, 3], code("import pyarrow as pa\nresult = pa.table({'n': [x]})", "pure"))
+    rows = {"kind": "arrow", "ops": [], "output": "rows"}
+    steps[1] = {"step": "after", "tool": {**rows, "table": "{{ each }}"}, "next": ["last"]}
+    steps.append(
+        {
+            "step": "last",
+            "tool": [
+                {"name": "one", **rows, "table": "{{ each[1] }}"},
+                {"name": "all", "kind": "transform", "value": ["{{ one }}", "{{ after }}"]},
+            ],
+        }
+    )
+    assert await run(box, steps) == [[{"n": 2}], [{"n": 1}, {"n": 2}, {"n": 3}]]
+
+
+@pytest.mark.parametrize("effect", ["pure", "read"])
+async def test_lost_tables_of_items_are_there_again(box: Box, effect: str) -> None:
+    """With the cache deleted after the loop, its items' tables come from the blob store; nothing runs again."""
+    steps = looping([1, 2], code("import pyarrow as pa\nresult = pa.table({'n': [x]})", effect), go=1)
+    del steps[0]["go"]
+    steps[0]["next"] = [{"step": "after", "when": "{{ workload.go }}"}]
+    steps[1]["tool"] = {"kind": "arrow", "table": "{{ each }}", "ops": [], "output": "rows"}
+    await box.register(playbook(steps, workload={"go": True}))
+    box.submit("t")
+    while not any(
+        isinstance(event.body, StepDone)
+        for event in box.engine.events_of(box.receipts[0].seq if box.receipts else 3)
+    ):
+        await box.gate.flushed()
+        box.pool.run()
+    loops = len(box.pool.submitted)
+    shutil.rmtree(box.blocks.root)
+    await box.settle()
+    assert box.document()["result"] == [{"n": 1}, {"n": 2}]
+    assert all(work.claim.steps == (1,) for work in box.pool.submitted[loops:])
+
+
+async def test_large_values_of_items_are_collected_as_references(box: Box) -> None:
+    """An item's value over the inline bound is a block; a loop's answer tells of it."""
+    result = await run(
+        box,
+        looping([1], code(f"result = list(range({INLINE_BYTES_MAX}))"))[:1]
+        and [
+            {
+                k: v
+                for k, v in looping([1], code(f"result = list(range({INLINE_BYTES_MAX}))"))[0].items()
+                if k != "next"
+            }
+        ],
+    )
+    assert result[0]["value"]["size_bytes"] > INLINE_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "expected"),
+    [
+        ("concat", {"merge_path": "$.l"}, [1, 1, 2, 2]),
+        ("merge", {}, {"n": 2, "l": [2, 2]}),
+        ("replace", {}, {"n": 2, "l": [2, 2]}),
+        ("append", {"max_items": 1}, [{"n": 1, "l": [1, 1]}]),
+    ],
+)
+async def test_a_loop_accumulates_as_its_tool_says(
+    box: Box, strategy: str, more: dict[str, Any], expected: Any
+) -> None:
+    """With one tool that runs once for each item, `accumulate` joins the items' results."""
+    how = {"enabled": True, "strategy": strategy, **more}
+    tool = {**value({"n": "{{ x }}", "l": ["{{ x }}", "{{ x }}"]}), "output": {"accumulate": how}}
+    assert await run(box, looping([1, 2], tool)) == expected
+
+
+async def test_results_that_do_not_join_fail_the_loop(box: Box) -> None:
+    """Joining what is no list is the step's failure, with the mend."""
+    tool = {**value("{{ x }}"), "output": {"accumulate": {"enabled": True, "strategy": "concat"}}}
+    assert (await run(box, looping([1, 2], tool)))["code"] == "accumulate_failed"
+
+
+async def test_an_iteration_knows_its_place(box: Box) -> None:
+    """`loop` says which item it is, from 0, and of how many; `iter.index` is the same."""
+    tool = value(
+        ["{{ loop.index }}", "{{ loop.size }}", "{{ loop.first }}", "{{ loop.last }}", "{{ iter.index }}"]
+    )
+    assert await run(box, looping([7, 8], tool)) == [[0, 2, True, False, 0], [1, 2, False, True, 1]]
 
 
 async def test_a_missing_block_is_made_again_under_a_loop(box: Box) -> None:
