@@ -23,6 +23,7 @@ from typing import Any
 from edge.core.errors import EdgeError
 from tests.bench import hotspots, phases, workload
 from tests.bench.drive import NoDrive
+from tests.bench.loops import loops
 from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
 from tests.bench.report import document, table
 
@@ -113,6 +114,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
             figures |= phases.throughput(bench, running, effort)
             figures |= phases.memory(bench, running)
             figures |= phases.two_step(bench, running)
+            figures |= loops(running, effort.loop_rounds)
             figures |= phases.idle(bench, running, effort)
             first = running
         figures |= phases.cold_starts(bench, first, folder, effort)

@@ -33,10 +33,11 @@ class Effort:
     idle_s: float
     drive_s: float
     cold_starts: int
+    loop_rounds: int
 
 
-FULL: Final = Effort(warm_up_s=3, rounds=75, load_s=8, idle_s=12, drive_s=8, cold_starts=3)
-QUICK: Final = Effort(warm_up_s=1, rounds=20, load_s=2, idle_s=3, drive_s=2.5, cold_starts=1)
+FULL: Final = Effort(warm_up_s=3, rounds=75, load_s=8, idle_s=12, drive_s=8, cold_starts=3, loop_rounds=30)
+QUICK: Final = Effort(warm_up_s=1, rounds=20, load_s=2, idle_s=3, drive_s=2.5, cold_starts=1, loop_rounds=5)
 
 
 def say(text: str) -> None:
