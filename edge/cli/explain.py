@@ -109,7 +109,7 @@ def _workload(
         workload = started_workload(blueprint, given or {}, execution_id)
     except EdgeError as error:
         raise LogDamaged(f"The request of execution {seq} cannot be read: {error.message}") from error
-    if given is not None:
+    if given is not None and request.batch is None:
         return workload
     return {**workload, REQUEST_TABLE: TableRef(request_key(seq), b"", len(payload), None, None)}
 

@@ -35,7 +35,7 @@ class Asked:
 
 @record
 class Decision:
-    """What was decided: `kind` is admission, wait, rule, arcs or end, `seq` the event that holds it or came of it.
+    """What was decided: `kind` is admission, wait, rule, item, arcs or end, `seq` the event that has it or came next.
 
     `chosen` says what was chosen. `status` is "" where it comes out the same now, CHANGED where it does not (then
     `note` says how), "not recomputed" where the log lacks what it looked at (`note` says what).

@@ -19,7 +19,7 @@ from edge.core.scheduler import Admit, decide, token_args
 from edge.core.state import RUNNING, Execution, evolve
 from edge.core.values import TableRef
 from edge.replay.decisions import CHANGED, Asked, Decision, Unknown, absent, ask, not_asked
-from edge.replay.pipelines import PipelineStory
+from edge.replay.pipelines import PipelineStory, item_told
 from playbooks.blueprint import Blueprint
 from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
@@ -140,6 +140,9 @@ class _Story:
                 yield from story.tell(known.tasks)
             elif self._item is not None and known.loop is not None:
                 yield from story.tell_item(known.loop, self._item)
+        loop = after.steps[name].loop or (known.loop if known is not None else None)
+        if loop is not None and self._item is not None:
+            yield from item_told(loop, event, self._item)
         if isinstance(body, StepDone):
             self._results[name] = self._result(after, step, body)
         else:

@@ -6,6 +6,7 @@ made again here, and where anything else would have to be run the walk ends and 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,23 @@ from playbooks.outputs import accumulated, seen_with, selected
 from playbooks.shape import Rule, Step, Task
 
 _UNRECORDED = "not recomputed"
+
+
+def item_told(loop: LoopState, event: Event, item: int) -> Iterator[Decision]:
+    """What one item of a loop came to."""
+    if not 0 <= item < loop.started.total:
+        return
+    part = next((part for part in loop.parts if part.first <= item < part.first + part.count), None)
+    if part is None:
+        chosen = "no outcome"
+    elif item in (part.failed or {}):
+        problem = (part.failed or {})[item]
+        chosen = f"failed: {problem.get('code')}: {problem.get('message')}"
+    else:
+        chosen = (
+            f"gave {json.dumps(decode(part.results)[item - part.first], ensure_ascii=False, default=str)}"
+        )
+    yield Decision(event.seq, "item", event.step or "", event.visit, chosen, (), item)
 
 
 class PipelineStory:

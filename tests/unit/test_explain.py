@@ -107,6 +107,7 @@ async def test_each_decision_is_told_with_what_it_looked_at(box: Box) -> None:
         "arcs b: arc 1 to join",
         "arcs join: arc 1 to each",
         "rule each/one: break",
+        "item each: gave 4",
         "end : completed, answers with the result of each",
     ]
     arcs = decisions[0].asked
@@ -116,7 +117,7 @@ async def test_each_decision_is_told_with_what_it_looked_at(box: Box) -> None:
         ("n > 100", "does not hold", {"n": 3}),
     ]
     assert decisions[9].asked[1].outcome == "not asked"
-    assert [each.item for each in decisions if each.kind == "rule"] == [None, None, None, 1]
+    assert [each.item for each in decisions if each.kind in ("rule", "item")] == [None, None, None, 1, 1]
 
 
 async def test_what_comes_out_otherwise_is_marked(box: Box) -> None:
