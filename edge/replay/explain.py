@@ -13,6 +13,7 @@ from typing import Any
 from edge.core.codec import decode, encode
 from edge.core.errors import EvaluationFailed
 from edge.core.events import Event, ExecutionFinished, StepDone, StepFailed
+from edge.core.loop_state import Waiting
 from edge.core.loops import collected
 from edge.core.routing import Routed, envelope, route
 from edge.core.scheduler import Admit, decide, token_args
@@ -59,29 +60,46 @@ class _Story:
         state: Execution | None = None
         for event in events:
             if state is not None:
-                yield from self._before(state, event)
+                yield from self._asked_before(state, event.seq)
+                yield from self._began_unasked(event)
             before, state = state, evolve(state, event)
             if before is not None and event.step is not None:
                 yield from self._settled(before, state, event)
             if isinstance(event.body, ExecutionFinished):
                 yield self._end(state, event)
+        if state is not None and state.status == RUNNING:
+            yield from self._now(state, events[-1].seq)
+
+    def _now(self, state: Execution, seq: int) -> Iterator[Decision]:
+        """What an execution that has not ended waits for."""
+        yield from self._asked_before(state, seq)
+        for name, step in state.steps.items():
+            waiting: dict[int | None, Waiting] = {} if step.waiting is None else {None: step.waiting}
+            if step.loop is not None:
+                waiting.update(step.loop.waiting.items())
+            for item, each in waiting.items():
+                chosen = f"waits since event {each.seq}: {each.body.kind} of task {each.body.task}"
+                yield Decision(seq, "wait", name, step.visit, chosen, (), item)
 
     # ---- before an event: who was let in, who waited ---------------------------------------------------
 
-    def _before(self, state: Execution, event: Event) -> Iterator[Decision]:
+    def _asked_before(self, state: Execution, seq: int) -> Iterator[Decision]:
         if state.status != RUNNING or state.problem is not None:
             return
-        yield from self._fan_in(state, event)
+        yield from self._fan_in(state, seq)
         for command in decide(self._blueprint, state):
             if isinstance(command, Admit):
-                yield from self._admission(state, event, command)
+                yield from self._admission(state, seq, command)
+
+    def _began_unasked(self, event: Event) -> Iterator[Decision]:
+        """A step with an outcome whose admission says no now."""
         name = event.step
         if isinstance(event.body, StepDone) and name in self._admitted and not self._admitted[name][0]:
             note = f"step {name} began although its admission says no now"
             yield Decision(event.seq, "admission", name, event.visit, "let in", status=CHANGED, note=note)
             del self._admitted[name]
 
-    def _fan_in(self, state: Execution, event: Event) -> Iterator[Decision]:
+    def _fan_in(self, state: Execution, seq: int) -> Iterator[Decision]:
         """Steps whose token is there and that wait for others that can still come."""
         names = {token.target for token in state.tokens if token.target is not None}
         index = self._blueprint.step_index
@@ -95,13 +113,13 @@ class _Story:
             said = f"{', '.join(came)} / {', '.join(sorted(others))}"
             if others and self._waits.get(name) != said:
                 chosen = f"waits: {', '.join(came)} has come, {', '.join(sorted(others))} can still lead here"
-                yield Decision(event.seq, "wait", name, _visit(state, name), chosen)
+                yield Decision(seq, "wait", name, _visit(state, name), chosen)
             if others:
                 self._waits[name] = said
             else:
                 self._waits.pop(name, None)
 
-    def _admission(self, state: Execution, event: Event, command: Admit) -> Iterator[Decision]:
+    def _admission(self, state: Execution, seq: int, command: Admit) -> Iterator[Decision]:
         step = self._blueprint.steps[command.step]
         visit = _visit(state, step.name)
         known = self._admitted.get(step.name)
@@ -117,12 +135,12 @@ class _Story:
                     allow = rule.allow
                     break
         except EvaluationFailed as error:
-            yield Decision(event.seq, "admission", step.name, visit, f"fails: {error.message}", tuple(asked))
+            yield Decision(seq, "admission", step.name, visit, f"fails: {error.message}", tuple(asked))
             return
         if known != (allow, visit):
             self._admitted[step.name] = allow, visit
             chosen = "let in" if allow else "not let in; asked again after the next outcome"
-            yield Decision(event.seq, "admission", step.name, visit, chosen, tuple(asked))
+            yield Decision(seq, "admission", step.name, visit, chosen, tuple(asked))
 
     # ---- an outcome: rules, then arcs ------------------------------------------------------------------
 

@@ -181,6 +181,39 @@ async def test_failures_are_told(box: Box) -> None:
     assert decisions[-1].chosen.startswith("failed: ")
 
 
+async def test_what_an_open_execution_waits_for(box: Box) -> None:
+    """A wait, and a step that waits for the branch the wait is in."""
+    source = HEAD + (
+        "workflow:\n"
+        "  - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}\n"
+        "  - {step: b, tool: {kind: wait, duration: 2h}, next: [d]}\n"
+        "  - {step: c, tool: {kind: noop}, next: [d]}\n"
+        "  - {step: d, tool: {kind: noop}}\n"
+    )
+    blueprint, events = await ran(box, source)
+    waits = [each for each in explain(blueprint, events, {}, "x") if each.kind == "wait"]
+    assert [(each.step, each.chosen.partition(" event")[0]) for each in waits] == [
+        ("d", "waits: c has come, b can still lead here"),
+        ("b", "waits since"),
+    ]
+    assert waits[1].chosen.endswith("wait of task b")
+
+
+async def test_an_admission_that_says_no_now_is_marked(box: Box) -> None:
+    """A step is in the log as done, and its rules would not let it in."""
+    source = HEAD + (
+        "workflow:\n"
+        "  - step: a\n    tool: {kind: noop}\n"
+        "    spec: {policy: {admit: [{when: '{{ n < 5 }}', then: {allow: true}}, {else: {allow: false}}]}}\n"
+    )
+    blueprint, events = await ran(box, source)
+    assert [each.status for each in explain(blueprint, events, {"n": 1}, "x")] == ["", ""]
+    other = explain(blueprint, events, {"n": 9}, "x")
+    assert [each.note for each in other if each.status == CHANGED] == [
+        "step a began although its admission says no now"
+    ]
+
+
 async def test_the_command_reads_a_stopped_boxs_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
