@@ -126,3 +126,18 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.test.yaml").write_text(HOT, "utf-8")
     assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 2
     assert "'nop'" in capsys.readouterr().err
+
+
+def test_a_case_cannot_touch_the_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code that is run in a rehearsal is as shut in as on a box."""
+    code = f"open('{tmp_path}/written', 'w').write('x'); return 1"
+    (tmp_path / "t.yaml").write_text(
+        PLAYBOOK[: PLAYBOOK.index("workflow:")]
+        + f"workflow:\n  - step: a\n    tool: {{kind: python, code: {json.dumps(code)}}}\n",
+        "utf-8",
+    )
+    (tmp_path / "t.test.yaml").write_text(
+        "cases: [{case: a, expect: {status: failed, problem: sandbox_denied}}]", "utf-8"
+    )
+    assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 0, capsys.readouterr().out
+    assert not (tmp_path / "written").exists()
