@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from playbooks.fields import choice, entries, fields, flag, items, plain, text
-from playbooks.kinds import KINDS
+from playbooks.kinds import all_kinds, kind_of
 from playbooks.loader import Marked
 from playbooks.model.root import EXECUTOR, EXECUTOR_SPEC, REQUIRES
 from playbooks.problems import Source, allowed, suggest
@@ -74,9 +74,9 @@ def _requires(source: Source, node: Marked | None) -> None:
     found = fields(source, node, "`requires`", REQUIRES)
     for item in items(source, found.get("tools"), "`tools`"):
         kind = text(source, item, "A tool kind")
-        if kind is not None and kind not in KINDS:
+        if kind is not None and kind_of(kind) is None:
             message = f"This playbook requires {kind!r:.80}, and there is no such tool here."
-            source.refuse(item.start, message, allowed(sorted(KINDS)))
+            source.refuse(item.start, message, allowed(all_kinds()))
     for item in items(source, found.get("features"), "`features`"):
         feature = plain(source, item)
         source.refuse(

@@ -5,10 +5,10 @@ Called by the command line; a test compares the page with what this makes. Must 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
-from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS
+from playbooks.kinds import ABSENT_KINDS, CENTRE_KINDS, KINDS
 from playbooks.model import BLOCKS
 from playbooks.model.cases import CASE_BLOCKS
 from playbooks.model.parts import (
@@ -57,16 +57,18 @@ def reference_page() -> str:
         parts += [_section(block) for block in kind.blocks]
         assert name == kind.block.name
     parts.append("## Tool kinds that are not here\n")
-    if LATER_KINDS:
-        parts.append(f"Not supported yet: {_words(LATER_KINDS)}.\n")
-    parts.append(f"They run in a data centre, not on the edge: {_words(CENTRE_KINDS)}.\n")
+    parts.append("They run in a data centre, not on the edge:\n")
+    parts.append(_reasons(CENTRE_KINDS))
+    parts.append("They are refused by name:\n")
+    parts.append(_reasons(ABSENT_KINDS))
     parts.append("## Cases\n\nWhat `edge playbook test` reads. Nothing in it is a template.\n")
     parts += [_section(block) for block in CASE_BLOCKS]
     return "\n".join(parts)
 
 
-def _words(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
+def _reasons(kinds: Mapping[str, str]) -> str:
+    lines = [f"| `{name}` | {why} |" for name, why in sorted(kinds.items())]
+    return "\n".join(["| Kind | |", "|---|---|", *lines, ""])
 
 
 def _section(block: Block, more: str = "") -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from playbooks.kinds import KINDS
+from playbooks.kinds import all_kinds
 from playbooks.model import BLOCKS, ROOTS
 from playbooks.model.parts import (
     EDGE,
@@ -44,7 +44,7 @@ _DURATION_TEXT: Final = {"type": "string", "pattern": r"^\s*[0-9]{1,12}(\.[0-9]{
 def json_schema() -> dict[str, Any]:
     """The whole schema; the document's `kind` chooses its root."""
     definitions = {block.name: _block(block) for block in BLOCKS.values() if block.name != "tool"}
-    for name, kind in sorted(KINDS.items()):
+    for name, kind in all_kinds().items():
         definitions[f"tool.{name}"] = _block(kind.tool_block())
         definitions |= {block.name: _block(block) for block in kind.blocks}
     definitions[f"tool.{WORKBOOK_TOOL.name}"] = definitions.pop(WORKBOOK_TOOL.name)
@@ -69,8 +69,10 @@ def _is(key: str, value: str) -> dict[str, Any]:
 
 def _tool() -> dict[str, Any]:
     """A tool: the keys that may stand in it follow from its `kind`."""
-    kinds = [*sorted(KINDS), WORKBOOK_TOOL.name]
-    about = {name: kind.block.doc for name, kind in KINDS.items()} | {WORKBOOK_TOOL.name: WORKBOOK_TOOL.doc}
+    kinds = [*all_kinds(), WORKBOOK_TOOL.name]
+    about = {name: kind.block.doc for name, kind in all_kinds().items()} | {
+        WORKBOOK_TOOL.name: WORKBOOK_TOOL.doc
+    }
     told = "\n".join(f"- `{name}`: {about[name]}" for name in kinds)
     return {
         "type": "object",

@@ -6,6 +6,7 @@ part is checked in full when it is read, so that nobody after it has to. Imports
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -54,6 +55,9 @@ CONFIG_TREES: Final[Mapping[str, tuple[str, ...]]] = {
     "wait": ("seconds", "until"),
 }
 KINDS: Final = tuple(CONFIG_TREES)
+#: Kinds of other packages: what they may be called, and the one tree of their config.
+FOREIGN_KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+FOREIGN_TREES: Final = ("keys",)
 #: Of those, the ones that may be left out.
 CONFIG_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
     "playbook": ("payload",),
@@ -302,9 +306,10 @@ def _loop(raw: Any) -> Loop | None:
 
 def _task(raw: Any, task_count: int) -> Task:
     expect(type(raw) is dict, "a task is no map")
-    kind = _one_of(raw, "kind", KINDS)
+    kind = field_of(raw, "kind", str)
+    expect(kind in CONFIG_TREES or FOREIGN_KIND.fullmatch(kind) is not None, f"kind {kind!r:.40}")
     config: dict[str, Any] = dict(field_of(raw, "config", dict))
-    for key in CONFIG_TREES[kind]:
+    for key in CONFIG_TREES.get(kind, FOREIGN_TREES):
         if config.get(key) is not None or key not in CONFIG_OPTIONAL.get(kind, ()):
             config[key] = Prepared(field_of(config, key, list))
     expect(kind not in HOSTED or raw.get("effect") != "pure", "a hosted task that is pure")
@@ -320,15 +325,8 @@ def _task(raw: Any, task_count: int) -> Task:
         unmatched_fails=field_of(raw, "unmatched_fails", bool),
         output=output_of(raw.get("output")),
         access=NOTHING if raw.get("access") is None else Access.of(raw["access"]),
-        breaker=_breaker(raw.get("breaker")),
+        breaker=None if raw.get("breaker") is None else Breaker.of(raw["breaker"]),
     )
-
-
-def _breaker(raw: Any) -> Breaker | None:
-    if raw is None:
-        return None
-    expect(type(raw) is list and [type(part) for part in raw] == [int, int], "a breaker is no two numbers")
-    return Breaker(*raw)
 
 
 def _rule(raw: Any, task_count: int) -> Rule:

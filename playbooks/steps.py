@@ -16,7 +16,7 @@ from playbooks.arcs import NextOutline, outline_next, read_arcs, scoped_writes
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import fields, text
 from playbooks.grants import compiled
-from playbooks.kinds import KINDS
+from playbooks.kinds import kind_of
 from playbooks.loader import Mapping_, Marked
 from playbooks.loops import ITERATION_NAMES, iterator_of, read_loop
 from playbooks.model.policy import SPEC
@@ -189,8 +189,9 @@ def _refuse_odd_words(
         return
     kinds = list(dict.fromkeys(task["kind"] for task in tasks))
     unknown = block.get("on_unknown")
-    if len(kinds) == 1 or all(KINDS[kind].always_pure for kind in kinds):
-        refuse_odd_effect(source, block, kinds[0], KINDS[kinds[0]])
+    known = [found for kind in kinds if (found := kind_of(kind)) is not None]
+    if len(kinds) == 1 or all(kind.always_pure for kind in known):
+        refuse_odd_effect(source, block, kinds[0], known[0])
     granted = grants_node(block)
     if granted is not None and effect == "pure" and compiled(spec.access):
         refuse_pure_grants(source, granted)

@@ -16,7 +16,7 @@ from edge.core.limits import STEP_TASKS_MAX
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import entries, fields, text
 from playbooks.grants import compiled
-from playbooks.kinds import CENTRE_KINDS, KINDS, LATER_KINDS, Kind
+from playbooks.kinds import ABSENT_KINDS, CENTRE_KINDS, Kind, all_kinds, kind_of
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.model.policy import TASK_SPEC
 from playbooks.model.workflow import NAME_PATTERN
@@ -112,17 +112,20 @@ def _kind(source: Source, node: Mapping_) -> str:
     kind = node.get("kind")
     named = text(source, kind, "`kind`")
     if kind is None:
-        source.refuse(node.start, "This tool has no `kind`.", allowed(sorted(KINDS)))
+        source.refuse(node.start, "This tool has no `kind`.", allowed(all_kinds()))
     if named is None or kind is None:
         return ""
-    if named in KINDS:
+    if kind_of(named) is not None:
         return named
-    message = f"There is no tool of kind {named!r:.80}.{suggest(named, KINDS)}"
+    message, mend = (
+        f"There is no tool of kind {named!r:.80}.{suggest(named, all_kinds())}",
+        allowed(all_kinds()),
+    )
     if named in CENTRE_KINDS:
-        message = f"A {named} tool runs in a data centre, not on the edge."
-    elif named in LATER_KINDS:
-        message = f"The tool kind {named!r} is not supported yet."
-    source.refuse(kind.start, message, allowed(sorted(KINDS)))
+        message, mend = f"A {named} tool runs in a data centre, not on the edge.", CENTRE_KINDS[named]
+    elif named in ABSENT_KINDS:
+        message, mend = f"There is no {named} tool on the edge.", ABSENT_KINDS[named]
+    source.refuse(kind.start, message, mend)
     return ""
 
 
@@ -135,7 +138,7 @@ def read_task(
     resolve_in: ResolveIn,
 ) -> tuple[dict[str, Any], Spec]:
     """`(the task's part of the blueprint, the policy block it runs under)`."""
-    kind = KINDS.get(task.kind)
+    kind = kind_of(task.kind)
     inputs = read_inputs(
         source, [task.node.get("args"), task.node.get("input")], task.kind, resolve_in(None, labels, False)
     )

@@ -7,6 +7,8 @@ events, so they outlive the runtime; failures on the way there are not, they are
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge.core.limits import CIRCUIT_PROBE_AFTER_MS, CIRCUIT_TRIP_AFTER
 from edge.core.records import record
 
@@ -17,6 +19,13 @@ class Breaker:
 
     trip_after: int = CIRCUIT_TRIP_AFTER
     probe_after_ms: int = CIRCUIT_PROBE_AFTER_MS
+
+    @classmethod
+    def of(cls, raw: Any) -> Breaker:
+        """A breaker from `[trip_after, probe_after_ms]`. Raises ValueError where it is none."""
+        if type(raw) is not list or [type(part) for part in raw] != [int, int]:
+            raise ValueError("not a breaker: not two numbers")
+        return cls(*raw)
 
 
 @record

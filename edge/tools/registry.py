@@ -13,10 +13,11 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Final, cast
 
+from edge.core.declared import TOOLS_GROUP
 from edge.core.errors import ToolFailed
 from edge.tools.contract import Tool
 
-ENTRY_POINT_GROUP: Final = "noetl_edge.tools"
+ENTRY_POINT_GROUP: Final = TOOLS_GROUP
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from playbooks.kinds.arrow import ARROW
-from playbooks.kinds.elsewhere import CENTRE_KINDS, LATER_KINDS
+from playbooks.kinds.elsewhere import ABSENT_KINDS, CENTRE_KINDS
+from playbooks.kinds.foreign import foreign_kind, foreign_names
 from playbooks.kinds.http import HTTP
 from playbooks.kinds.kind import Kind
 from playbooks.kinds.mqtt import MQTT
@@ -20,7 +21,7 @@ from playbooks.kinds.shell import SHELL
 from playbooks.kinds.sql import DUCKDB, SQL
 from playbooks.kinds.wait import WAIT
 
-__all__ = ["CENTRE_KINDS", "KINDS", "LATER_KINDS", "Kind"]
+__all__ = ["ABSENT_KINDS", "CENTRE_KINDS", "KINDS", "Kind", "all_kinds", "kind_of"]
 
 KINDS: Final[dict[str, Kind]] = {
     "arrow": ARROW,
@@ -35,3 +36,14 @@ KINDS: Final[dict[str, Kind]] = {
     "transform": TRANSFORM,
     "wait": WAIT,
 }
+
+
+def kind_of(name: str) -> Kind | None:
+    """The kind of that name: ours, or else an installed package's."""
+    return KINDS.get(name) or (None if name in CENTRE_KINDS or name in ABSENT_KINDS else foreign_kind(name))
+
+
+def all_kinds() -> dict[str, Kind]:
+    """Ours, and those of installed packages, by name."""
+    found = {name: kind_of(name) for name in [*foreign_names(), *KINDS]}
+    return {name: kind for name, kind in sorted(found.items()) if kind is not None}

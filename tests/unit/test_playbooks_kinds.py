@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from playbooks.compile import check_playbook, compile_playbook
+from playbooks.kinds import ABSENT_KINDS, CENTRE_KINDS, KINDS
 
 STEP = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: a/p}\nworkflow:\n  - step: a\n    tool: "
 
@@ -95,3 +96,14 @@ workflow:
     step = blueprint.steps[0]
     config = step.tasks[0].config
     assert (config["connect_ms"], config["read_ms"], step.timeout_ms) == (5_000, 15_000, 20_000)
+
+
+@pytest.mark.parametrize("kind", sorted({**CENTRE_KINDS, **ABSENT_KINDS}))
+def test_kinds_that_are_not_here_say_why(kind: str) -> None:
+    """A published kind that is not here is refused by name, with its own reason and what to do instead."""
+    ((column, problem),) = refused(f"{{kind: {kind}}}")
+    assert column == len("{kind: ")
+    assert kind in problem
+    assert {**CENTRE_KINDS, **ABSENT_KINDS}[kind] in problem
+    assert ("data centre" in problem.partition(". ")[0]) is (kind in CENTRE_KINDS)
+    assert kind not in KINDS

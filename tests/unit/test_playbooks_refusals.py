@@ -122,7 +122,7 @@ def marked(source: str) -> tuple[str, int, int]:
         (STEP + "    next: [{step: a, when: ¶'{{ 1 / 0 }}'}]\n", "always fails"),
         (STEP + "    next: [{step: a, when: ¶[]}]\n", "one expression"),
         # tools
-        (STEP + "    tool: {kind: ¶rhai}\n", "'rhai' is not supported yet"),
+        (STEP + "    tool: {kind: ¶rhai}\n", "There is no rhai tool"),
         (STEP + "    tool: {kind: ¶postgres}\n", "runs in a data centre"),
         (STEP + "    tool: {kind: ¶pyton}\n", "Did you mean 'python'"),
         (STEP + "    tool: ¶{code: x}\n", "no `kind`"),
