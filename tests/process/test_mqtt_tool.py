@@ -139,3 +139,48 @@ def _until(box: Box, holds: Any) -> None:
             return
         done.wait(0.01)  # polls a log that another process writes
     raise AssertionError(box.words())
+
+
+async def _in_flight(box: Box, broker: Mosquitto, unknown: str) -> asyncio.Task[dict[str, Any]]:
+    """A message that the gateway has sent and the broker, which stands still, has not acknowledged."""
+    source = SAY.replace("{policy:", f"{{on_unknown: {unknown}, policy:")
+    await asyncio.to_thread(box.register, source)
+    assert (await run(box, "say", {"door": "a"}))["status"] == "completed"
+    broker.freeze()
+    asked = asyncio.create_task(run(box, "say", {"door": "b"}))
+    await asyncio.to_thread(_until, box, lambda: [e.type for e in box.events()].count("step.started") == 2)
+    return asked
+
+
+@pytest.mark.parametrize("which", ["gateway", "broker"])
+@pytest.mark.parametrize(("unknown", "ends"), [("fail", "outcome_unknown"), ("retry", None)])
+async def test_a_crash_between_intent_and_acknowledgement(
+    box: Box, mosquitto: Mosquitto, which: str, unknown: str, ends: str | None
+) -> None:
+    """Where the gateway or the broker dies before the acknowledgement, `on_unknown` decides, and nobody guesses."""
+    asked = await _in_flight(box, mosquitto, unknown)
+    if which == "gateway":
+        await asyncio.to_thread(box.kill, "gateway")
+        mosquitto.thaw()
+        box.start("gateway")
+    else:
+        mosquitto.restart()
+    answer = await asked
+    assert (answer.get("error") or {}).get("code") == ends, answer
+    assert [event.type for event in box.events()].count("step.started") == 2
+
+
+async def test_a_runtime_that_dies_in_between(box: Box, mosquitto: Mosquitto) -> None:
+    """The next runtime finds the intent without an outcome, and does as the playbook says."""
+    asked = await _in_flight(box, mosquitto, "fail")
+    await asyncio.to_thread(box.kill, "runtime")
+    mosquitto.thaw()
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whoever asked locally has lost the runtime
+        await asked
+    box.start("runtime")
+    await asyncio.to_thread(box.status)
+    await asyncio.to_thread(
+        _until, box, lambda: [e.type for e in box.events()].count("playbook.execution.finished") == 2
+    )
+    last = next(event for event in reversed(box.events()) if event.type == "playbook.execution.finished")
+    assert (getattr(last.body, "problem", None) or {}).get("code") == "outcome_unknown"
