@@ -61,11 +61,11 @@ class Stage:
         self._pool = WorkerPool(
             zygote,
             settings.workers,
-            executor.dispatcher,
+            executor.guard,
             cache_folder=self._blocks.folder,
             on_zygote_gone=self._zygote_gone,
         )
-        executor.dispatcher.pool = self._pool
+        executor.guard.use(self._pool)
         executor.dispatcher.after_ms = self._time.after_ms
         executor.timers.after_s = self._time.after_s
         self._waits = executor.waits

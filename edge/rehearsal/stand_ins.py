@@ -14,7 +14,7 @@ from edge.core.loop_state import Waiting
 from edge.runtime.hosted import Hosted, HostedKind, HostedOutcome
 from edge.runtime.live import Live, Place
 from playbooks.blueprint import Blueprint, encode_blueprint
-from playbooks.shape import CONFIG_TREES
+from playbooks.shape import CONFIG_TREES, FOREIGN_TREES
 
 #: Kinds that reach nothing: they are run, in a sandboxed worker, unless the case records what they gave.
 RUN_HERE: Final = frozenset({"arrow", "duckdb", "noop", "python", "sql", "transform", "wait"})
@@ -35,12 +35,12 @@ def _step(step: dict[str, Any], recorded: set[tuple[str, str | None]]) -> dict[s
     for task in step["tasks"]:
         known = (step["name"], task["name"]) in recorded or (step["name"], None) in recorded
         outside = task["effect"] == "write" or task["kind"] not in RUN_HERE
-        tasks.append(_in_clothes(task) if (known and task["effect"] != "pure") or outside else task)
+        tasks.append(_in_clothes(task) if (known or outside) and task["effect"] != "pure" else task)
     return {**step, "tasks": tasks}
 
 
 def _in_clothes(task: dict[str, Any]) -> dict[str, Any]:
-    trees = CONFIG_TREES[task["kind"]]
+    trees = CONFIG_TREES.get(task["kind"], FOREIGN_TREES)
     config: list[Any] = ["dict"]
     for key, value in task["config"].items():
         if key in trees and value is not None:

@@ -12,6 +12,7 @@ from edge.core.errors import ToolFailed
 from edge.core.values import TableRef
 from edge.testing.box import Box
 from edge.testing.plain import playbook
+from edge.tools import sql as sql_module
 from edge.tools import sql_engine
 from edge.tools.registry import tool
 from playbooks.evaluate import render
@@ -144,12 +145,10 @@ def test_nothing_outside_is_reached(query: str) -> None:
     assert refused(query).problem_code in ("sandbox_denied", "sql_invalid")
 
 
-def test_variables_of_python_are_no_tables() -> None:
-    """A name in SQL is a table of the step and nothing of the worker's own."""
-    assert refused("SELECT * FROM TABLE_OF_THE_TEST").problem_code == "sql_invalid"
-
-
-TABLE_OF_THE_TEST = TABLE
+def test_variables_of_python_are_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name in SQL is a table of the step and nothing of the worker's own, not even where the engine is called."""
+    monkeypatch.setattr(sql_module, "hidden", TABLE, raising=False)
+    assert refused("SELECT * FROM hidden").problem_code == "sql_invalid"
 
 
 def test_the_memory_is_bounded() -> None:
