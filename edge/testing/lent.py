@@ -40,6 +40,10 @@ class Lent:
         except KeyError:
             raise CacheMiss(f"There is no table {ref.key!r}.") from None
 
+    def credential(self) -> None:
+        """No alias of a keychain."""
+        return
+
     def downstream(self, name: str) -> AbstractContextManager[None]:
         """No breaker."""
         return nullcontext()
