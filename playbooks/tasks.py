@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge.core.access import NOTHING, Access
@@ -155,6 +155,9 @@ def read_task(
     rules, unmatched_fails = read_policy(source, policy, labels, resolve_in(names, labels, True))
     under = overlay(Spec(memory_mb=None if kind is None else kind.memory_mb), overlay(spec, own))
     effect, access = ("read", NOTHING) if kind is None else effect_of(source, task, kind, config, own, under)
+    if kind is not None:
+        needs_ms = kind.fit_times(config, under.timeout_ms)
+        under = under if needs_ms is None else replace(under, timeout_ms=needs_ms)
     if kind is not None and kind.check is not None:
         kind.check(source, found, task.node, access)
     made = {

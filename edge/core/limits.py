@@ -78,6 +78,11 @@ EVALUATION_BYTES_MAX = 256 * KIB
 #: A worker slot is held for seconds, not minutes; a longer wait is a callback.
 STEP_TIMEOUT_MS = 30_000
 STEP_TIMEOUT_MS_MAX = 300_000
+#: What a call outside takes at most where nothing is said: its own limit comes before the step's, so that it ends
+#: with its own error and is not killed, which would leave a write unknown.
+CALL_TIMEOUT_MS = 25_000
+#: From a call's end to the step's: reading, writing down, releasing.
+CALL_MARGIN_MS = 2_000
 #: Private memory a block may add to the worker it runs in.
 STEP_MEMORY_MB = 64
 STEP_MEMORY_MB_MAX = 2_048
@@ -218,7 +223,7 @@ assert PREVIEW_BYTES <= PREVIEW_BYTES_MAX < SELECTED_BYTES_MAX < INLINE_BYTES_MA
 assert GROUP_BYTES_MAX + 4 * INLINE_BYTES_MAX + 64 * KIB < SEGMENT_BYTES
 assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX
 assert STEP_MEMORY_MB < SQL_MEMORY_MB < STEP_MEMORY_MB_MAX
-assert STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
+assert CALL_TIMEOUT_MS + CALL_MARGIN_MS <= STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
 assert RECEIVE_MAX <= EXECUTIONS_OPEN_MAX
 assert BATCH_BYTES <= BATCH_BYTES_MAX < FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
 assert SUBSCRIPTION_BACKLOG <= SUBSCRIPTION_BACKLOG_MAX

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from edge.core.errors import ToolFailed
-from edge.core.limits import HTTP_REDIRECTS_MAX, HTTP_RESPONSE_BYTES_MAX, STEP_TIMEOUT_MS
+from edge.core.limits import HTTP_REDIRECTS_MAX, HTTP_RESPONSE_BYTES_MAX
 from edge.tools.contract import ToolContext
 from edge.tools.http_answer import failure_of, headers_of, table_of, value_of
 from edge.tools.http_request import Request, build
@@ -45,9 +45,9 @@ class HttpTool:
             config["method"], config["body"], context.render(config["request"]), key, context.table
         )
         started_s = time.monotonic()
-        read_ms = config["read_ms"] or STEP_TIMEOUT_MS
+        read_ms = config["read_ms"]
         deadline_s = started_s + read_ms / 1_000
-        connect_s = (config["connect_ms"] or read_ms) / 1_000
+        connect_s = config["connect_ms"] / 1_000
         for _ in range(HTTP_REDIRECTS_MAX + 1):
             _check_granted(request, context)
             with context.downstream(f"{request.host}:{request.port}"):

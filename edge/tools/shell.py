@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from edge.core.codec import check_plain, decode_json_payload
 from edge.core.errors import PayloadInvalid, ToolFailed
-from edge.core.limits import PROGRAM_ARGUMENTS_MAX, PROGRAM_INPUT_BYTES_MAX, STEP_TIMEOUT_MS
+from edge.core.limits import PROGRAM_ARGUMENTS_MAX, PROGRAM_INPUT_BYTES_MAX
 from edge.core.values import Ended
 from edge.tools.contract import ToolContext
 
@@ -38,7 +38,7 @@ class ShellTool:
         parts = context.render(config["request"])
         argv = _argv(parts.get("cmd"), context)
         environment = _environment(parts.get("env"))
-        timeout_ms = config["timeout_ms"] or STEP_TIMEOUT_MS
+        timeout_ms = config["timeout_ms"]
         ended = context.run_program(argv, environment, _input(parts.get("stdin")), timeout_ms)
         return _value(argv[0], ended, config["response"], timeout_ms)
 

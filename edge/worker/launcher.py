@@ -29,7 +29,7 @@ from typing import Any, Final, NoReturn
 
 from edge.core.access import Access
 from edge.core.frames import FrameBuffer, pack
-from edge.core.limits import MIB, PROGRAM_OUTPUT_BYTES_MAX, WORKER_FILE_BYTES_MAX, WORKER_OPEN_FILES_MAX
+from edge.core.limits import KIB, MIB, PROGRAM_OUTPUT_BYTES_MAX, WORKER_FILE_BYTES_MAX, WORKER_OPEN_FILES_MAX
 from edge.worker import landlock, seccomp
 from edge.worker.sandbox import close_others, drop_capabilities
 
@@ -37,6 +37,8 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _RECEIVE_BYTES: Final = 64 * 1024
 _PIPE_BYTES: Final = 64 * 1024
+#: What is allocated between the limit and the program's start.
+_START_BYTES: Final = 8 * MIB
 #: From here on landlock keeps signals within a run.
 _SCOPES_FROM_ABI: Final = 6
 #: What starts a program that is linked dynamically; the kernel asks for the right to execute it too.
@@ -154,12 +156,18 @@ def _become(
     except OSError as error:
         os.write(why_fd, (error.strerror or "it cannot be started").encode())
     finally:
+        # Whatever else went wrong, no word of it is left: the program would have replaced this process.
+        with suppress(OSError):
+            os.write(why_fd, b"it could not be prepared")
         os._exit(127)
 
 
 def _set_limits(memory_mb: int) -> None:
+    """Hard limits of the program; its memory's leaves this process, which is still Python, room to start it."""
+    with open("/proc/self/status", "rb") as status:
+        own_kib = next(int(line.split()[1]) for line in status if line.startswith(b"VmData:"))
     for limit, most in (
-        (resource.RLIMIT_DATA, memory_mb * MIB),
+        (resource.RLIMIT_DATA, max(memory_mb * MIB, own_kib * KIB + _START_BYTES)),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, WORKER_OPEN_FILES_MAX),
         (resource.RLIMIT_FSIZE, WORKER_FILE_BYTES_MAX),

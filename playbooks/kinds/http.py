@@ -169,4 +169,6 @@ def _check(source: Source, found: dict[str, Marked], tool: Mapping_, access: Acc
     source.refuse(node.start, "The host of this request is not granted.", mend)
 
 
-HTTP: Final = Kind(_HTTP, _read, effects=("read", "write"), natural=_natural, check=_check)
+HTTP: Final = Kind(
+    _HTTP, _read, effects=("read", "write"), natural=_natural, check=_check, times=("connect_ms", "read_ms")
+)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.core.access import Access
+from edge.core.limits import CALL_MARGIN_MS, CALL_TIMEOUT_MS, STEP_TIMEOUT_MS_MAX
 from playbooks.expressions import Resolve
 from playbooks.loader import Mapping_, Marked
 from playbooks.model.parts import Block
@@ -39,6 +40,8 @@ class Kind:
     runs_as: str = ""
     #: What its worker may add in memory where nothing is said.
     memory_mb: int | None = None
+    #: Keys of the config that hold the tool's own time limits in ms; the longest is what its claim needs.
+    times: tuple[str, ...] = ()
     #: Looks at what the tool is granted, once that is known.
     check: Callable[[Source, dict[str, Marked], Mapping_, Access], None] | None = None
 
@@ -50,6 +53,19 @@ class Kind:
     def always_pure(self) -> bool:
         """Whether it can be nothing but a function of its inputs."""
         return self.effects == ("pure",)
+
+    def fit_times(self, config: dict[str, Any], limit_ms: int | None) -> int | None:
+        """Give the tool's own time limits where none are said; what its claim needs where the task has no limit.
+
+        The tool's limits come before the claim's: it ends with an error of its own, and is not killed.
+        """
+        if not self.times or not config:
+            return None
+        said_ms = max((config[key] or 0 for key in self.times), default=0)
+        own_ms = CALL_TIMEOUT_MS if limit_ms is None else max(limit_ms - CALL_MARGIN_MS, limit_ms // 2, 1)
+        for key in self.times:
+            config[key] = config[key] or said_ms or own_ms
+        return min(said_ms + CALL_MARGIN_MS, STEP_TIMEOUT_MS_MAX) if said_ms and limit_ms is None else None
 
     def effect(self, config: Mapping[str, Any], declared: str | None) -> str:
         """Its effect: as declared where it may be that, else as is natural to it."""

@@ -79,4 +79,4 @@ def _check(source: Source, found: dict[str, Marked], tool: Mapping_, access: Acc
         source.refuse(first.start, f"The program {first.value!r:.80} is not granted.", mend)
 
 
-SHELL: Final = Kind(_SHELL, _read, effects=("write", "read"), check=_check)
+SHELL: Final = Kind(_SHELL, _read, effects=("write", "read"), check=_check, times=("timeout_ms",))

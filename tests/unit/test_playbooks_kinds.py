@@ -107,3 +107,25 @@ def test_kinds_that_are_not_here_say_why(kind: str) -> None:
     assert {**CENTRE_KINDS, **ABSENT_KINDS}[kind] in problem
     assert ("data centre" in problem.partition(". ")[0]) is (kind in CENTRE_KINDS)
     assert kind not in KINDS
+
+
+@pytest.mark.parametrize(
+    ("step", "own", "read_ms", "claim_ms"),
+    [
+        (None, None, 25_000, 30_000),
+        (None, "60s", 60_000, 62_000),
+        (None, "300s", 300_000, 300_000),
+        ("10s", None, 8_000, 10_000),
+        ("1s", None, 500, 1_000),
+        ("10s", "20s", 20_000, 10_000),
+    ],
+)
+def test_a_calls_own_time_comes_first(step: str | None, own: str | None, read_ms: int, claim_ms: int) -> None:
+    """A call ends with its own error, and the claim around it has the time for that, if the step does not object."""
+    timeout = f", timeout: {step}" if step else ""
+    tool = f", timeout: {own}" if own else ""
+    source = STEP.replace("    tool: ", "") + (
+        f"    spec: {{policy: {{access: {{hosts: [h]}}}}{timeout}}}\n    tool: {{kind: http, url: 'http://h/'{tool}}}\n"
+    )
+    made = compile_playbook(source.encode(), "p.yaml").steps[0]
+    assert (made.tasks[0].config["read_ms"], made.timeout_ms) == (read_ms, claim_ms)
