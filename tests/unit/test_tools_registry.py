@@ -75,3 +75,13 @@ def test_noop_and_transform() -> None:
         transform.run({"value": "bad"}, {}, Lent())
     with pytest.raises(ToolFailed):
         transform.run({}, {}, Lent())
+
+
+def test_what_the_zygote_preloads_leaves_libraries_to_the_worker_that_needs_them() -> None:
+    """Every kind is imported before forking, DuckDB, urllib3 and TLS are not: their memory is one worker's."""
+    code = (
+        "import sys, edge.tools.registry as r; r.preload(); "
+        "print([m for m in ('duckdb', 'urllib3', 'ssl', 'subprocess') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
