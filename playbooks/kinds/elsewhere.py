@@ -36,7 +36,7 @@ ABSENT_KINDS: Final[Mapping[str, str]] = {
     "iterator": "It was withdrawn from NoETL; write `loop` on the step.",
     "mcp": "Call the server by `http`, with its JSON-RPC body.",
     "model": "No model runtime is on the box; call one by `http` or a granted program.",
-    "playbooks": "It is not supported yet.",
+    "playbooks": "Write a task of `kind: playbook` for each, or a loop over one.",
     "provider": "It asks a cloud's own interface; call that by `http`.",
     "result_fetch": "A reference to a large result is read by itself wherever its name stands.",
     "rhai": _CODE,
