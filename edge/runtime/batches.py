@@ -37,8 +37,11 @@ class Batches:
         subscription = intake.subscription
         events = intake.take_held(batch) if batch.attempt == 1 else None
         events = events or self.messages(intake.number, batch)
-        blueprint = self._engine.playbook(batch.playbook or subscription.playbook)
-        headers = events[0].body.headers or {}  # type: ignore[attr-defined]
+        first = events[0].body
+        assert isinstance(first, MessageReceived)
+        # A batch is of one playbook; it stands with its messages, so that a later attempt has it too.
+        blueprint = self._engine.playbook(first.playbook or subscription.playbook)
+        headers = first.headers or {}
         body = ExecutionRequested(
             blueprint.digest,
             f"subscription:{subscription.path}",

@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 #: How often delivered answers and counted refusals are noted, where there are any.
 _NOTE_S: Final = 5.0
 _READERS_S: Final = 60.0
-#: How often a full drive is looked at again for messages that wait outside.
-_ROOM_S: Final = 1.0
+#: How often subscriptions look whether there is room again, and whether the wall clock was set.
+_LOOK_S: Final = 1.0
 _CATCH_UP_GROUPS: Final = 2_000
 
 
@@ -210,7 +210,7 @@ def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) ->
     loop = asyncio.get_running_loop()
     return [
         loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
-        loop.create_task(_every(_ROOM_S, subscriptions.look_for_room)),
+        loop.create_task(_every(_LOOK_S, subscriptions.look)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
     ]
 

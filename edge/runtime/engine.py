@@ -379,7 +379,7 @@ class Engine:
     def events_of(self, execution: int) -> list[Event]:
         """Every event of one execution, oldest first. Raises RequestRefused where there is none."""
         events = self._gate.events_of(execution)
-        if not events:
+        if not events or type(events[0].body) is not ExecutionRequested:
             raise RequestRefused(
                 f"There is no execution {self.execution_id(execution)} in the log.",
                 mend="`edge log show` lists what there is.",

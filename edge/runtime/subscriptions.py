@@ -12,6 +12,7 @@ accepting up to that bound, because what a broker holds for us it may drop.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -29,7 +30,7 @@ from edge.core.limits import (
     SUBSCRIPTIONS_MAX,
 )
 from edge.core.repeats import mark_of
-from edge.core.state import COMPLETED, RUNNING, Execution
+from edge.core.state import CANCELLED, COMPLETED, RUNNING, Execution
 from edge.core.subscription_events import (
     MessageDeadLettered,
     MessageDeduplicated,
@@ -256,21 +257,25 @@ class Subscriptions:
 
     def _has_room(self, intake: Intake) -> bool:
         if intake.lanes.backlog < intake.subscription.backlog_max:
-            try:
+            with contextlib.suppress(RequestRefused):
                 self._free_space.require()
-            except RequestRefused:
-                pass
-            else:
                 return True
         self._full.add(intake.number)
         return False
 
     def look_for_room(self) -> None:
-        """Tell the gateway of subscriptions that take messages again. Called now and then, and when work ends."""
+        """Tell the gateway of subscriptions that take messages again; called when work ends, and by `look`."""
         for number in list(self._full):
             self._full.discard(number)
             if self._has_room(self._by_number[number]):
                 self.on_room(number)
+
+    def look(self) -> None:
+        """Called every second: see whether the drive or the engine has room, or the wall clock was set."""
+        self.look_for_room()
+        for intake in self._by_number.values():
+            if intake.lanes.backlog or intake.subscription.source == "timer":
+                self._drive(intake)
 
     # ---- batches ---------------------------------------------------------------------------------------
 
@@ -297,14 +302,13 @@ class Subscriptions:
 
     def _ended(self, state: Execution) -> None:
         """An execution of ours ended, durably."""
-        found = self._running.pop(state.seq, None)
-        if found is None:
+        if (found := self._running.pop(state.seq, None)) is None:
             return
         intake, batch = found
         lanes = intake.lanes
         lanes.landed(batch.first)
-        again = state.status != COMPLETED and state.status != "cancelled"
-        if again and lanes.failed(batch.first, self._gate.clock.read().mono_ns):
+        now_ns = self._gate.clock.read().mono_ns
+        if state.status not in (COMPLETED, CANCELLED) and lanes.failed(batch.first, now_ns):
             self._drive(intake)
             return
         if state.status != COMPLETED:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edge.core.errors import Misconfigured, Unavailable
-from gateway.mqtt import IMPLEMENTATIONS, Message, Will
+from gateway.mqtt import IMPLEMENTATIONS, ONCE, Message, Will
 from tests.process.mqtt_peers import PATIENCE_S, Client, Relay, patiently
 
 
@@ -292,6 +292,24 @@ async def test_retained(implementation: str, port: int) -> None:
     await client.session.subscribe([("kept/#", 1)])
     assert await patiently(client.session.publish("kept/b", b"mark")) == 0
     assert (await client.next_acknowledged()).payload == b"mark"
+    await client.session.close()
+
+
+async def test_given_up_filters_and_what_was_kept(implementation: str, port: int) -> None:
+    """ONCE brings what was kept to a new subscription only; after UNSUBSCRIBE nothing comes any more."""
+    client = Client(implementation, port)
+    await client.session.connect()
+    assert await patiently(client.session.publish("once/a", b"1", retain=True)) in (0, 0x10)
+    await client.session.subscribe([("once/#", 1)], retained=ONCE)
+    message = await client.next_acknowledged()
+    assert (message.payload, message.packet_id > 0) == (b"1", True)
+    await client.session.subscribe([("once/#", 1), ("mark", 1)], retained=ONCE)
+    assert await patiently(client.session.publish("mark", b"m")) == 0
+    assert (await client.next_acknowledged()).payload == b"m"
+    await client.session.unsubscribe(["once/#", "never/asked"])
+    assert await patiently(client.session.publish("once/a", b"", retain=True)) in (0, 0x10)
+    assert await patiently(client.session.publish("mark", b"n")) == 0
+    assert (await client.next_acknowledged()).payload == b"n"
     await client.session.close()
 
 

@@ -317,6 +317,25 @@ async def test_a_directive_chooses_among_named_playbooks(tmp_path: Path) -> None
     await box.close()
 
 
+async def test_a_later_attempt_runs_what_the_directive_chose(tmp_path: Path) -> None:
+    """The playbook stands with the messages, so a restart between two attempts does not lose it."""
+    rule = {"header": "x-route", "controls": "dispatch.playbook", "allowed": ["take/other"]}
+    box = await opened(tmp_path / "one")
+    number = await box.subscribe(
+        subscription(headers={"directives": [rule]}, retry={"attempts": 2, "delay": "1s"})
+    )
+    box.pool.answer = failing_on(lambda given: True, box)
+    box.message(number, "a/x", b'{"n": 1}', headers={"x-route": "take/other"})
+    await box.settle()
+    after = Box(box.photograph(tmp_path / "two"))
+    await after.pass_time(2)
+    assert [request.digest for request in requests(after)] == [OTHER.digest] * 2
+    with pytest.raises(RequestRefused, match="no execution"):
+        after.engine.state_of(number)
+    await after.close()
+    await box.close()
+
+
 async def test_paused_it_accepts_and_begins_nothing_across_a_restart(tmp_path: Path) -> None:
     """What came meanwhile runs after it is resumed, in order."""
     box = await opened(tmp_path / "one")
