@@ -26,6 +26,7 @@ from tests.bench.drive import NoDrive
 from tests.bench.loops import loops
 from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
 from tests.bench.report import document, table
+from tests.bench.subscription import subscription
 
 
 def main() -> int:
@@ -115,6 +116,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
             figures |= phases.memory(bench, running)
             figures |= phases.two_step(bench, running)
             figures |= loops(running, effort.loop_rounds)
+            figures |= subscription(bench, running, effort)
             figures |= phases.idle(bench, running, effort)
             first = running
         figures |= phases.cold_starts(bench, first, folder, effort)

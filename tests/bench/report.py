@@ -143,6 +143,14 @@ def _memory_lines(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _subscription_lines(figures: Mapping[str, Any]) -> list[str]:
+    per_s = figures.get("subscription_messages_per_s")
+    if per_s is None:
+        return []
+    said = f"{per_s:.0f}   ({figures['subscription_executions']} executions)"
+    return [f"{'subscription messages/s':<28}{said}"]
+
+
 def _other_lines(figures: Mapping[str, Any]) -> list[str]:
     drive = figures["drive_bytes_per_execution"]
     if drive is None:
@@ -155,6 +163,7 @@ def _other_lines(figures: Mapping[str, Any]) -> list[str]:
     two_step = f"{figures['journal_bytes_two_step']} bytes, {figures['events_two_step']} events"
     starts = ", ".join(f"{name} {at_s:.2f}" for name, at_s in figures["cold_start_parts_s"].items())
     return [
+        *_subscription_lines(figures),
         f"{'idle CPU':<28}{figures['idle_cpu_percent']:.2f} % of a core",
         f"{'cold start to first result':<28}{figures['cold_start_s']:.2f} s   ({starts})",
         f"{'drive bytes per execution':<28}{drive_text}",
