@@ -78,6 +78,9 @@ def _detail(event: Event) -> str:
     if isinstance(body, ExecutionRequested):
         size_bytes = len(body.payload) if body.payload else 0
         text = f"by {body.principal}, id {body.request_id or '-'}, {size_bytes} bytes"
+        if body.batch is not None:
+            _, first, last, count, _, attempt = body.batch
+            text = f"by {body.principal}, {count} messages, {first} to {last}, attempt {attempt}"
     elif isinstance(body, StepDone):
         text = f"{output_text(body)} in {body.duration_us / 1000:.1f} ms"
     elif isinstance(body, StepFailed):

@@ -153,7 +153,8 @@ class Daemon:
         subscriptions.load()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
-        logger.info("%d executions are resumed", engine.resume())
+        if resumed := engine.resume():
+            logger.info("%d executions are resumed", resumed)
         subscriptions.start()
         pool.warm()
         status = self._status(homes.journal.log_id)
