@@ -68,6 +68,7 @@ def _modules(*folders: str) -> list[Module]:
 
 
 MODULES = _modules(*PRODUCT)
+TESTS = _modules("tests")
 
 
 def test_there_is_something_to_check() -> None:
@@ -184,7 +185,7 @@ def test_what_is_left_to_do_says_why() -> None:
     mark = re.compile(r"#[: ]*\b(TODO|FIXME|XXX|HACK)\b(?!: \S.{15})")
     bare = [
         f"{module.path}:{number}"
-        for module in _modules(*PRODUCT, "tests")
+        for module in [*MODULES, *TESTS]
         for number, line in enumerate(module.text.splitlines(), 1)
         if mark.search(line)
     ]
@@ -208,7 +209,8 @@ def test_tests_do_not_sleep() -> None:
     """Tests without processes of their own never wait for time to pass; a clock is an argument."""
     asleep = [
         f"{module.path}:{call.lineno}"
-        for module in _modules(*(f"tests/{folder}" for folder in TESTS_WITHOUT_SLEEP))
+        for module in TESTS
+        if module.path.split("/")[1] in TESTS_WITHOUT_SLEEP
         for call in _sleeps(module.tree)
     ]
     assert not asleep, f"pass the time in, or wait for the event itself: {asleep}"
