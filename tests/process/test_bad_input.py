@@ -195,7 +195,7 @@ BLOCKS = [
     ),
     ("exits", "timeout: 5s", "import os\nos._exit(3)\nresult = 1", "worker_lost", "3 times"),
     ("returns what cannot be kept", "timeout: 5s", "result = object()", "result_invalid", ""),
-    ("returns too much", "timeout: 5s", "result = 'x' * 1000000", "result_too_large", ""),
+    ("returns too much", "timeout: 5s", "result = 'x' * 9000000", "result_too_large", "8388608"),
 ]
 
 
