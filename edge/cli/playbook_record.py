@@ -13,6 +13,7 @@ from typing import Any
 
 from edge.cli.inputs import read_input, read_source
 from edge.cli.run import answer_of, run_once
+from edge.cli.subplaybooks import found_below
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused
 from edge.core.events import Event, LoopItems, StepDone, StepFailed, TaskDone
@@ -38,7 +39,8 @@ def record_case(path: Path, name: str, given: str | None) -> int:
     if content_type != "application/json":
         raise RequestRefused("A case's input is a map.", mend="Give --input as JSON.")
     lines: list[str] = []
-    with run_once(blueprint, payload, content_type, timeout_s=600.0) as done:
+    below, _ = found_below(blueprint, path.resolve().parent, ())
+    with run_once(blueprint, payload, content_type, timeout_s=600.0, below=below) as done:
         events = [
             event
             for _, group, _ in read_groups(done.settings.journal_folder)

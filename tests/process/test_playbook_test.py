@@ -141,3 +141,25 @@ def test_a_case_cannot_touch_the_machine(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 0, capsys.readouterr().out
     assert not (tmp_path / "written").exists()
+
+
+def test_a_case_is_recorded_with_the_playbooks_it_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A child's answer is an effect like any other, and the child is not run in the rehearsal."""
+    head = PLAYBOOK[: PLAYBOOK.index("workflow:")]
+    child = (
+        head.replace("path: t/t", "path: t/child")
+        + "workflow:\n  - {step: a, tool: {kind: transform, value: 4}}\n"
+    )
+    parent = head + (
+        "workflow:\n  - step: ask\n    tool: {kind: playbook, path: t/child}\n    next: [end]\n"
+        "  - {step: end, tool: {kind: transform, value: '{{ ask + 1 }}'}}\n"
+    )
+    (tmp_path / "child.yaml").write_text(child, "utf-8")
+    (tmp_path / "t.yaml").write_text(parent, "utf-8")
+    command = ["playbook", "test", str(tmp_path / "t.yaml")]
+    assert main([*command, "--record", "as it was"]) == 0
+    assert '{"step": "ask", "value": 4}' in (tmp_path / "t.test.yaml").read_text("utf-8")
+    (tmp_path / "child.yaml").unlink()
+    assert main(command) == 0, capsys.readouterr().out
