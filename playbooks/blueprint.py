@@ -158,7 +158,7 @@ def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:
 
 def _from_version_2(body: dict[str, Any]) -> dict[str, Any]:
     """What version 3 added, at the values that mean what version 2 meant."""
-    task: dict[str, Any] = {"access": None}
+    task: dict[str, Any] = {"access": None, "auth": None}
     steps = field_of(body, "steps", list)
     expect(all(type(step) is dict and type(step.get("tasks")) is list for step in steps), "a step is no map")
     made = [

@@ -16,6 +16,7 @@ from edge.core.limits import (
     PLAYBOOK_STEPS_MAX,
 )
 from playbooks.blueprint import Blueprint, encode_blueprint
+from playbooks.credentials import read_keychain
 from playbooks.defaults import read_workload
 from playbooks.executor import Executor, read_executor
 from playbooks.fields import choice, entries, fields, items, plain, text
@@ -92,7 +93,8 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
     executor = read_executor(source, found.get("executor"))
     defaults = overlay(read_spec(source, found.get("spec"), "The playbook's `spec`", SPEC), executor.spec)
     templates = read_workbook(source, found.get("workbook"))
-    steps = _steps(source, found.get("workflow"), workload, defaults, executor, templates)
+    aliases = read_keychain(source, found.get("keychain"))
+    steps = _steps(source, found.get("workflow"), workload, defaults, executor, templates, aliases)
     names = [step["name"] for step in steps]
     return {
         "name": name,
@@ -140,6 +142,7 @@ def _steps(
     defaults: Spec,
     executor: Executor,
     templates: Templates,
+    aliases: dict[str, str],
 ) -> list[dict[str, Any]]:
     listed = items(source, node, "`workflow`")
     if node is not None and not listed:
@@ -162,7 +165,7 @@ def _steps(
         if outlines.setdefault(made.name, made) is not made:
             source.refuse(item.start, f"There are two steps named {made.name!r}.", "Rename one of them.")
     ctx = {name for made in written for name in made.ctx_names(source)}
-    known = Known(tuple(outlines), ctx, frozenset(workload))
+    known = Known(tuple(outlines), ctx, frozenset(workload), aliases)
     steps = [read_step(source, made, known, defaults) for made in written]
     executor.check_final(source, outlines)
     if source.problems:

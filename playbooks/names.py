@@ -7,7 +7,7 @@ compiler only.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ _TOOL_ONLY: Final = ("input", "input_data")
 _PIPELINE: Final = ("_prev", "_task", "_attempt", "iter")
 #: NoETL's names that have a meaning there and none here yet.
 _LATER: Final = {
-    "keychain": "The keychain is not supported yet.",
+    "keychain": "It is there in the inputs and tools of a step that is granted an alias.",
     "iter": "It is there inside a tool and its policy.",
     "loop": "Use `iter`, `_index` and `_total` inside the loop's tools.",
     "outcome": "It is there in `set`, in arcs and in task policies.",
@@ -41,6 +41,8 @@ class Known:
     steps: Collection[str]
     ctx: Collection[str]
     workload: Collection[str]
+    #: Aliases of the keychain that it declares, with their kinds.
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -60,7 +62,8 @@ class Names:
     an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own
     outcome may be looked at; `gate` in admission rules, which are asked before results are at hand.
     `tasks` are the labels of the pipeline whose tool this is, `rule` is true in its policy, `iteration`
-    are the names its loop gives each item, `callback` is true in the tools of a step that waits for one.
+    are the names its loop gives each item, `callback` is true in the tools of a step that waits for one, `keychain`
+    where credentials may be read.
     """
 
     def __init__(
@@ -76,10 +79,12 @@ class Names:
         rule: bool = False,
         iteration: Collection[str] = (),
         callback: bool = False,
+        keychain: bool = False,
     ) -> None:
         self._known, self._reads, self._inputs = known, reads, inputs
         self._event, self._output, self._gate = event, output or event is not None, gate
         self._tasks, self._rule, self._iteration, self._callback = tasks, rule, iteration, callback
+        self._keychain = keychain and not rule
 
     def resolve(self, name: str, offset: int) -> NodeList:
         """The node of a bare name. Raises Refused where it can mean nothing."""
@@ -89,8 +94,8 @@ class Names:
             return ["name", name]
         if name in self._iteration or (name in _PIPELINE and self._tasks):
             return OutcomeNode(["name", name]) if name == "_prev" else ["name", name]
-        if name == "callback" and self._callback:
-            return ["name", "callback"]
+        if (name == "callback" and self._callback) or (name == "keychain" and self._keychain):
+            return ["name", name]
         if name in ("output", "outcome") and self._rule:
             return ["name", "output"]
         if name in self._tasks and name not in self._known.steps:

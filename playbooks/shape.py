@@ -116,9 +116,9 @@ class Task:
     """One tool of a step's pipeline.
 
     `input` is a template tree giving a map that goes over the step's own, or None. `config` is the tool's own (trees
-    in it are prepared: CONFIG_TREES). `access` is what it may touch outside. `rules` are its policy, None where it
-    has none: then success goes on and failure fails. Where no rule holds the pipeline goes on, or fails where
-    `unmatched_fails`. `output` says what becomes of its result.
+    in it are prepared: CONFIG_TREES). `access` is what it may touch outside, `auth` a tree that names an alias of the
+    keychain, or None. `rules` are its policy, None where it has none: then success goes on and failure fails. Where
+    no rule holds the pipeline goes on, or fails where `unmatched_fails`. `output` says what becomes of its result.
     """
 
     name: str
@@ -132,6 +132,7 @@ class Task:
     access: Access
     #: The circuit breaker around its calls: failures in a row that open it, milliseconds until one may try.
     breaker: Breaker | None
+    auth: Prepared | None
 
     @property
     def calls_back(self) -> bool:
@@ -326,6 +327,7 @@ def _task(raw: Any, task_count: int) -> Task:
         output=output_of(raw.get("output")),
         access=NOTHING if raw.get("access") is None else Access.of(raw["access"]),
         breaker=None if raw.get("breaker") is None else Breaker.of(raw["breaker"]),
+        auth=_tree(raw, "auth"),
     )
 
 

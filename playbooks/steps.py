@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from edge.core.limits import STEP_MEMORY_MB, STEP_TIMEOUT_MS, STEP_TIMEOUT_MS_MAX
 from playbooks.arcs import NextOutline, outline_next, read_arcs, scoped_writes
+from playbooks.credentials import check_aliases
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import fields, text
 from playbooks.grants import compiled
@@ -91,7 +92,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     reads = Reads()
     iterator = iterator_of(source, made.found.get("loop"))
     item_names = () if "loop" not in made.found else (iterator or "item", *ITERATION_NAMES)
-    inside = Names(known, reads, iteration=item_names).resolve
+    inside = Names(known, reads, iteration=item_names, keychain=True).resolve
     after = Names(known, reads, output=True).resolve
     block = made.found.get("spec")
     spec = overlay(defaults, read_spec(source, block, "`spec`", SPEC))
@@ -104,6 +105,8 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
         tasks[0]["name"] = made.name
     effect = strongest([task["effect"] for task in tasks])
     _refuse_odd_words(source, block, effect, tasks, spec)
+    at = made.found.get("tool") or made.node
+    check_aliases(source, at, {"input": tree_of(inputs), "tasks": tasks}, known.aliases)
     return {
         "name": made.name,
         "effect": effect,
@@ -147,7 +150,7 @@ def _tasks(
         if "next" not in made.found and "tool" not in made.found:
             source.refuse(made.node.start, f"Step {made.name} has neither `tool` nor `next`.", "Give it one.")
         noop: dict[str, Any] = {"name": made.name, "kind": "noop", "effect": "pure", "input": None}
-        noop["access"] = None
+        noop |= {"access": None, "auth": None}
         return [{**noop, "config": {}, "rules": None, "unmatched_fails": False}], [spec]
 
     calls_back = any(task.calls_back for task in made.tasks)
@@ -155,9 +158,8 @@ def _tasks(
     def resolve_in(names: Collection[str] | None, tasks: Sequence[str], rule: bool) -> Resolve:
         # One tool without a policy is no pipeline: nothing came before it, and nothing is tried again.
         labels = tasks if len(tasks) > 1 or made.tasks[0].has_policy else ()
-        return Names(
-            known, reads, inputs=names, tasks=labels, rule=rule, iteration=iteration, callback=calls_back
-        ).resolve
+        told: dict[str, Any] = {"callback": calls_back, "keychain": not rule}
+        return Names(known, reads, inputs=names, tasks=labels, rule=rule, iteration=iteration, **told).resolve
 
     pairs = [read_task(source, task, labels, inputs, spec, resolve_in) for task in made.tasks]
     _refuse_mixed_blocks(source, made, [task for task, _ in pairs])

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from edge.core.access import NOTHING, Access
 from edge.core.limits import STEP_TASKS_MAX
+from playbooks.credentials import read_auth
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import entries, fields, text
 from playbooks.grants import compiled
@@ -166,6 +167,7 @@ def read_task(
         "effect": effect,
         "access": access.parts() if access else None,
         "breaker": list(under.breaker or ()) or None,
+        "auth": read_auth(source, found.get("auth"), access, resolve_in(names, labels, False)),
         "input": tree_of(inputs),
         "config": config,
         "rules": rules,

@@ -16,6 +16,7 @@ from edge.cli import (
     cancel,
     circuit,
     explain,
+    keychain,
     log,
     playbook,
     request,
@@ -72,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         circuit,
         log,
         cache,
+        keychain,
         vitals,
     ):
         group.add(groups, shared)

@@ -118,6 +118,11 @@ VISITS_MAX = 10_000
 #: Grants of one kind (hosts, files, …) a step may have, and the length of one: a name or path of the system's.
 ACCESS_ENTRIES_MAX = 64
 ACCESS_ENTRY_BYTES_MAX = 255
+#: Aliases of the keychain. A secret shorter than the least could not be told from ordinary text where it is taken
+#: out of results; one longer than the most is a file's content.
+KEYCHAIN_ENTRIES_MAX = 256
+SECRET_BYTES_MIN = 8
+SECRET_BYTES_MAX = 16 * KIB
 #: What a block prints is kept only as a tail in its failure.
 PRINTED_BYTES_MAX = 1 * KIB
 

@@ -63,6 +63,11 @@ class Settings:
         return self.data / "blobs"
 
     @property
+    def keychain_folder(self) -> Path:
+        """Credentials under aliases, sealed, and where nothing better holds it their key."""
+        return self.data / "keychain"
+
+    @property
     def socket_path(self) -> Path:
         """The runtime's unix socket."""
         return self.data / "run" / "runtime.sock"

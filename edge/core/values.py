@@ -62,3 +62,16 @@ class Ended:
     number: int
     stdout: bytes
     stderr: bytes
+
+
+@record
+class Credential:
+    """One credential of the keychain as a claim carries it; `missing` says why it is not to be had."""
+
+    kind: str
+    fields: dict[str, str]
+    missing: str = ""
+
+    def parts(self) -> list[Any]:
+        """The credential as part of a claim."""
+        return [self.kind, self.fields, self.missing]

@@ -32,6 +32,7 @@ from edge.runtime.commit import CommitGate
 from edge.runtime.engine import Engine
 from edge.runtime.heap import Trimmer
 from edge.runtime.operations import Operations
+from edge.runtime.secrets import Secrets
 from edge.runtime.subscription_door import SubscriptionDoor
 from edge.runtime.subscription_operations import SubscriptionOperations
 from edge.runtime.subscriptions import Subscriptions
@@ -148,6 +149,8 @@ class Daemon:
             on_zygote_gone=self._zygote_gone,
         )
         engine.executor.guard.use(pool)
+        engine.executor.dispatcher.secrets = Secrets(settings.keychain_folder)
+        engine.executor.dispatcher.secrets.prepare()
         subscriptions = Subscriptions(engine, gate, homes.eventlog, blocks, free_space)
         engine.load_catalog()
         subscriptions.load()

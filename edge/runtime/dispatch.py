@@ -24,6 +24,7 @@ from edge.runtime.live import Activation, Live
 from edge.runtime.loop_ports import LoopRecord
 from edge.runtime.loops import Loops
 from edge.runtime.rebuild import Outputs
+from edge.runtime.secrets import Secrets, scrubbed
 from edge.runtime.work import Work
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
@@ -92,7 +93,7 @@ class Dispatcher:
         tokens: Tokens,
     ) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
-        self._hosted, self._tokens = hosted, tokens
+        self._hosted, self._tokens, self.secrets = hosted, tokens, Secrets(None)
         self._loops = Loops(self, record, gate, hosted)
         self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
@@ -255,6 +256,7 @@ class Dispatcher:
             progress,
             items,
             self._tokens.for_claim(live, steps[0], run.visit, progress, items),
+            self.secrets.take(plan.access.keychain),
         )
         if items is None:
             act.claim = claim
@@ -283,7 +285,7 @@ class Dispatcher:
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
         """A worker answered (`edge.runtime.workers.Claims`)."""
         live, act = self._claims.pop(claim.number)
-        for outcome in outcomes:
+        for outcome in (outcomes := scrubbed(claim, outcomes)):
             if outcome.adopted is not None:
                 live.request_table = outcome.adopted
         if claim.items is not None:

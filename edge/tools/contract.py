@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.core.access import Access
-from edge.core.values import Ended, TableRef
+from edge.core.values import Credential, Ended, TableRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,13 @@ class ToolContext(Protocol):
     @property
     def access(self) -> Access:
         """What the playbook grants this run outside its sandbox; the sandbox holds it too."""
+        ...
+
+    def credential(self) -> Credential | None:
+        """What the tool's `auth` names in the keychain, None where it names nothing.
+
+        Raises ToolFailed where the step was not granted it.
+        """
         ...
 
     def downstream(self, name: str) -> AbstractContextManager[None]:

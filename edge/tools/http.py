@@ -44,6 +44,7 @@ class HttpTool:
         request = build(
             config["method"], config["body"], context.render(config["request"]), key, context.table
         )
+        request = request.going_by(context.credential())
         started_s = time.monotonic()
         read_ms = config["read_ms"]
         deadline_s = started_s + read_ms / 1_000

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -17,7 +19,7 @@ from edge import VERSION
 from edge.core.errors import ToolFailed
 from edge.core.limits import HTTP_HEADERS_MAX, HTTP_REQUEST_BYTES_MAX
 from edge.core.records import record
-from edge.core.values import TableRef
+from edge.core.values import Credential, TableRef
 from edge.store.arrow_stream import stream_from_table
 
 ARROW: Final = "application/vnd.apache.arrow.stream"
@@ -38,11 +40,35 @@ class Request:
     port: int
     headers: dict[str, str]
     body: bytes | None
+    #: The header its credential stands in, lower case.
+    secret_header: str = "authorization"  # noqa: S105 - a header's name
 
     @property
     def tls(self) -> bool:
         """Whether it goes over TLS."""
         return self.url.startswith("https:")
+
+    def going_by(self, credential: Credential | None) -> Request:
+        """The request with a credential, over what its headers say. Raises ToolFailed `request_invalid`."""
+        if credential is None:
+            return self
+        fields = credential.fields
+        if credential.kind == "bearer":
+            name, value = "Authorization", f"Bearer {fields['token']}"
+        elif credential.kind == "basic":
+            pair = f"{fields['username']}:{fields['password']}".encode()
+            name, value = "Authorization", f"Basic {b64encode(pair).decode()}"
+        elif credential.kind == "api_key":
+            name, value = fields["header"], fields["api_key"]
+        else:
+            raise _invalid(
+                f"A request cannot go by a credential of kind {credential.kind}.",
+                "Use one of kind bearer, basic or api_key; or write keychain.alias.field in `headers`.",
+            )
+        if not _HEADER.fullmatch(name) or _NOT_IN_A_HEADER.search(value):
+            raise _invalid("The credential cannot stand in a header.", "Set it again: edge keychain set.")
+        headers = {each: said for each, said in self.headers.items() if each.lower() != name.lower()}
+        return replace(self, headers={**headers, name: value}, secret_header=name.lower())
 
     def redirected(self, status: int, location: str) -> Request:
         """The request a redirect asks for. Raises ToolFailed where it is no address."""
@@ -54,8 +80,9 @@ class Request:
                 name: value for name, value in headers.items() if not name.lower().startswith("content-")
             }
         if (host, port, url[:6]) != (self.host, self.port, self.url[:6]):
-            headers = {name: value for name, value in headers.items() if name.lower() not in _SECRET_HEADERS}
-        return Request(method, url, host, port, headers, body)
+            secret = (*_SECRET_HEADERS, self.secret_header)
+            headers = {name: value for name, value in headers.items() if name.lower() not in secret}
+        return Request(method, url, host, port, headers, body, self.secret_header)
 
 
 def build(

@@ -13,6 +13,7 @@ import datetime as dt
 import gc
 import importlib.abc
 import importlib.util
+import locale
 import os
 import posix
 import signal
@@ -174,8 +175,6 @@ def _is_library(path: Any) -> bool:
 
 def _shut_settings() -> None:
     """No environment, UTC, the plain locale: the same on every box."""
-    import locale
-
     os.environ.clear()
     os.putenv("TZ", "UTC0")
     time.tzset()

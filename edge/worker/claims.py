@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edge.core.records import record
-from edge.core.values import BlockRef, TableRef, ValueRef
+from edge.core.values import BlockRef, Credential, TableRef, ValueRef
 
 #: An outcome's kinds, as they stand in a frame.
 PAUSE: Final = "pause"
@@ -102,7 +102,8 @@ class Claim:
     small; a larger one is a block of the cache. `args` is what the tokens that led to the first step carry;
     `progress` says how far a pipeline came that had to stop before, None where this is its first go;
     `items` are those of a loop that its one step runs over, with an outcome for each; `callbacks` are the tokens of a
-    step that waits for callbacks; `circuits` say of downstreams `[failures in a row, refused for so many ms]`.
+    step that waits for callbacks; `secrets` is what its steps were granted of the keychain, by alias; `circuits` say
+    of downstreams `[failures in a row, refused for so many ms]`.
     """
 
     number: int
@@ -122,6 +123,7 @@ class Claim:
     progress: Progress | None = None
     items: Items | None = None
     callbacks: Callbacks | None = None
+    secrets: dict[str, Credential] | None = None
     circuits: dict[str, list[int]] | None = None
 
     def message(self) -> list[Any]:
@@ -144,6 +146,7 @@ class Claim:
             None if self.progress is None else self.progress.parts(),
             None if self.items is None else self.items.parts(),
             None if self.callbacks is None else self.callbacks.parts(),
+            None if self.secrets is None else {alias: each.parts() for alias, each in self.secrets.items()},
             self.circuits,
         ]
 
@@ -157,6 +160,8 @@ class Claim:
             message[15] = Items(*message[15])
         if message[16] is not None:
             message[16] = Callbacks(*message[16])
+        if message[17] is not None:
+            message[17] = {alias: Credential(*parts) for alias, parts in message[17].items()}
         return cls(*message)
 
 

@@ -18,7 +18,7 @@ from edge.core.access import NOTHING
 from edge.core.circuits import Breaker
 from edge.core.codec import decode
 from edge.core.errors import CacheMiss, ToolFailed
-from edge.core.values import BlockRef, Ended, TableRef, ValueRef
+from edge.core.values import BlockRef, Credential, Ended, TableRef, ValueRef
 from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key, value_key
 from edge.store.cache import BlockStore
@@ -27,11 +27,13 @@ from edge.tools.table_output import rows_of
 from edge.worker.batch_table import batch_table, is_batch
 from edge.worker.calls import Calls
 from edge.worker.claims import TABLE, VALUE, Claim, Items, Outcome, Progress
+from edge.worker.credentials import Secrets, not_granted
 from edge.worker.keeping import fetched_later, kept
 from edge.worker.pipeline import Pipeline
 from edge.worker.programs import run_program
 from playbooks.blueprint import Blueprint
 from playbooks.evaluate import render
+from playbooks.nodes import Prepared
 from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
 from playbooks.shape import CONFIG_TREES, HOSTED, Loop, Step, Task
@@ -110,6 +112,8 @@ class Bench:
         self._slices: dict[str, pa.Table] = {}
         #: Why no step may run in this process, as a problem; None where they may.
         self.refusal: dict[str, Any] | None = None
+        self._secrets = None if claim.secrets is None else Secrets(claim.secrets)
+        self._auth: Prepared | None = None
 
     def _as_seen(self, name: str, held: bytes | BlockRef) -> Any:
         """A step's result as templates see it."""
@@ -160,6 +164,8 @@ class Bench:
             self.idempotency_key += f"/{self._names['_index']}"
         self._args = claim.args if index == claim.steps[0] else None
         self._inputs = {}
+        if self._secrets is not None:
+            self._secrets.check(step.name)
         if step.input is not None:
             self._inputs = render(step.input, self._lay_out(None))
         if self._names:
@@ -174,11 +180,14 @@ class Bench:
     def _lay_out(self, inputs: dict[str, Any] | None) -> dict[str, Any]:
         """The step's scope, inside its tool where there are inputs."""
         scope = build_scope(self._workload, self._ctx, self._results, self.execution_id, inputs, self._args)
+        if self._secrets is not None:
+            scope["keychain"] = self._secrets.scope()
         return {**scope, **self._names} if self._names else scope
 
     def run(self, task: Task) -> Any:
         """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
         self.effect, self.access, self.breaker = task.effect, task.access, task.breaker
+        self._auth = task.auth
         return tool(task.kind).run(task.config, self._inputs, self)
 
     def pipeline(self, step: Step, visit: int) -> Pipeline:
@@ -198,6 +207,7 @@ class Bench:
             if task.kind in HOSTED:
                 return self._hosted_config(task, given)
             self.effect, self.access, self.breaker = task.effect, task.access, task.breaker
+            self._auth = task.auth
             output = tool(task.kind).run(task.config, given, self)
             with _effect_kept(task):
                 return self._held(output, block_key(claim.execution, f"{label}.{number}", visit))
@@ -233,6 +243,15 @@ class Bench:
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's configuration. Raises EvaluationFailed."""
         return render(tree, {**self._scope, **extra} if extra else self._scope)
+
+    def credential(self) -> Credential | None:
+        """What the task's `auth` names, None where it has none. Raises ToolFailed where it was not granted."""
+        if self._auth is None:
+            return None
+        alias = self.render(self._auth)
+        if self._secrets is None:
+            raise not_granted(alias)
+        return self._secrets.named(alias)
 
     def downstream(self, name: str) -> AbstractContextManager[None]:
         """Around one call to a downstream (`edge.tools.contract.ToolContext`)."""
@@ -288,7 +307,9 @@ class Bench:
         return came is not None and came.key == ref.key and is_batch(came)
 
     def _held(self, output: Any, key: str) -> Any:
-        """An output as other steps and tasks see it: tables are blocks of the cache."""
+        """An output as other steps and tasks see it: without secrets, tables are blocks of the cache."""
+        if self._secrets is not None:
+            output = self._secrets.without(output)
         if isinstance(output, pa.RecordBatch):
             output = pa.Table.from_batches([output])
         if type(output) is TableRef and output.key in self._slices:

@@ -29,6 +29,8 @@ from edge.core.limits import KIB
 from edge.store.mapped_pages import release_code
 
 _PR_SET_PDEATHSIG: Final = 1
+#: What libraries look for, by beginning; the rest is the box's own.
+_ENVIRONMENT_KEPT: Final = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "SSL_CERT_", "ARROW_", "OPENBLAS_")
 #: The kernel's out-of-memory killer takes a worker before the runtime or the gateway.
 _OOM_SCORE_ADJ: Final = b"600"
 #: Room for every grant of a step at its longest.
@@ -75,13 +77,16 @@ def serve(
 ) -> NoReturn:
     """Fork workers when told to, report their ends, end when the runtime does.
 
-    Workers keep `workers_lock_fd` open, and of everything else only what they need. Nothing in `cache_root` or `data`
-    can be granted to one.
+    Workers keep `workers_lock_fd` open, and of everything else only what they need. Nothing in `cache_root`, `data`
+    or systemd's folder of credentials can be granted to one, and none sees the box's own environment.
     """
     die_with_parent(runtime_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     import_arrow()
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    folders = cache_root, data, *((Path(credentials),) if credentials else ())
+    _forget_environment()
     gc.collect()
     gc.freeze()
     release_code()
@@ -95,7 +100,7 @@ def serve(
     while True:
         for fd, _ in poller.poll():
             if fd == control.fileno():
-                pidfd, pid = _fork_on_request(control, (cache_root, data), workers_lock_fd)
+                pidfd, pid = _fork_on_request(control, folders, workers_lock_fd)
                 watched[pidfd] = pid
                 poller.register(pidfd, select.POLLIN)
             else:
@@ -114,7 +119,7 @@ def _tell(control: socket.socket, message: list[Any]) -> None:
 
 
 def _fork_on_request(
-    control: socket.socket, folders: tuple[Path, Path], workers_lock_fd: int
+    control: socket.socket, folders: tuple[Path, ...], workers_lock_fd: int
 ) -> tuple[int, int]:
     try:
         data, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES_MAX, 1)
@@ -133,7 +138,7 @@ def _fork_on_request(
 
 
 def _become_worker(
-    zygote_pid: int, socket_fd: int, workers_lock_fd: int, folders: tuple[Path, Path], order: list[Any]
+    zygote_pid: int, socket_fd: int, workers_lock_fd: int, folders: tuple[Path, ...], order: list[Any]
 ) -> NoReturn:
     """The child's side: lock in, serve, leave without running the zygote's exit handlers."""
     code = 1
@@ -149,7 +154,7 @@ def _become_worker(
 
 
 def _serve_locked_in(
-    runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, Path], order: list[Any]
+    runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, ...], order: list[Any]
 ) -> None:
     from edge.tools.purity_doors import shut
     from edge.worker import loop, programs
@@ -191,6 +196,12 @@ def kernel_lacks(missing: tuple[str, ...]) -> dict[str, Any]:
         "message": f"This kernel has no {' and no '.join(missing)}: a block could not be held in its sandbox.",
         "mend": "Use a kernel of Linux 5.13 or newer with landlock switched on (lsm=…,landlock) and seccomp.",
     }
+
+
+def _forget_environment() -> None:
+    """Take out of the environment what blocks have no business with: it may hold the broker's password."""
+    for name in [name for name in os.environ if not name.startswith(_ENVIRONMENT_KEPT)]:
+        del os.environ[name]
 
 
 def _silence() -> None:

@@ -39,6 +39,7 @@ _HTTP: Final = Block(
             "GET where nothing is said.",
         ),
         Key("headers", AnyOf((MapOf(Tree()), Template())), "Request headers; what is null is left out."),
+        Key("auth", Template(), "The alias of the keychain it goes by; without one it sends no credential."),
         Key("params", AnyOf((MapOf(Tree()), Template())), "Query parameters; what is null is left out."),
         Key("json", Tree(), "The body, sent as JSON."),
         Key("payload", Tree(), "As `json`."),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from playbooks.model import access, policy, results, root, subscription, workflow
+from playbooks.model import access, keychain, policy, results, root, subscription, workflow
 from playbooks.model.parts import Block
 
 #: Every block of the language but those of the tool kinds, by name, in the order the reference page has them.
@@ -18,6 +18,7 @@ BLOCKS: Final[dict[str, Block]] = {
     for block in (
         root.PLAYBOOK,
         root.METADATA,
+        keychain.KEYCHAIN_ENTRY,
         root.EXECUTOR,
         root.REQUIRES,
         root.EXECUTOR_SPEC,

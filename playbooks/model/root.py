@@ -31,6 +31,11 @@ PLAYBOOK: Final = Block(
         Key("apiVersion", Choice(("noetl.io/v2",)), "The version of the language.", required=True),
         Key("kind", Choice(("Playbook",)), "What the document is.", required=True),
         Key("metadata", Of("metadata"), "What the playbook is called, and where it is found.", required=True),
+        Key(
+            "keychain",
+            ListOf(Of("keychain.entry")),
+            "The aliases of credentials that its steps may be granted.",
+        ),
         Key("executor", Of("executor"), "Where it begins and ends, and what it asks of the runtime."),
         Key("spec", Of("spec"), "Defaults for every step.", EDGE),
         Key(
@@ -46,7 +51,6 @@ PLAYBOOK: Final = Block(
         Key("workflow", ListOf(Of("step")), "The steps; the first one begins.", required=True),
     ),
     {
-        "keychain": "credentials are not supported yet.",
         "vars": "it was withdrawn from NoETL; use `workload` and `set`.",
     },
 )

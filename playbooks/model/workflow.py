@@ -148,7 +148,7 @@ TOOL: Final = Block(
     {
         "eval": "it was withdrawn from NoETL; write `spec.policy.rules`.",
         "script": "scripts from elsewhere are not supported yet; write `code`.",
-        "auth": "credentials are not supported yet.",
+        "auth": "it goes by no credential; write `keychain.alias.field` under `input`.",
         "as": "use the task's `name`.",
     },
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
+import json
 import os
 import select
+import socket
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -13,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from edge.core.access import Access
 from edge.worker import landlock, seccomp
+from edge.worker.sandbox import Policy, lock_in
+from edge.worker.zygote import kernel_lacks
 from tests.process.box import Box
 
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: grants/p}\nworkflow:\n"
@@ -195,3 +201,55 @@ def test_a_porter_ends_with_its_worker(quiet_box: Box, web: int) -> None:
     os.kill(worker, 9)
     assert select.select([gone], [], [], 10)[0], "the porter is still there"
     os.close(gone)
+
+
+@pytest.mark.parametrize("abi", [1, 2, 4])
+def test_older_kernels_hold_grants_too(abi: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what landlock was in Linux 5.13, 5.19 and 6.7, files and sockets are held as granted."""
+    for name in ("cache", "granted", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text(name)
+    monkeypatch.setattr(landlock, "abi", lambda: abi)
+    access = Access((("localhost", 1),), (), ((f"{tmp_path}/granted", "read"),))
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        seen: list[Any] = []
+        try:
+            lock_in(Policy(tmp_path / "cache", 64, keep_fds=(writer,), access=access))
+            for act in (
+                lambda: (tmp_path / "granted" / "x").read_text(),
+                lambda: (tmp_path / "granted" / "x").write_text("y"),
+                lambda: (tmp_path / "other" / "x").read_text(),
+                lambda: socket.socket().connect(("127.0.0.1", 1)),
+                lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+            ):
+                try:
+                    seen.append(act())
+                except OSError as error:
+                    seen.append(error.errno)
+            os.write(writer, json.dumps(seen).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        assert json.loads(pipe.read()) == ["granted", errno.EACCES, errno.EACCES, errno.EPERM, errno.EPERM]
+    os.wait()
+
+
+def test_a_kernel_without_a_sandbox_says_so() -> None:
+    """Where landlock or seccomp is missing, each claim is answered with that and the way to mend it."""
+    problem = kernel_lacks(("landlock",))
+    assert problem["code"] == "sandbox_unavailable"
+    assert "no landlock" in problem["message"]
+    assert problem["mend"]
+
+
+def test_blocks_do_not_see_the_boxs_environment(quiet_box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker's password, which `edge up` hands on in the environment, is in no worker's."""
+    monkeypatch.setenv("EDGE_BROKER", "mqtt://ada:password@127.0.0.1")
+    quiet_box.kill("runtime")
+    quiet_box.start("runtime")
+    quiet_box.status()
+    seen = ended(quiet_box, "import os\nresult = sorted(os.environ)", "{}")["result"]
+    assert "PATH" in seen
+    assert not [name for name in seen if name.startswith(("EDGE", "PYTEST", "PYTHONHASHSEED"))]

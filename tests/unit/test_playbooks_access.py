@@ -13,8 +13,11 @@ from playbooks.shape import Step
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: a/p}\n"
 
 
+ALIASES = "keychain: [{name: api}]\n"
+
+
 def steps(rest: str) -> tuple[Step, ...]:
-    return compile_playbook((HEAD + rest).encode(), "p.yaml").steps
+    return compile_playbook((HEAD + ALIASES + rest).encode(), "p.yaml").steps
 
 
 def one(spec: str, tool: str = "{kind: python, code: 'result = 1'}", root: str = "{}") -> Step:

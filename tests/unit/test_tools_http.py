@@ -18,7 +18,7 @@ import pytest
 from edge.core.access import Access
 from edge.core.errors import ToolFailed
 from edge.core.limits import HTTP_ERROR_BODY_BYTES_MAX, HTTP_RESPONSE_BYTES_MAX
-from edge.core.values import TableRef
+from edge.core.values import Credential, TableRef
 from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.testing.box import Box
 from edge.testing.loopback import Handler, Server, serving
@@ -43,6 +43,9 @@ class Lent:
 
     def table(self, ref: TableRef) -> pa.Table:
         return TABLE
+
+    def credential(self) -> Credential | None:
+        return None
 
     def downstream(self, name: str) -> Any:
         return nullcontext()

@@ -1,0 +1,1 @@
+"""What the box must keep to itself: the sealed keychain."""
