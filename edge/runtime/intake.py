@@ -6,6 +6,7 @@ they were appended. It never appends and starts nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from edge.core.clock import WALL_IMPLAUSIBLE, Reading
@@ -24,6 +25,7 @@ from edge.core.subscription_events import (
     SubscriptionResumed,
 )
 from edge.core.ticks import Due, Tick, due
+from edge.runtime.timers import Timers
 from playbooks.subscription import Subscription
 
 ACTIVE: Final = "active"
@@ -62,6 +64,7 @@ class Intake:
         self.unsent: list[int] = []
         #: Messages settled since the position was noted.
         self.unnoted = 0
+        self._alarms: dict[str, int] = {}
         self._held: dict[int, Event] = {}
         self._held_bytes = 0
 
@@ -148,6 +151,22 @@ class Intake:
             del self._held[event.seq]
             self._held_bytes -= len(event.body.payload or b"")  # type: ignore[attr-defined]
         return held if len(held) == batch.count else None
+
+    # ---- alarms ------------------------------------------------------------------------------------------
+
+    def alarm(self, timers: Timers, kind: str, due_ns: int, call: Callable[[tuple[str, int]], None]) -> None:
+        """Be called back then, or before: one alarm of a kind is set, and another only where it is earlier.
+
+        Every message would set one otherwise, and the heap of timers keeps each until it is due.
+        """
+        if self._alarms.get(kind, due_ns + 1) > due_ns:
+            self._alarms[kind] = due_ns
+            timers.arm(due_ns, (kind, self.number), call)
+
+    def rang(self, kind: str) -> Intake:
+        """Its alarm of that kind rang; itself."""
+        self._alarms.pop(kind, None)
+        return self
 
     # ---- the timer's rhythm ------------------------------------------------------------------------------
 

@@ -293,12 +293,12 @@ class Subscriptions:
             self._running[execution] = intake, batch
         wake_ns = intake.lanes.wake_ns(now_ns)
         if wake_ns is not None and len(executor.open) < EXECUTIONS_OPEN_MAX:
-            executor.timers.arm(max(wake_ns, now_ns + 1), ("batch", intake.number), self._woken)
+            intake.alarm(executor.timers, "batch", max(wake_ns, now_ns + 1), self._woken)
         if intake.state == DRAINING and intake.lanes.backlog == 0:
             self._change(intake, SubscriptionDeactivated(), DEACTIVATED)
 
     def _woken(self, key: tuple[str, int]) -> None:
-        self._drive(self._by_number[key[1]])
+        self._drive(self._by_number[key[1]].rang(key[0]))
 
     def _ended(self, state: Execution) -> None:
         """An execution of ours ended, durably."""
@@ -347,7 +347,7 @@ class Subscriptions:
             event = self._append(intake, MessageReceived("", at.wall_ns, tick=mark))
             intake.tick = tick
             intake.took(event, at.mono_ns)
-        self._engine.executor.timers.arm(found.next_mono_ns, ("tick", intake.number), self._woken)
+        intake.alarm(self._engine.executor.timers, "tick", found.next_mono_ns, self._woken)
 
     # ---- pause, resume, drain ----------------------------------------------------------------------------
 

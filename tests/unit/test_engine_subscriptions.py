@@ -120,6 +120,31 @@ async def test_a_batch_becomes_one_table_of_one_execution(tmp_path: Path) -> Non
     await box.close()
 
 
+async def test_alarms_do_not_pile_up(tmp_path: Path) -> None:
+    """However many messages wait, and however often it is looked around, one alarm of a kind is set."""
+    armed: list[int] = []
+    box = await opened(tmp_path)
+    timers = box.engine.executor.timers
+    arm = timers.arm
+
+    def counted(due_ns: int, key: Any, call: Any) -> None:
+        armed.append(due_ns)
+        arm(due_ns, key, call)
+
+    timers.arm = counted  # type: ignore[method-assign]
+    number = await box.subscribe(subscription(**TABLE, runtime={"batch": 500, "timeout_ms": 60_000}))
+    await box.subscribe(timer(path="in/t", every="1h"))
+    for n in range(100):
+        box.message(number, "a/x", b'{"n": %d}' % n)
+        box.subscriptions.look()
+    assert len(armed) == 2
+    await box.pass_time(61)
+    assert [each[2] for each in ranges(box)] == [100]
+    await box.pass_time(3_600)
+    assert len(ranges(box)) == 2
+    await box.close()
+
+
 async def test_time_closes_a_batch(tmp_path: Path) -> None:
     """A batch that does not fill up goes when its first message has waited long enough."""
     box = await opened(tmp_path)
