@@ -85,8 +85,11 @@ class Intake:
 
     @property
     def remembered(self) -> int:
-        """How many of its newest events a restart must read for what repeats."""
-        return max(RECEIVE_MAX, DEDUP_KEYS_MAX if self.subscription.dedup_window_s else 0)
+        """How many of its newest events a restart must read for what repeats.
+
+        Beside a message may stand the request of its execution and, where that failed, a dead letter.
+        """
+        return 3 * max(RECEIVE_MAX, DEDUP_KEYS_MAX if self.subscription.dedup_window_s else 0)
 
     # ---- what happens, live and again -------------------------------------------------------------------
 

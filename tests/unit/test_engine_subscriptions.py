@@ -12,6 +12,7 @@ import pytest
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested, StepDone
+from edge.core.limits import RECEIVE_MAX
 from edge.core.subscription_events import (
     MessageDeadLettered,
     MessageDeduplicated,
@@ -23,7 +24,7 @@ from edge.runtime.subscription_door import SubscriptionDoor
 from edge.testing.box import Box
 from edge.testing.clock import ManualClock
 from edge.testing.plain import playbook
-from edge.worker.claims import FAILED, Outcome
+from edge.worker.claims import FAILED, VALUE, Outcome
 from playbooks.documents import compile_document
 from playbooks.subscription import Subscription
 
@@ -240,6 +241,21 @@ async def test_a_packet_sent_again_is_the_same_message(tmp_path: Path) -> None:
     assert after.message(number, "a/x", b'{"n": 2}', packet=9)
     await after.settle()
     assert [output["n"] for output in outputs(after)] == [1, 2, 2]
+    await after.close()
+
+
+async def test_all_that_a_broker_may_have_out_is_known_after_a_restart(tmp_path: Path) -> None:
+    """With an execution for each message, the oldest of a full Receive Maximum is still known as sent again."""
+    box = await opened(tmp_path / "one", answer=lambda work: [Outcome(VALUE, value=b"\xf6")])
+    number = await box.subscribe(subscription())
+    for packet in range(1, RECEIVE_MAX + 1):
+        box.message(number, "a/x", b'{"n": %d}' % packet, packet=packet)
+        await box.settle()
+    box.subscriptions.note_positions()
+    await box.close()
+    after = Box(tmp_path / "one")
+    assert after.message(number, "a/x", b'{"n": 1}', packet=1, again=True)
+    assert after.subscriptions.find("in/s").counts["received"] == RECEIVE_MAX
     await after.close()
 
 
