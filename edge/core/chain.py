@@ -106,11 +106,13 @@ class OpenedGroup:
 
     def events(self) -> list[Event]:
         """The events, decoded. Raises LogDamaged where one is not readable."""
+        return [self.event(seq) for seq in range(self.first_seq, self.last_seq + 1)]
+
+    def event(self, seq: int) -> Event:
+        """One of the events, decoded. Raises LogDamaged where it is not readable."""
+        index = 2 * (seq - self.first_seq)
         try:
-            return [
-                decode_event(self.first_seq + index // 2, self.parts[index], self.parts[index + 1])
-                for index in range(0, len(self.parts), 2)
-            ]
+            return decode_event(seq, self.parts[index], self.parts[index + 1])
         except ValueError as error:
             raise LogDamaged(str(error)) from error
 

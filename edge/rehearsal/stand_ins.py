@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from edge.core.codec import decode
+from edge.core.events import CallbackReceived
 from edge.core.loop_state import Waiting
 from edge.runtime.hosted import Hosted, HostedKind, HostedOutcome
 from edge.runtime.live import Live, Place
@@ -105,6 +106,10 @@ class StandIns:
     def drop(self, place: Place) -> None:
         """Nobody waits for this any longer."""
         self._waits.drop(place)
+
+    def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> tuple[int, int | None] | None:
+        """Part of HostedKind: only real waits take time."""
+        return self._waits.due(waiting, callbacks)
 
 
 def _fits(effect: Mapping[str, Any], place: Place) -> bool:

@@ -20,8 +20,8 @@ _NS_PER_S: Final = 1_000_000_000
 class Alarm:
     """One call to come; as much of asyncio.TimerHandle as is used."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call: Callable[[], None] | None = call
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
         """Let it not come."""
@@ -40,7 +40,7 @@ class VirtualTime:
         """One reading of all clocks."""
         return self.now
 
-    def after_s(self, delay_s: float, call: Callable[[], None]) -> Alarm:
+    def after_s(self, delay_s: float, call: Callable[[], object]) -> Alarm:
         """Call back once so much time has passed."""
         alarm = Alarm(call)
         self._count += 1
@@ -48,7 +48,7 @@ class VirtualTime:
         heapq.heappush(self._alarms, (due_ns, self._count, alarm))
         return alarm
 
-    def after_ms(self, delay_ms: int, call: Callable[[], None]) -> object:
+    def after_ms(self, delay_ms: int, call: Callable[[], object]) -> object:
         """As `after_s`."""
         return self.after_s(delay_ms / 1_000, call)
 

@@ -17,7 +17,7 @@ from edge.core.codec import decode_cbor_payload, decode_json_payload, encode
 from edge.core.errors import RequestRefused
 from edge.core.events import CallbackReceived, Event
 from edge.core.limits import CALLBACK_BYTES_MAX, INLINE_BYTES_MAX
-from edge.core.state import Execution
+from edge.core.state import Execution, fold
 from edge.runtime.admit import CBOR, JSON
 from edge.runtime.commit import CommitGate
 from edge.runtime.live import Live
@@ -96,9 +96,6 @@ class Called(Protocol):
     def events_of(self, execution: int) -> list[Event]:
         """Every event of one execution. Raises RequestRefused where there is none."""
 
-    def state_of(self, execution: int) -> Execution:
-        """Its folded state."""
-
     def blueprint_of(self, state: Execution) -> Blueprint:
         """What it runs."""
 
@@ -123,13 +120,14 @@ class CallbackDoor:
             events = self._engine.events_of(call.execution)
         except RequestRefused as error:  # the log lost what the token was minted for
             raise _refused(callbacks.UNKNOWN) from error
-        state = self._engine.state_of(call.execution)
+        state = fold(events)
         step = self._engine.blueprint_of(state).steps[call.step].name
         code = callbacks.refusal(state, events, step, call)
         if code is not None:
             raise _refused(code)
         body = CallbackReceived(call.round, value_of(content_type, payload))
-        live = self._engine.executor.open[call.execution]
+        live = self._engine.executor.parking.find(call.execution)
+        assert live is not None, "it runs"
         iteration = () if call.item is None else (call.item,)
         seq = self._engine.executor.append(live, body, step, visit=call.visit, iteration=iteration)
         execution_id = self._engine.execution_id(call.execution)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from edge.core.codec import check_plain, decode, encode
 from edge.core.errors import CacheMiss, EdgeError, PayloadInvalid, RequestRefused, StorageFailed
-from edge.core.events import Event, ExecutionRequested
+from edge.core.events import CallbackReceived, Event, ExecutionRequested
 from edge.core.limits import CHILD_DEPTH_MAX, CHILDREN_OPEN_MAX, INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from edge.core.loop_state import Waiting
 from edge.core.state import COMPLETED, RUNNING, Execution
@@ -95,6 +95,9 @@ class Children:
         else:
             self._settle(place, state)
 
+    def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> None:
+        """Whoever waits for a child stays in memory: the child's end comes at any time, and its answer is laid there."""
+
     def drop(self, place: Place) -> None:
         """The invocation's execution is to end: so is the child."""
         for child, waits in list(self._waiting.items()):
@@ -123,7 +126,7 @@ class Children:
                 self._unclaimed[_place_of(request)] = child
 
     def _cancel(self, child: int, parent: int) -> None:
-        live = self._executor.open.get(child)
+        live = self._executor.parking.find(child)
         if live is not None and not live.ending:
             by = f"execution {self._catalog.execution_id(parent)}"
             self._executor.cancel(live, by, "it does not wait for it any longer")

@@ -50,6 +50,8 @@ _NOTE_S: Final = 5.0
 _READERS_S: Final = 60.0
 #: How often subscriptions look whether there is room again, and whether the wall clock was set.
 _LOOK_S: Final = 1.0
+#: How often it is looked whether an execution came to rest, or the wall clock was set.
+_SWEEP_S: Final = 2.0
 _CATCH_UP_GROUPS: Final = 2_000
 
 
@@ -206,7 +208,7 @@ class Daemon:
 def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
     loop = asyncio.get_running_loop()
     trimmer = Trimmer(loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open)
-    engine.on_quiet = trimmer.quiet
+    engine.on_quiet = engine.executor.parking.on_quiet = trimmer.quiet
 
 
 def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) -> list[asyncio.Task[None]]:
@@ -215,6 +217,7 @@ def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) ->
     return [
         loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
         loop.create_task(_every(_LOOK_S, subscriptions.look)),
+        loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
     ]
 

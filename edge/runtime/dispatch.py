@@ -327,7 +327,7 @@ class Dispatcher:
         elif outcome.wait_ms is None:
             self._record.record_intent(live, act, goal, outcome.next_number)
         else:
-            act.waited += 1
+            act.waited = outcome.next_number
             act.paused = True
             self.after_ms(outcome.wait_ms, lambda: self._pause_over(live, act))
 

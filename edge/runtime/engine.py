@@ -21,10 +21,10 @@ from edge.core.events import (
     ExecutionResumed,
     RequestRefusedNoted,
 )
-from edge.core.limits import EXECUTIONS_OPEN_MAX, INLINE_BYTES_MAX
+from edge.core.limits import EXECUTIONS_OPEN_MAX, EXECUTIONS_PARKED_MAX, INLINE_BYTES_MAX
 from edge.core.records import record
 from edge.core.scheduler import only_waits
-from edge.core.state import Execution, evolve, fold
+from edge.core.state import Execution, fold
 from edge.core.values import TableRef
 from edge.runtime.admit import (
     FreeSpace,
@@ -43,6 +43,7 @@ from edge.runtime.live import Live
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks, request_key
 from edge.store.eventlog import EventLog, payload_mark
+from edge.tools.registry import runs_author_code
 from playbooks.blueprint import Blueprint
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Engine:
         #: Encoded default workloads by blueprint: requests that bring a table share them.
         self._workloads: dict[bytes, bytes] = {}
         self.executor = Executor(gate, blocks, tokens, on_finished=self._finished)
+        self.executor.parking.fold = lambda execution: self._taken_up(self.events_of(execution))
         self.callbacks = CallbackDoor(self, tokens, gate)
         catalog = Catalog(self._catalog.get, self.execution_id, self.state_of, self._live)
         self._children = Children(self.executor, gate, blocks, catalog)
@@ -196,9 +198,11 @@ class Engine:
             if known is not None:
                 self._accept_again(known, body, accepted)
                 return
-        if len(self.executor.open) >= EXECUTIONS_OPEN_MAX:
+        full = len(self.executor.open) >= EXECUTIONS_OPEN_MAX
+        if full or len(self.executor.parking) >= EXECUTIONS_PARKED_MAX:
+            count, what = (EXECUTIONS_OPEN_MAX, "are open") if full else (EXECUTIONS_PARKED_MAX, "wait")
             raise RequestRefused(
-                f"{EXECUTIONS_OPEN_MAX} executions are open already.",
+                f"{count} executions {what} already.",
                 mend="Send it again later.",
                 code="queue_full",
                 retry_after_ms=1_000,
@@ -284,7 +288,7 @@ class Engine:
         `cancelled(status)` once that is durable, or with how it had ended before. Raises RequestRefused where there
         is none of that number.
         """
-        live = self.executor.open.get(execution)
+        live = self.executor.parking.find(execution)
         if live is None:
             cancelled(self.state_of(execution).status)
             return
@@ -314,21 +318,30 @@ class Engine:
                 self.owed.add(event.execution, event.seq)
         resumed = self._eventlog.open_executions()
         for seq in resumed:
-            self._resume(fold(self._eventlog.events_of(seq)))
+            self._resume(self._eventlog.events_of(seq))
         self._children.taken_up()
         return len(resumed)
 
-    def _resume(self, state: Execution) -> None:
-        blueprint = self.blueprint_of(state)
-        waits = only_waits(blueprint, state)
-        seq = 0
-        if not waits:
-            event = self._gate.append(ExecutionResumed(), execution=state.seq)
-            state, seq = evolve(state, event), event.seq
-        request = state.request
+    def _resume(self, events: list[Event]) -> None:
+        state = fold(events)
+        # Whether anybody still waits for a child is not known yet.
+        if state.request.parent is None and self.executor.parking.park(self.blueprint_of(state), state):
+            return
+        live = self._taken_up(events)
+        self.executor.open[state.seq] = live
+        if only_waits(live.blueprint, state):
+            self.executor.advance(live)
+            return
+        seq = self.executor.append(live, ExecutionResumed())
+        self._gate.after(seq, lambda _: self.executor.advance(live))
+
+    def _taken_up(self, events: list[Event]) -> Live:
+        """An execution in memory again, by its events."""
+        state = fold(events)
+        blueprint, request = self.blueprint_of(state), state.request
         payload = request.payload or b""
         if request.payload_digest is not None:
-            payload = self._blobs.get(request.payload_digest)
+            payload = self._gate.blob(request.payload_digest)
         try:
             if request.batch is not None:
                 assert self.batch_again is not None
@@ -340,12 +353,10 @@ class Engine:
             live = Live(
                 self.execution_id(state.seq), blueprint, state, {}, self._blocks.read, doomed=error.problem()
             )
-        live.last_seq = seq or max((step.seq for step in state.steps.values()), default=state.seq)
-        self.executor.open[state.seq] = live
-        if waits:
-            self.executor.advance(live)
-        else:
-            self._gate.after(seq, lambda _: self.executor.advance(live))
+        if any(runs_author_code(task.kind) for step in blueprint.steps for task in step.tasks):
+            live.author_made.update(state.steps)  # which of them it was is not known any longer
+        live.last_seq = events[-1].seq
+        return live
 
     # ---- answers -----------------------------------------------------------------------------------
 

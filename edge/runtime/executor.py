@@ -24,6 +24,7 @@ from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live, Place
 from edge.runtime.mqtt import Mqtt
 from edge.runtime.outcomes import Recorder
+from edge.runtime.parking import Parking
 from edge.runtime.rebuild import Outputs
 from edge.runtime.timers import Timers
 from edge.runtime.waits import Waits
@@ -58,6 +59,8 @@ class Executor:
         self.guard = Guard(self.circuits, self.dispatcher)
         self.mqtt = Mqtt(self.hosted, self.timers, self.circuits, gate)
         self.hosted.kinds["mqtt"] = self.mqtt
+        self.parking = Parking(self, self.hosted, self.timers, gate)
+        self.hosted.at_rest = self.parking.consider
 
     # ---- what to do next -------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ effects never include `pure`), its object into `kinds` of this table (`edge.runt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from edge.core.codec import check_plain, encode
 from edge.core.errors import PayloadInvalid
 from edge.core.event_body import Body
-from edge.core.events import StepStarted, StepWaiting
+from edge.core.events import CallbackReceived, StepStarted, StepWaiting
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.loop_state import Waiting
 from edge.core.records import record
@@ -53,7 +53,16 @@ class HostedKind(Protocol):
         """Go on waiting after a restart, by what was recorded."""
 
     def drop(self, place: Place) -> None:
-        """Nobody waits for this any longer."""
+        """Nobody waits for this any longer, or not in memory."""
+
+    def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> tuple[int, int | None] | None:
+        """When an execution that only waits is to be looked at again, if it need not be in memory until then.
+
+        `callbacks` are those that came for the pipeline, adopted or not.
+
+        `(moment of CLOCK_BOOTTIME in ns, the instant of the wall clock it stands for in ms or None)`; None where it
+        has to stay: then nothing but `settle` tells that its time has come.
+        """
 
 
 class HostedRecord(Protocol):
@@ -82,6 +91,8 @@ class Hosted:
         self._log, self._gate = log, gate
         self.kinds: dict[str, HostedKind] = {}
         self.onward: Onward | None = None
+        #: Called when an execution may have come to rest.
+        self.at_rest: Callable[[int], None] = lambda execution: None
 
     # ---- from pipelines -------------------------------------------------------------------------------
 
@@ -158,9 +169,11 @@ class Hosted:
         live = self._log.open[place.execution]
         iteration = () if place.item is None else (place.item,)
         body = StepWaiting(place.number, place.task, kind, detail)
-        return self._log.append(
+        seq = self._log.append(
             live, body, place.step, visit=place.visit, attempt=place.attempt, iteration=iteration
         )
+        self._gate.after(seq, lambda _: self.at_rest(place.execution))
+        return seq
 
     def settle(self, place: Place, outcome: HostedOutcome) -> bool:
         """Record a task's outcome and let its pipeline go on; False where nobody waits for it any longer."""

@@ -59,7 +59,7 @@ class LoopRun:
     resting: int = 0
     #: Items between two attempts; when their pause is over they go on, if they still stand here.
     pauses: set[int] = field(default_factory=set)
-    #: Pauses that items under way have served, by index.
+    #: Before which invocation an item served a pause last, by index.
     waited: dict[int, int] = field(default_factory=dict)
     item_us: int = UNKNOWN_US
     result_bytes: int = 0
@@ -78,8 +78,9 @@ class Activation:
     `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
     `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it;
-    `waited` counts the pauses a pipeline served, `paused` says that it is in one; `loop` is the loop a step runs,
-    with its own claims; `hosted` are the hosted tasks that are waited for, kind and place by item (None: no loop).
+    `waited` is the invocation before which a pipeline served a pause last, `paused` says that it is in one; `loop` is
+    the loop a step runs, with its own claims; `hosted` are the hosted tasks that are waited for, kind and place by
+    item (None: no loop).
     """
 
     goal: Run | RunLoop | FailStep | Finish

@@ -281,7 +281,7 @@ class Loops:
             self._intend(live, act, goal, item, outcome.next_number)
         else:
             run.resting += 1
-            run.waited[item.first] = run.waited.get(item.first, 0) + 1
+            run.waited[item.first] = outcome.next_number
             run.pauses.add(item.first)
             self._out.after_ms(outcome.wait_ms, lambda: self._pause_over(live, act, goal, item.first))
         self._go_on(live, act, goal)

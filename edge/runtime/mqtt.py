@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from edge.core.codec import decode_cbor_payload, decode_json_payload, encode
 from edge.core.errors import PayloadInvalid
+from edge.core.events import CallbackReceived
 from edge.core.limits import INLINE_BYTES_MAX, MQTT_PROPERTIES_MAX, TOPIC_BYTES_MAX
 from edge.core.loop_state import Waiting
 from edge.core.records import record
@@ -83,6 +84,9 @@ class Mqtt:
     def take_up(self, live: Live, place: Place, waiting: Waiting) -> None:
         """Messages are never recorded as waiting: after a restart the step's `on_unknown` decides."""
         raise AssertionError("a message does not wait in the log")
+
+    def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> None:
+        """As `take_up`: no execution is parked over a message."""
 
     def drop(self, place: Place) -> None:
         """Nobody waits for this any longer; what the broker has it keeps."""

@@ -115,10 +115,10 @@ class Operations:
 
     def status(self, _: dict[str, Any], reply: Reply) -> None:
         """→ box, versions, processes, open executions, owed answers."""
-        now = {"worker_pids": self._worker_pids()}
-        reply(
-            {**self._status, **now, "open": len(self._engine.executor.open), "owed": len(self._engine.owed)}
-        )
+        now: dict[str, Any] = {"worker_pids": self._worker_pids()}
+        executor = self._engine.executor
+        now |= {"open": len(executor.open), "waiting": len(executor.parking), "owed": len(self._engine.owed)}
+        reply({**self._status, **now})
 
 
 def argument(arguments: dict[str, Any], name: str, kind: type) -> Any:

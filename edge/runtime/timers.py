@@ -16,12 +16,14 @@ from edge.core.clock import Clock
 #: So often the heap is looked at while anything is armed: the loop's own clock stands still while the box sleeps, and
 #: a wall clock that was set may have brought an instant nearer.
 LOOK_S: Final = 30.0
+#: Calls in one go: thousands of waits may end in one moment, and requests come in between.
+_AT_ONCE: Final = 64
 _NS_PER_S: Final = 1_000_000_000
 
 Key = TypeVar("Key", bound=Hashable)
 
 
-def _after_s(delay_s: float, call: Callable[[], None]) -> Any:
+def _after_s(delay_s: float, call: Callable[[], object]) -> Any:
     return asyncio.get_running_loop().call_later(delay_s, call)
 
 
@@ -36,7 +38,7 @@ class Timers:
         self._alarm: Any = None
         self._alarm_ns = 0
         #: Calls back after so many seconds; what it gives can be cancelled.
-        self.after_s: Callable[[float, Callable[[], None]], Any] = _after_s
+        self.after_s: Callable[[float, Callable[[], object]], Any] = _after_s
 
     def arm(self, due_ns: int, key: Key, call: Callable[[Key], None]) -> None:
         """Call `call(key)` once CLOCK_BOOTTIME is at `due_ns`, never from inside this; in place of what it had."""
@@ -52,12 +54,12 @@ class Timers:
             self._heap = [each for each in self._heap if self._is_armed(each)]
             heapq.heapify(self._heap)
 
-    def look(self) -> None:
-        """Call back for every moment that has come."""
+    def look(self) -> int:
+        """Call back for moments that have come, the earliest first; how many. What is left over has its turn next."""
         self._alarm = None
         now_ns = self._clock.read().mono_ns
-        due = []
-        while self._heap and self._heap[0][0] <= now_ns:
+        due: list[tuple[int, int, Hashable]] = []
+        while self._heap and self._heap[0][0] <= now_ns and len(due) < _AT_ONCE:
             each = heapq.heappop(self._heap)
             if self._is_armed(each):
                 due.append(each)
@@ -67,6 +69,7 @@ class Timers:
                 call(each[2])
         if self._heap:
             self._wind(self._heap[0][0])
+        return len(due)
 
     def _is_armed(self, each: tuple[int, int, Hashable]) -> bool:
         found = self._armed.get(each[2])

@@ -98,6 +98,15 @@ class Waits:
         self._armed.pop(place, None)
         self._timers.drop(place)
 
+    def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> tuple[int, int | None]:
+        """When it is to be looked at again; part of `edge.runtime.hosted.HostedKind`."""
+        detail, now = waiting.body.detail or {}, self._gate.now()
+        if any(came.round == detail.get("round") for came in callbacks):
+            return now.at.mono_ns, None  # what it waits for is there
+        left_ms = self._left_of(waiting, now).left_ms
+        next_ms = _LOOK_MS if left_ms is None else left_ms
+        return now.at.mono_ns + next_ms * _NS_PER_MS, detail.get("until_ms")
+
     def told(self, state: Execution) -> list[dict[str, Any]]:
         """What a running execution waits for: `{step, item, task, kind, callback, left_ms}` each.
 
@@ -125,11 +134,14 @@ class Waits:
     def _left_ms(self, waiting: Waiting) -> int | None:
         if waiting.body.kind != KIND:
             return None
-        now = since = self._gate.now()
+        return self._left_of(waiting, self._gate.now()).left_ms
+
+    def _left_of(self, waiting: Waiting, now: Moment) -> Left:
+        since = now
         if waiting.seq <= self._gate.durable_seq:
             context = self._gate.context_of(waiting.seq)
             since = Moment(context.boot_id, context.at)
-        return _left(waiting.body.detail or {}, since, now).left_ms
+        return _left(waiting.body.detail or {}, since, now)
 
     def _arm(self, place: Place, armed: _Armed, left: Left) -> None:
         self._armed[place] = armed

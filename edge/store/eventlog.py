@@ -242,11 +242,11 @@ class EventLog:
                 seq = int.from_bytes(cursor.key()[8:], "big")
                 if seq > last:
                     break
-                # Neighbours mostly share a group: opening it anew for each took seconds for a long execution.
+                # Neighbours mostly share a group: opening it anew for each took seconds for a long execution. Others'
+                # events in it are not decoded: thousands of executions that wait share their groups.
                 if group is None or seq > group.last_seq:
                     group = self._group_of(txn, seq)
-                    events = group.events()
-                found.append(events[seq - group.first_seq])
+                found.append(group.event(seq))
                 more = cursor.next()
         return found
 
@@ -279,8 +279,7 @@ class EventLog:
             return self._group_of(txn, seq).context
 
     def _event(self, txn: Any, seq: int) -> Event:
-        group = self._group_of(txn, seq)
-        return group.events()[seq - group.first_seq]
+        return self._group_of(txn, seq).event(seq)
 
     def _group_of(self, txn: Any, seq: int) -> OpenedGroup:
         group = self._group_holding(txn, seq)

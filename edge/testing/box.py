@@ -142,7 +142,7 @@ class Box:
     async def settle(self) -> None:
         """Flush and run claims until nothing is left to do."""
         await self.gate.flushed()
-        while not self.failures and self.pool.run():
+        while not self.failures and (self.pool.run() or self.engine.executor.timers.look()):
             await self.gate.flushed()
 
     async def settle_with_pauses(self) -> list[int]:
@@ -159,6 +159,8 @@ class Box:
     async def pass_time(self, seconds: float) -> None:
         """Let time pass on a `ManualClock`, look at the timers, and settle."""
         self.move_clock(seconds)
+        await self.settle()
+        self.engine.executor.parking.sweep()
         await self.settle()
 
     def move_clock(self, seconds: float) -> None:

@@ -41,7 +41,10 @@ class TaskRecord:
 
 @record
 class Progress:
-    """How far a pipeline came in earlier goes: what was recorded, the pauses served, the intent that is durable."""
+    """How far a pipeline came in earlier goes.
+
+    That is what was recorded, before which invocation a pause was served last, and the intent that is durable.
+    """
 
     recorded: tuple[TaskRecord, ...] = ()
     waited: int = 0

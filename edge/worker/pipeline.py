@@ -79,7 +79,7 @@ class Pipeline:
     fetch_later: Callable[[ValueRef], Deferred]
     #: Recorded outcomes of earlier goes, by the number of the invocation.
     recorded: dict[int, TaskRecord]
-    #: Pauses that were served already.
+    #: Pauses before invocations up to this number were served; so were those before what is recorded.
     waited: int
     #: The invocation whose intent is durable, None where none is.
     intended: int | None
@@ -94,7 +94,7 @@ class Pipeline:
 
     def run(self) -> Finished | Pause:
         """Run to the end or to the next pause. Raises CacheMiss, which ends the go without an outcome."""
-        place, attempt, previous, pauses, calls = 0, 1, None, 0, 0
+        place, attempt, previous, calls = 0, 1, None, 0
         for number in range(TASK_RUNS_MAX):
             task, self.last_number = self.tasks[place], number
             hosted = task.kind in HOSTED and number not in self.recorded
@@ -105,9 +105,8 @@ class Pipeline:
             self._name_callback(calls)
             made = self._outcome(number, task)
             problem = made.problem
-            if (
-                hosted
-            ):  # where its config could not be evaluated, too: every outcome of it comes from one side
+            # Also where its config could not be evaluated: every outcome of a hosted task comes from one side.
+            if hosted:
                 config = made.value if problem is None else {"problem": problem}
                 return Pause(number, hosted=[task.kind, task.name, {**config, "round": calls}])
             try:
@@ -120,8 +119,8 @@ class Pipeline:
             except EdgeError as error:
                 return Finished(problem=error.problem())
             if do == "retry" and delay_ms:
-                pauses += 1
-                if pauses > self.waited:
+                served = number < self.waited or number < max(self.recorded, default=0)
+                if not served:
                     return Pause(number + 1, delay_ms)
             if do == "fail":
                 return Finished(problem=problem if problem is not None else _failed_by_rule(task))

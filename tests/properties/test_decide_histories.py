@@ -12,6 +12,7 @@ from edge.core import scheduler
 from edge.core.events import (
     AttemptLost,
     Body,
+    CallbackReceived,
     Event,
     ExecutionFinished,
     ExecutionRequested,
@@ -19,10 +20,12 @@ from edge.core.events import (
     StepDone,
     StepFailed,
     StepStarted,
+    StepWaiting,
+    TaskDone,
 )
 from edge.core.limits import ATTEMPTS_MAX, RESUMES_MAX
 from edge.core.routing import route
-from edge.core.scheduler import Command, FailStep, Finish, Run
+from edge.core.scheduler import Command, FailStep, Finish, Run, only_waits
 from edge.core.state import Execution, evolve, fold
 from edge.testing.plain import playbook
 from playbooks.blueprint import Blueprint
@@ -74,8 +77,8 @@ class World:
     A pure step gives the same output at every run of the same visit, whatever the generator does.
     """
 
-    def __init__(self, blueprint: Blueprint, chance: random.Random | None) -> None:
-        self.blueprint, self.chance = blueprint, chance
+    def __init__(self, blueprint: Blueprint, chance: random.Random | None, *, waiting: bool = False) -> None:
+        self.blueprint, self.chance, self.waiting = blueprint, chance, waiting
         self.events: list[Event] = []
         self.state: Execution | None = None
         self.append(ExecutionRequested(blueprint.digest, "alice"))
@@ -97,7 +100,28 @@ class World:
         arc = routed.ways[0].arc if routed.ways else None
         self.append(StepDone(bytes([value]), arc=arc, ctx=routed.patches), step.name, visit, attempt)
 
+    def waits(self, run: Run) -> bool:
+        """Play a step that has a hosted task in a world with waits: begin to wait, get a callback, end the wait."""
+        assert self.state is not None
+        name = self.blueprint.steps[run.steps[0]].name
+        known = self.state.steps.get(name)
+        here = known if known is not None and known.visit == run.visit else None
+        if not self.waiting or self.output(name, run.visit) % 3 or (here is not None and here.tasks):
+            return False
+        called = self.output(name, run.visit) % 2 == 0
+        if here is not None and here.waiting is not None:
+            assert only_waits(self.blueprint, self.state)
+            if called and not here.callbacks:
+                self.append(CallbackReceived(0), name, run.visit)
+            else:
+                self.append(TaskDone(0, "pause", bytes([len(here.callbacks)])), name, run.visit)
+        else:
+            self.append(StepWaiting(0, "pause", "wait", {"for_ms": 5, "round": 0}), name, run.visit)
+        return True
+
     def carry_out(self, run: Run) -> None:
+        if self.waits(run):
+            return
         step = self.blueprint.steps[run.steps[0]]
         if step.effect == "write":
             self.append(StepStarted(), step.name, run.visit, run.attempt)
@@ -212,6 +236,52 @@ def test_a_cut_anywhere_changes_nothing_for_pure_playbooks(blueprint: Blueprint,
     assert {name: (step.visit, step.outcome) for name, step in after.steps.items()} == {
         name: (step.visit, step.outcome) for name, step in end.steps.items()
     }
+
+
+@settings(max_examples=60, deadline=None)
+@given(blueprints(effects=("pure",)), st.data())
+def test_a_cut_anywhere_changes_nothing_for_playbooks_that_wait(
+    blueprint: Blueprint, data: st.DataObject
+) -> None:
+    """With timers and callbacks: cut after any event, taken up and carried on, the state at the end is the same."""
+    whole = World(blueprint, None, waiting=True)
+    end = whole.go(120)
+    if end.finished is None:
+        return
+    cut = data.draw(st.integers(1, len(whole.events)), label="cut")
+    again = World(blueprint, None, waiting=True)
+    again.events, again.state = whole.events[:cut], fold(whole.events[:cut])
+    resumed = again.state.finished is None and not only_waits(blueprint, again.state)
+    if resumed:
+        again.append(ExecutionResumed())
+    after = again.go(400)
+    assert after.finished is not None
+    assert (after.status, after.finished.result_step, after.ctx, after.visits) == (
+        end.status,
+        end.finished.result_step,
+        end.ctx,
+        end.visits,
+    )
+    assert {name: (step.visit, step.outcome) for name, step in after.steps.items()} == {
+        name: (step.visit, step.outcome) for name, step in end.steps.items()
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(blueprints(), st.integers(0, 2**32))
+def test_histories_with_waits_fold_by_prefix_and_waiting_is_no_try(blueprint: Blueprint, seed: int) -> None:
+    """Whatever is lost meanwhile, the fold of a prefix is what evolving gave, and one that only waits may restart."""
+    world = World(blueprint, random.Random(seed), waiting=True)
+    world.go(120)
+    state: Execution | None = None
+    for place, event in enumerate(world.events, 1):
+        state = evolve(state, event)
+        assert fold(world.events[:place]) == state
+        command = decide(blueprint, state)
+        if isinstance(event.body, StepWaiting):
+            assert only_waits(blueprint, state)
+            assert isinstance(command, Run)
+            assert (command.attempt, state.resumes) == (1, 0)
 
 
 @settings(max_examples=60, deadline=None)
