@@ -124,7 +124,7 @@ def _defaults_of(body: dict[str, Any]) -> tuple[tuple[tuple[str | int, ...], Pre
 
 def line_of(step: Step) -> Line:
     """What `straight_line` wants to know of a step."""
-    apart = step.pipeline or step.loop is not None
+    apart = step.pipeline or step.loop is not None or step.deadline_ms is not None
     plain = not step.set and not apart and not any(arc.set or arc.args for arc in step.arcs)
     alone = step.admit is not None or apart
     return Line(step.effect, plain, alone, [(arc.target, arc.when is None) for arc in step.arcs])

@@ -31,3 +31,15 @@ def limited(body: Mapping[str, Any], key: str, least: int, most: int) -> int:
     value = field_of(body, key, int)
     expect(least <= value <= most, key)
     return value
+
+
+def optional(body: Mapping[str, Any], key: str, most: int) -> int | None:
+    """A whole number from 1 on, or null. Raises ValueError."""
+    return None if body.get(key) is None else limited(body, key, 1, most)
+
+
+def one_of(body: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str:
+    """One of some texts. Raises ValueError."""
+    value = field_of(body, key, str)
+    expect(value in allowed, f"{key} {value!r:.40}")
+    return value

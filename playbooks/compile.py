@@ -183,7 +183,7 @@ def _line(step: dict[str, Any]) -> Line:
     """What `straight_line` wants to know, as `playbooks.blueprint.line_of` says it of a step read back."""
     tasks = step["tasks"]
     pipeline = is_pipeline([(task["kind"], task["rules"] is not None) for task in tasks])
-    apart = pipeline or step["loop"] is not None
+    apart = pipeline or step["loop"] is not None or step["deadline_ms"] is not None
     plain = not step["set"] and not apart and not any(sets or args for _, _, _, sets, args in step["arcs"])
     targets = [(target, when is None) for target, when, *_ in step["arcs"]]
     return Line(step["effect"], plain, step["admit"] is not None or apart, targets)

@@ -21,8 +21,9 @@ from edge.core.limits import (
     STEP_MEMORY_MB_MIN,
     STEP_TASKS_MAX,
     STEP_TIMEOUT_MS_MAX,
+    WAIT_S_MAX,
 )
-from playbooks.blueprint_fields import expect, field_of, limited
+from playbooks.blueprint_fields import expect, field_of, limited, one_of, optional
 from playbooks.frames import Frames, frames_of
 from playbooks.nodes import Prepared
 from playbooks.outputs import Accumulate, Output, output_of, together
@@ -165,20 +166,20 @@ class Loop:
 class Step:
     """One step.
 
-    `input` is a template tree giving a map, or None; `tasks` are its tools, in order, run once
-    or for each item of its `loop`. Its `effect` is the strongest
-    of theirs, its time and memory limits are for one claim. `set` are `(ctx name, tree)`, all evaluated before any is
-    applied. Of its `arcs` the first that holds is taken, or all that hold where `inclusive`; `quiet` says that a
-    branch which ends here for want of one gives no answer. `admit` are the rules asked before it starts (None:
-    always), `best_effort` that its failure does not end the execution. `reads` are the names of the steps whose
-    results its templates mention; `reads_workload`, `reads_ctx` and `reads_output` say the same of those. `run` is
-    how many following steps one claim may carry on with.
+    `input` is a template tree giving a map, or None; `tasks` are its tools, in order, run once or for each item of
+    its `loop`. Its `effect` is the strongest of theirs; `timeout_ms` and `memory_mb` are for one claim, `deadline_ms`
+    for all of it. `set` are `(ctx name, tree)`, all evaluated before any is applied. Of its `arcs` the first that
+    holds is taken, or all that hold where `inclusive`; `quiet` says that a branch which ends here for want of one
+    gives no answer. `admit` are the rules asked before it starts (None: always), `best_effort` that its failure does
+    not end the execution. `reads` are the names of the steps whose results its templates mention; `reads_workload`,
+    `reads_ctx`, `reads_output` say it of those. `run` is how many following steps one claim may carry on with.
     """
 
     name: str
     effect: str
     on_unknown: str
     timeout_ms: int
+    deadline_ms: int | None
     memory_mb: int
     input: Prepared | None
     tasks: tuple[Task, ...]
@@ -215,12 +216,6 @@ class Step:
 _T = TypeVar("_T")
 
 
-def _one_of(body: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> str:
-    value = field_of(body, key, str)
-    expect(value in allowed, f"{key} {value!r:.40}")
-    return value
-
-
 def targets_of(raw: Any, step_count: int) -> list[int]:
     """Where a raw step's arcs lead, before the step is read. Raises ValueError."""
     expect(type(raw) is dict, "a step is no map")
@@ -238,15 +233,16 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     tasks = tuple(_task(task, len(raw_tasks)) for task in raw_tasks)
     arcs = tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list)))
     sets = _pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree)))
-    inclusive = _one_of(raw, "mode", MODES) == "inclusive"
+    inclusive = one_of(raw, "mode", MODES) == "inclusive"
     pipeline = is_pipeline([(task.kind, task.rules is not None) for task in tasks])
     output = together(tuple(task.output for task in tasks))
     first = arcs[0] if arcs and not sets and (not inclusive or len(arcs) == 1) else None
     return Step(
         name=field_of(raw, "name", str),
-        effect=_one_of(raw, "effect", EFFECTS),
-        on_unknown=_one_of(raw, "on_unknown", ON_UNKNOWN),
+        effect=one_of(raw, "effect", EFFECTS),
+        on_unknown=one_of(raw, "on_unknown", ON_UNKNOWN),
         timeout_ms=limited(raw, "timeout_ms", 1, STEP_TIMEOUT_MS_MAX),
+        deadline_ms=optional(raw, "deadline_ms", WAIT_S_MAX * 1_000),
         memory_mb=limited(raw, "memory_mb", STEP_MEMORY_MB_MIN, STEP_MEMORY_MB_MAX),
         input=_tree(raw, "input"),
         tasks=tasks,
@@ -254,11 +250,11 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         set=sets,
         arcs=arcs,
         inclusive=inclusive,
-        quiet=_one_of(raw, "no_match", NO_MATCH) == "quiet",
+        quiet=one_of(raw, "no_match", NO_MATCH) == "quiet",
         admit=None
         if raw.get("admit") is None
         else _pairs(raw, "admit", lambda when, allow: AdmitRule(_condition(when), _flag(allow))),
-        best_effort=_one_of(raw, "failure", FAILURE) == "best_effort",
+        best_effort=one_of(raw, "failure", FAILURE) == "best_effort",
         reads=tuple(_text(name) for name in field_of(raw, "reads", list)),
         reads_workload=field_of(raw, "reads_workload", bool),
         reads_ctx=field_of(raw, "reads_ctx", bool),
@@ -292,14 +288,11 @@ def _loop(raw: Any) -> Loop | None:
     if raw is None:
         return None
     expect(type(raw) is dict, "a loop is no map")
-    in_flight = (
-        None if raw.get("max_in_flight") is None else limited(raw, "max_in_flight", 1, EXECUTIONS_OPEN_MAX)
-    )
     return Loop(
         Prepared(field_of(raw, "in", list)),
         field_of(raw, "iterator", str),
-        _one_of(raw, "mode", LOOP_MODES) != "sequential",
-        in_flight,
+        one_of(raw, "mode", LOOP_MODES) != "sequential",
+        optional(raw, "max_in_flight", EXECUTIONS_OPEN_MAX),
         raw.get("mode") == "cursor",
         frames_of(raw.get("frames")),
     )
@@ -317,7 +310,7 @@ def _task(raw: Any, task_count: int) -> Task:
     return Task(
         name=field_of(raw, "name", str),
         kind=kind,
-        effect=_one_of(raw, "effect", EFFECTS),
+        effect=one_of(raw, "effect", EFFECTS),
         input=_tree(raw, "input"),
         config=config,
         rules=None
@@ -335,9 +328,9 @@ def _rule(raw: Any, task_count: int) -> Rule:
     expect(type(raw) is dict, "a rule is no map")
     return Rule(
         when=_tree(raw, "when"),
-        do=_one_of(raw, "do", DIRECTIVES),
+        do=one_of(raw, "do", DIRECTIVES),
         attempts=limited(raw, "attempts", 1, RETRY_ATTEMPTS_MAX),
-        backoff=_one_of(raw, "backoff", BACKOFF),
+        backoff=one_of(raw, "backoff", BACKOFF),
         delay=_tree(raw, "delay"),
         to=limited(raw, "to", 0, task_count - 1),
         ctx=_named_trees(raw.get("ctx")),

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from edge.core.limits import STEP_TIMEOUT_MS_MAX
+from edge.core.limits import STEP_TIMEOUT_MS_MAX, WAIT_S_MAX
 from playbooks.arcs import condition
 from playbooks.breaker import read_breaker
+from playbooks.durations import duration_ms
 from playbooks.expressions import Resolve
 from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
 from playbooks.grants import Grants, merged, read_access
-from playbooks.loader import Mapping_, Marked
+from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.model.parts import Block
 from playbooks.model.policy import (
     ADMIT,
@@ -45,6 +46,7 @@ class Spec:
     access: Grants | None = None
     #: `[trip_after, probe_after_ms]`; empty where it is switched off.
     breaker: tuple[int, ...] | None = None
+    deadline_ms: int | None = None
 
 
 def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> Spec:
@@ -66,6 +68,7 @@ def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> S
         policy.get("admit"),
         read_access(source, granted),
         read_breaker(source, node.get("breaker") if isinstance(node, Mapping_) else None),
+        _deadline_ms(source, lifecycle.get("deadline_s")),
     )
 
 
@@ -76,6 +79,18 @@ def _timeout_ms(source: Source, node: Marked | None) -> int | None:
     parts = fields(source, node, "`timeout`", TIMEOUT)
     lengths = [timeout_ms(source, part) for part in parts.values()]
     return min(sum(length or 0 for length in lengths), STEP_TIMEOUT_MS_MAX) or None
+
+
+def _deadline_ms(source: Source, node: Marked | None) -> int | None:
+    """How long a step may take in all."""
+    if node is None:
+        return None
+    length_ms = duration_ms(node.value if isinstance(node, Scalar) else None)
+    if length_ms is not None and 1 <= length_ms <= WAIT_S_MAX * 1_000:
+        return round(length_ms)
+    mend = f'Write 90, "5s", "2m", "1h" or "7d", at most {WAIT_S_MAX // 86_400} days.'
+    source.refuse(node.start, "`deadline_s` must be a length of time.", mend)
+    return None
 
 
 def overlay(outer: Spec, inner: Spec) -> Spec:

@@ -128,6 +128,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
         "no_match": made.next.no_match,
         "admit": read_admit(source, spec.admit, Names(known, reads, gate=True).resolve),
         "failure": spec.failure or "fail_fast",
+        "deadline_ms": spec.deadline_ms,
         "reads": sorted(reads.steps),
         "reads_workload": reads.workload,
         "reads_ctx": reads.ctx,

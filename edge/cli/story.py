@@ -16,6 +16,7 @@ from edge.core.events import (
     CatalogRegistered,
     Event,
     ExecutionCancelled,
+    ExecutionDeadline,
     ExecutionFinished,
     ExecutionRequested,
     LoopItems,
@@ -99,6 +100,8 @@ def _detail(event: Event) -> str:
         text += f", {len(body.failed)} failed" if body.failed else ""
     elif isinstance(body, ExecutionCancelled):
         text = f"by {body.by}{f': {body.reason}' if body.reason else ''}"
+    elif isinstance(body, ExecutionDeadline):
+        text = f"of {body.deadline_ms / 1000:g} s passed, by {body.by}"
     elif isinstance(body, AttemptLost):
         text = body.reason
     elif isinstance(body, ExecutionFinished):

@@ -312,6 +312,16 @@ class CallbackReceived(Body):
     value: bytes | None = None
 
 
+@record
+class ExecutionDeadline(Body):
+    """The request's deadline passed: nothing more of the execution begins. `by` says how that was judged."""
+
+    CODE: ClassVar[int] = 21
+    TYPE: ClassVar[str] = "execution.deadline"
+    deadline_ms: int
+    by: str = "boottime"
+
+
 BODIES: Final[tuple[type[Body], ...]] = (
     BootStarted,
     CatalogRegistered,
@@ -332,6 +342,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     ExecutionCancelled,
     StepWaiting,
     CallbackReceived,
+    ExecutionDeadline,
     *CIRCUIT_BODIES,
     *SUBSCRIPTION_BODIES,
 )

@@ -239,6 +239,15 @@ def _start(blueprint: Blueprint, state: Execution, index: int, args: dict[str, A
     return Run(_straight_line(blueprint, state, index, known), known.visit, known.attempts + 1, args)
 
 
+def ready_since(state: Execution, step: str) -> int:
+    """The event since which a step could run: the outcome, or the request, that gave the last token it waited for."""
+    led = [token.source for token in taken(state.tokens, step)]
+    sources = [state.steps[source].seq for source in led if source is not None and source in state.steps]
+    if not led:  # the final step: everything had come to rest
+        sources = [each.seq for name, each in state.steps.items() if name != step]
+    return max(sources, default=state.seq)
+
+
 def only_waits(blueprint: Blueprint, state: Execution) -> bool:
     """Whether all there is to do is to wait for what comes from outside: then a restart is no try at anything."""
     commands = decide(blueprint, state)

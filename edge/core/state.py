@@ -12,12 +12,14 @@ from dataclasses import field, replace
 from typing import Any, Final
 
 from edge.core import loop_state
+from edge.core.endings import problem_of
 from edge.core.errors import LogDamaged
 from edge.core.events import (
     AttemptLost,
     CallbackReceived,
     Event,
     ExecutionCancelled,
+    ExecutionDeadline,
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
@@ -350,15 +352,12 @@ def _resumed(state: Execution, event: Event) -> Execution:
     return replace(state, resumes=state.resumes + 1)
 
 
-def _cancelled(state: Execution, event: Event) -> Execution:
+def _to_end(state: Execution, event: Event) -> Execution:
     """Nothing more begins. A failure that came before stays what ends it."""
-    body = event.body
-    assert isinstance(body, ExecutionCancelled)
     if state.problem is not None:
         return state
-    why = f": {body.reason}" if body.reason else ""
-    problem = {"code": "cancelled", "message": f"{body.by} cancelled the execution{why}."}
-    return replace(state, problem=problem, ending=CANCELLED)
+    ending = CANCELLED if type(event.body) is ExecutionCancelled else FAILED
+    return replace(state, problem=problem_of(event.body), ending=ending)
 
 
 def _finished(state: Execution, event: Event) -> Execution:
@@ -392,6 +391,7 @@ _RULES: Final[dict[type, Any]] = {
     StepFailed: _failed,
     AttemptLost: _lost,
     ExecutionResumed: _resumed,
-    ExecutionCancelled: _cancelled,
+    ExecutionCancelled: _to_end,
+    ExecutionDeadline: _to_end,
     ExecutionFinished: _finished,
 }

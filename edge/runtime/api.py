@@ -156,7 +156,7 @@ class Api:
         elif kind == "call":
             self._call(peer, *message[1:])
         elif kind == "refusal":
-            self._engine.note_gateway_refusal(*message[1:])
+            self._engine.refusals.note(*message[1:])
         elif kind == "admitted":
             peer.admitted = int(message[1])
             self._tell_taken_up()

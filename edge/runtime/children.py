@@ -96,7 +96,7 @@ class Children:
             self._settle(place, state)
 
     def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> None:
-        """Whoever waits for a child stays in memory: the child's end comes at any time, and its answer is laid there."""
+        """Whoever waits for a child stays in memory: its end comes at any time, and its answer is laid there."""
 
     def drop(self, place: Place) -> None:
         """The invocation's execution is to end: so is the child."""

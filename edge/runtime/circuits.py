@@ -17,7 +17,8 @@ from edge.core.events import Event
 from edge.core.limits import CIRCUITS_MAX
 from edge.core.timing import Moment, left_of_length
 from edge.runtime.commit import CommitGate
-from edge.runtime.dispatch import Dispatcher, Pool
+from edge.runtime.dispatch import Dispatcher
+from edge.runtime.needs import Pool
 from edge.runtime.work import Work
 from edge.worker.claims import Claim, Outcome
 

@@ -215,7 +215,7 @@ def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) ->
     """What is done now and then, until it is cancelled."""
     loop = asyncio.get_running_loop()
     return [
-        loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.note_counted)),
+        loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.refusals.note_counted)),
         loop.create_task(_every(_LOOK_S, subscriptions.look)),
         loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),

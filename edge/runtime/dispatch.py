@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop
@@ -21,8 +21,8 @@ from edge.runtime.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, 
 from edge.runtime.commit import CommitGate
 from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live
-from edge.runtime.loop_ports import LoopRecord
 from edge.runtime.loops import Loops
+from edge.runtime.needs import Pool, Record
 from edge.runtime.rebuild import Outputs
 from edge.runtime.secrets import Secrets, scrubbed
 from edge.runtime.work import Work
@@ -40,44 +40,6 @@ MISSES_MAX: Final = 8
 
 def _after_ms(delay_ms: int, call: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(delay_ms / 1000, call)
-
-
-class Pool(Protocol):
-    """Where claims go (`edge.runtime.workers.WorkerPool`)."""
-
-    def submit(self, work: Work) -> None:
-        """Queue a claim."""
-
-
-class Record(LoopRecord, Protocol):
-    """Who writes down what came of it (`edge.runtime.executor.Executor`)."""
-
-    def record_intent(self, live: Live, act: Activation, run: Run, number: int) -> None:
-        """Make a write's intent durable, then `pursue` again."""
-
-    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
-        """Record what a pipeline did before it stopped."""
-
-    def settled(self, live: Live, act: Activation, claim: Claim, outcomes: list[Outcome]) -> None:
-        """Record outcomes."""
-
-    def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:
-        """Record a lost attempt."""
-
-    def finish(self, live: Live, goal: Finish) -> None:
-        """Record the end. Raises CacheMiss."""
-
-    def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
-        """Keep an output that was made again."""
-
-    def done_with(self, live: Live, act: Activation) -> None:
-        """Nothing of this activation is under way any longer."""
-
-    def fail(self, live: Live, problem: dict[str, Any]) -> None:
-        """End an execution that cannot go on."""
-
-    def advance(self, live: Live) -> None:
-        """Decide again."""
 
 
 class Dispatcher:
@@ -162,6 +124,22 @@ class Dispatcher:
                     self._loops.drop_what_rests(live, act, act.goal)
             elif self._hosted.drop(act) or act.paused:
                 self._record.done_with(live, act)
+
+    def overdue(self, live: Live, act: Activation) -> None:
+        """A step's deadline passed: it fails once nothing of it is out, and what only waits is not waited for."""
+        goal, problem = act.goal, act.overdue
+        assert problem is not None
+        if isinstance(goal, RunLoop) and act.loop is not None:
+            act.loop.problem = act.loop.problem or problem
+            self._loops.pursue(live, act, goal)
+            return
+        assert isinstance(goal, Run | RunLoop), goal
+        if act.claim is not None or (act.intent_seq and not act.hosted and not act.paused):
+            return  # what is under way is recorded; where it does not end the step, this comes again
+        self._hosted.drop(act)
+        attempt = goal.attempt if isinstance(goal, Run) else 1
+        self._record.fail_step(live, FailStep(act.name, goal.visit, attempt, problem))
+        self.on(live, act)
 
     @staticmethod
     def _intent_lacks(live: Live, act: Activation, run: Run) -> bool:
@@ -318,7 +296,9 @@ class Dispatcher:
         """A pipeline stopped: it goes on when its intent is durable, its pause is over, or its block is back."""
         goal = act.goal
         assert isinstance(goal, Run), goal
-        if outcome.problem is not None:
+        if act.overdue is not None:
+            self.overdue(live, act)
+        elif outcome.problem is not None:
             self.missed(live, act)
         elif live.ending:
             self.on(live, act)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,7 +18,6 @@ from edge.core.events import (
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
-    RequestRefusedNoted,
 )
 from edge.core.limits import EXECUTIONS_OPEN_MAX, EXECUTIONS_PARKED_MAX, INLINE_BYTES_MAX
 from edge.core.records import record
@@ -28,7 +26,6 @@ from edge.core.state import Execution, fold
 from edge.core.values import TableRef
 from edge.runtime.admit import (
     FreeSpace,
-    RefusalBudget,
     Submission,
     read_input,
     request_event,
@@ -40,6 +37,7 @@ from edge.runtime.children import Catalog, Children, is_owed
 from edge.runtime.commit import CommitGate
 from edge.runtime.executor import Executor
 from edge.runtime.live import Live
+from edge.runtime.refusals import Refusals
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks, request_key
 from edge.store.eventlog import EventLog, payload_mark
@@ -82,7 +80,7 @@ class Engine:
     ) -> None:
         self._gate, self._eventlog, self._blobs, self._blocks = gate, eventlog, blobs, blocks
         self._log_id, self._free_space = log_id.hex(), free_space
-        self._refusals = RefusalBudget()
+        self.refusals = Refusals(gate)
         self._catalog: dict[str, Blueprint] = {}
         self._by_digest: dict[bytes, Blueprint] = {}
         self._registered: dict[bytes, int] = {}
@@ -187,7 +185,9 @@ class Engine:
         try:
             self._accept(submission, accepted)
         except RequestRefused as error:
-            self._note_refusal(submission, error)
+            self.refusals.note(
+                error.problem_code, submission.principal, submission.playbook, submission.request_id
+            )
             raise
 
     def _accept(self, submission: Submission, accepted: Accepted) -> None:
@@ -216,7 +216,8 @@ class Engine:
         event = self._gate.append(body)
         self._gate.after(event.seq, lambda link: accepted(Receipt(live.execution_id, event.seq, link, False)))
         self.executor.open[event.seq] = live
-        self.executor.advance(live)
+        if not self.executor.deadlines.watch(live):
+            self.executor.advance(live)
 
     def _accept_again(self, known: tuple[int, bytes], body: ExecutionRequested, accepted: Accepted) -> None:
         seq, mark = known
@@ -234,26 +235,6 @@ class Engine:
         done = state.finished is not None and state.finished_seq <= self._gate.durable_seq
         answer = build_answer(state, execution_id, self._blobs) if done else None
         accepted(Receipt(execution_id, seq, None, True, answer))
-
-    def _note_refusal(self, submission: Submission, error: RequestRefused) -> None:
-        if self._refusals.spend(error.problem_code, time.monotonic()):
-            self._gate.append(
-                RequestRefusedNoted(
-                    error.problem_code, submission.principal, submission.playbook[:200], submission.request_id
-                ),
-                held_back=True,
-            )
-
-    def note_gateway_refusal(self, code: str, principal: str, playbook: str, request_id: str | None) -> None:
-        """The gateway refused a request by itself; it is recorded under the same budget."""
-        if self._refusals.spend(code, time.monotonic()):
-            noted = RequestRefusedNoted(code, principal, playbook[:200], request_id)
-            self._gate.append(noted, held_back=True)
-
-    def note_counted(self) -> None:
-        """Record what was refused in a flood, by number. Called now and then."""
-        for code, count in self._refusals.take_counted().items():
-            self._gate.append(RequestRefusedNoted(code, count=count), held_back=True)
 
     def _live(
         self, blueprint: Blueprint, state: Execution, given: dict[str, Any] | None, payload: bytes
@@ -329,6 +310,8 @@ class Engine:
             return
         live = self._taken_up(events)
         self.executor.open[state.seq] = live
+        if self.executor.deadlines.watch(live):
+            return
         if only_waits(live.blueprint, state):
             self.executor.advance(live)
             return

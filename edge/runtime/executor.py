@@ -12,13 +12,14 @@ from typing import Any
 
 from edge.core.errors import EdgeError
 from edge.core.event_body import Body
-from edge.core.events import AttemptLost, ExecutionCancelled, StepStarted
+from edge.core.events import AttemptLost, ExecutionCancelled, ExecutionDeadline, StepStarted
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.core.values import BlockRef
 from edge.runtime.callbacks import Tokens
 from edge.runtime.circuits import Circuits, Guard
 from edge.runtime.commit import CommitGate
+from edge.runtime.deadlines import Deadlines
 from edge.runtime.dispatch import Dispatcher
 from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live, Place
@@ -59,7 +60,8 @@ class Executor:
         self.guard = Guard(self.circuits, self.dispatcher)
         self.mqtt = Mqtt(self.hosted, self.timers, self.circuits, gate)
         self.hosted.kinds["mqtt"] = self.mqtt
-        self.parking = Parking(self, self.hosted, self.timers, gate)
+        self.deadlines = Deadlines(self, self.timers, gate)
+        self.parking = Parking(self, self.hosted, self.timers, self.deadlines, gate)
         self.hosted.at_rest = self.parking.consider
 
     # ---- what to do next -------------------------------------------------------------------------
@@ -99,6 +101,11 @@ class Executor:
             assert not isinstance(goal, Admit), goal
             name = goal.step if isinstance(goal, FailStep) else _END
         act = live.under_way[name] = Activation(goal, name)
+        if isinstance(goal, Run | RunLoop):
+            step = live.blueprint.steps[index]
+            if step.deadline_ms is not None and not self.deadlines.watch_step(live, act, step):
+                self.dispatcher.overdue(live, act)
+                return
         self.dispatcher.pursue(live, act)
 
     def _ask_admission(self, live: Live, command: Admit) -> None:
@@ -125,6 +132,15 @@ class Executor:
         seq = self.append(live, ExecutionCancelled(by, reason))
         self.advance(live)
         return seq
+
+    def exceed(self, live: Live, deadline_ms: int, by: str) -> None:
+        """Record that an execution's deadline passed, and let it end."""
+        self.append(live, ExecutionDeadline(deadline_ms, by))
+        self.advance(live)
+
+    def overdue(self, live: Live, act: Activation) -> None:
+        """A step's deadline passed: nothing more of it begins."""
+        self.dispatcher.overdue(live, act)
 
     def append(self, live: Live, body: Body, step: str | None = None, **envelope: Any) -> int:
         """Append an event of an execution; its sequence number."""
@@ -226,6 +242,7 @@ class Executor:
         """Append the end. The answer leaves once it is durable. Raises CacheMiss where an output vanished."""
         seq = self.append(live, self._recorder.finished(live, goal))
         del self.open[live.state.seq]
+        self.deadlines.forget(live)
         self._gate.after(seq, lambda _: self._ended(live))
         self.on_end(live)
 

@@ -92,6 +92,8 @@ class Activation:
     saw_seq: int = 0
     waited: int = 0
     paused: bool = False
+    #: Why nothing more of the step begins: its deadline passed.
+    overdue: dict[str, Any] | None = None
     loop: LoopRun | None = None
     hosted: dict[int | None, tuple[str, Place]] = field(default_factory=dict)
 
@@ -120,6 +122,8 @@ class Live:
     #: Blocks that items of settled loops gave, by step.
     item_blocks: dict[str, list[BlockRef]] = field(default_factory=dict)
     misses: int = 0
+    #: Some deadline of it is minded (`edge.runtime.deadlines`).
+    watched: bool = False
     #: The execution's newest event.
     last_seq: int = 0
     #: The table that came with the request, and its bytes where they travel with the claims.

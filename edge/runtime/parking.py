@@ -17,6 +17,7 @@ from edge.core.loop_state import Waiting
 from edge.core.scheduler import RunLoop, only_waits
 from edge.core.state import RUNNING, Execution
 from edge.runtime.commit import CommitGate
+from edge.runtime.deadlines import Deadlines
 from edge.runtime.hosted import Hosted
 from edge.runtime.live import Activation, Live
 from edge.runtime.timers import Timers
@@ -43,8 +44,11 @@ class Open(Protocol):
 class Parking:
     """All parked executions of one runtime: by number, the earliest instant of the wall clock each waits for."""
 
-    def __init__(self, executor: Open, hosted: Hosted, timers: Timers, gate: CommitGate) -> None:
+    def __init__(
+        self, executor: Open, hosted: Hosted, timers: Timers, deadlines: Deadlines, gate: CommitGate
+    ) -> None:
         self._executor, self._hosted, self._timers, self._gate = executor, hosted, timers, gate
+        self._deadlines = deadlines
         self._parked: dict[int, int | None] = {}
         self._wall_offset_ns = self._offset_ns()
         #: Folds an execution from the log; set by the engine.
@@ -67,6 +71,7 @@ class Parking:
             for act in live.under_way.values():
                 self._hosted.drop(act)
             live.under_way.clear()
+            self._deadlines.forget(live)
             del self._executor.open[execution]
             if not self._executor.open:
                 self.on_quiet()
@@ -85,7 +90,7 @@ class Parking:
         """Note an execution by its state alone; False where it has to be in memory."""
         if state.status != RUNNING or state.problem is not None or not only_waits(blueprint, state):
             return False
-        due_ns, until_ms = None, None
+        due_ns, until_ms = self._deadlines.due_ns(blueprint, state), None
         for waiting, callbacks in _waitings(state):
             found = self._hosted.kinds[waiting.body.kind].due(waiting, callbacks)
             if found is None:
@@ -115,7 +120,8 @@ class Parking:
         self._timers.drop(execution)
         assert self.fold is not None
         live = self._executor.open[execution] = self.fold(execution)
-        self._executor.advance(live)
+        if not self._deadlines.watch(live):
+            self._executor.advance(live)
         return live
 
     def _arm(self, execution: int, due_ns: int) -> None:

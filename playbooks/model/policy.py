@@ -15,6 +15,7 @@ from edge.core.limits import (
     STEP_MEMORY_MB_MAX,
     STEP_MEMORY_MB_MIN,
     STEP_TIMEOUT_MS_MAX,
+    WAIT_S_MAX,
 )
 from playbooks.model.parts import (
     EDGE,
@@ -130,8 +131,14 @@ POLICY: Final = Block(
 LIFECYCLE: Final = Block(
     "lifecycle",
     "How long a step may take.",
-    (Key("timeout_s", Duration(STEP_TIMEOUT_MS_MAX), "How long one claim may take, as `timeout`."),),
-    {"deadline_s": "deadlines are not supported yet."},
+    (
+        Key("timeout_s", Duration(STEP_TIMEOUT_MS_MAX), "How long one claim may take, as `timeout`."),
+        Key(
+            "deadline_s",
+            Duration(WAIT_S_MAX * 1_000),
+            "How long the step may take in all, from when it could begin, waits and retries included.",
+        ),
+    ),
 )
 
 FAILURE_BLOCK: Final = Block(

@@ -31,6 +31,7 @@ from edge.core.events import (
     CatalogRegistered,
     Event,
     ExecutionCancelled,
+    ExecutionDeadline,
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
@@ -264,6 +265,13 @@ WAITING: Final[list[list[Entry]]] = [
         _of(12, CallbackReceived(1), "each", iteration=(2,)),
         _of(12, CallbackReceived(0, encode(None)), "each", iteration=(0,)),
         _of(12, LoopItems(0, 1, encode([1])), "each"),
+    ],
+    # 23: a deadline that passed.
+    [
+        _of(23, ExecutionRequested(DIGEST, "alice", "r-23", deadline_ms=5_000)),
+        _of(23, StepWaiting(0, "answer", "wait", {"for_ms": 60_000, "round": 0}), "pipe"),
+        _of(23, ExecutionDeadline(5_000, "wall")),
+        _of(23, ExecutionFinished("failed", problem={"code": "deadline_exceeded", "message": "late"})),
     ],
     [_box(BootStopped())],
 ]

@@ -226,7 +226,7 @@ async def test_a_flood_of_refusals_is_counted(box: Box) -> None:
     for _ in range(REFUSALS_BURST + 400):
         with pytest.raises(RequestRefused):
             box.submit("nope")
-    box.engine.note_counted()
+    box.engine.refusals.note_counted()
     await box.settle()
     notes = [event.body for event in box.events() if isinstance(event.body, RequestRefusedNoted)]
     counted = notes[-1]

@@ -1,0 +1,24 @@
+"""Why an execution is to end, as the events say that ask for it.
+
+Pure; called by `edge.core.state`. A failure of a step is not among them: that speaks for itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge.core.event_body import Body
+from edge.core.events import ExecutionCancelled, ExecutionDeadline
+
+
+def problem_of(body: Body) -> dict[str, Any]:
+    """The problem that ends it."""
+    if isinstance(body, ExecutionDeadline):
+        return {
+            "code": "deadline_exceeded",
+            "message": f"The request's deadline of {body.deadline_ms} ms passed before the execution ended.",
+            "mend": "Give it more time, or let the playbook do less.",
+        }
+    assert isinstance(body, ExecutionCancelled), body
+    why = f": {body.reason}" if body.reason else ""
+    return {"code": "cancelled", "message": f"{body.by} cancelled the execution{why}."}
