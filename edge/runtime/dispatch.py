@@ -25,7 +25,6 @@ from edge.runtime.loops import Loops
 from edge.runtime.needs import Pool, Record
 from edge.runtime.rebuild import Outputs
 from edge.runtime.secrets import Secrets, scrubbed
-from edge.runtime.work import Work
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
 from playbooks.blueprint import Blueprint

@@ -172,6 +172,29 @@ async def test_pauses_are_not_served_again(box: Box) -> None:
     assert box.document()["result"] == 3
 
 
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_child_that_waits_is_parked_and_found_by_its_parent(tmp_path: Path, restart: bool) -> None:
+    """The parent stays, for the child's end; cancelling it ends the child, whose answer else is the parent's."""
+    box = Box(tmp_path / "box")
+    child = [{"step": "rest", "tool": wait(seconds=60)}]
+    await box.register(playbook(child, path="lib/child"))
+    parent = await begun(box, [{"step": "call", "tool": {"kind": "playbook", "path": "lib/child"}}])
+    other = await begun(box, [{"step": "call", "tool": {"kind": "playbook", "path": "lib/child"}}])
+    if restart:
+        picture = box.photograph(tmp_path / "cut")
+        await box.close()
+        box = Box(picture, clock=box.clock)
+        await box.settle()
+        box.engine.executor.parking.sweep()
+    assert (set(box.engine.executor.open), len(box.engine.executor.parking)) == ({parent, other}, 2)
+    box.engine.cancel(parent, "ops", None, lambda status: None)
+    await box.settle()
+    assert (set(box.engine.executor.open), len(box.engine.executor.parking)) == ({other}, 1)
+    await box.pass_time(60)
+    assert [answer.status for answer in box.answers] == ["cancelled", "completed"]
+    await box.close()
+
+
 def test_timers_call_in_order_and_once() -> None:
     """The earliest first, each key once, what was dropped or armed anew never for its old moment."""
     clock, called = ManualClock(), []
