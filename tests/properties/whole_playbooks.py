@@ -157,8 +157,8 @@ def _task(name: str, task: dict[str, Any], step: dict[str, Any]) -> dict[str, An
             f"if attempt < {task['succeeds_at']}:\n    raise ValueError(attempt)\n"
             f"result = (prev if isinstance(prev, int) else 0) + given + {task['gives']}"
         )
-        spec = {"effect": "pure" if task["pure"] else "read"}
-        made |= {"kind": "python", "code": code, "spec": spec}
+        # A block declared pure has a process of its own: it shares no pipeline with what is not.
+        made |= {"kind": "python", "code": code, "spec": {"effect": "read"}}
         made["input"] = {"prev": "{{ _prev }}", "attempt": "{{ _attempt }}"}
     if task["rules"]:
         policy = {"rules": [_rule(name, task, rule, step) for rule in task["rules"]]}
