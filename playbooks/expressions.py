@@ -117,10 +117,10 @@ class _Converter:
         if isinstance(node, jinja.Getattr):
             if isinstance(node.node, jinja.Name):
                 named = self._resolve(node.node.name, node.node.lineno)
-                if isinstance(named, OutcomeNode) and node.attr in ENVELOPE_KEYS:
-                    return ["envelope", list(named), node.attr]
                 if isinstance(named, SpaceNode):
                     return ["name", f"{node.node.name}.{node.attr}"]
+            if node.attr in ENVELOPE_KEYS and self._is_outcome(node.node):
+                return ["envelope", self.convert(node.node, below), node.attr]
             return ["attr", self.convert(node.node, below), node.attr]
         if isinstance(node, jinja.Getitem):
             return self._item(node, below)
@@ -142,6 +142,19 @@ class _Converter:
         if isinstance(node, jinja.Call):
             return self._call(node, depth)
         return None
+
+    def _is_outcome(self, node: jinja.Node) -> bool:
+        """Whether the node is a result or inside its envelope: `a`, `a.data`, `a.result.data`, `output.result`."""
+        if isinstance(node, jinja.Name):
+            return isinstance(self._resolve(node.name, node.lineno), OutcomeNode)
+        if not isinstance(node, jinja.Getattr) or node.attr not in ("data", "result", "results"):
+            return False
+        if isinstance(node.node, jinja.Name) and self._resolve(node.node.name, node.lineno) == [
+            "name",
+            "output",
+        ]:
+            return True
+        return self._is_outcome(node.node)
 
     def _item(self, node: jinja.Getitem, below: int) -> NodeList:
         inner = self.convert(node.node, below)

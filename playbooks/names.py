@@ -7,6 +7,7 @@ compiler only.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,7 +22,9 @@ _PIPELINE: Final = ("_prev", "_task", "_attempt", "iter")
 _LATER: Final = {
     "keychain": "It is there in the inputs and tools of a step that is granted an alias.",
     "iter": "It is there inside a tool and its policy.",
-    "loop": "Use `iter`, `_index` and `_total` inside the loop's tools.",
+    "loop": "It is there inside the tools of a step with a loop.",
+    "_first": "It is there inside the tools of a step with a loop.",
+    "_last": "It is there inside the tools of a step with a loop.",
     "outcome": "It is there in `set`, in arcs and in task policies.",
     "output": "It is there in `set`, in arcs and in task policies.",
     "_prev": "It is there inside a tool and its policy; elsewhere use the step's own name for its result.",
@@ -30,8 +33,22 @@ _LATER: Final = {
     "callback": "It is there in the tools of a step with a `wait` task that has callback: true.",
     "event": "`event` is only there in an arc's `when`.",
     "vars": "Use `set:` and `ctx`.",
-    "job": "Use `execution_id`.",
 }
+#: NoETL's names for what has another one here, as nodes: nobody has to put them into a scope.
+_INDEX: Final[NodeList] = ["name", "_index"]
+_FIRST: Final[NodeList] = ["cmp", _INDEX, [["==", ["const", 0]]]]
+_LAST: Final[NodeList] = ["cmp", _INDEX, [["==", ["bin", "-", ["name", "_total"], ["const", 1]]]]]
+_OF_LOOP: Final[dict[str, NodeList]] = {
+    "loop": ["dict", "index", _INDEX, "first", _FIRST, "last", _LAST, "length", ["name", "_total"]],
+    "_first": _FIRST,
+    "_last": _LAST,
+}
+_OF_OUTPUT: Final[dict[str, NodeList]] = {
+    "error": ["attr", ["name", "output"], "error"],
+    "result": OutcomeNode(["attr", ["name", "output"], "result"]),
+}
+_EXECUTION: Final[NodeList] = ["name", "execution_id"]
+_JOB: Final[NodeList] = ["dict", "id", _EXECUTION, "uuid", _EXECUTION, "execution_id", _EXECUTION]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +111,17 @@ class Names:
             return ["name", name]
         if name in self._iteration or (name in _PIPELINE and self._tasks):
             return OutcomeNode(["name", name]) if name == "_prev" else ["name", name]
+        if name in _OF_LOOP and "_index" in self._iteration:
+            return copy.deepcopy(_OF_LOOP[name])
         if (name == "callback" and self._callback) or (name == "keychain" and self._keychain):
             return ["name", name]
         if name in ("output", "outcome") and self._rule:
             return ["name", "output"]
+        if name == "error" and self._rule and not self._shared(name):
+            return copy.deepcopy(_OF_OUTPUT[name])
         if name in self._tasks and name not in self._known.steps:
             return OutcomeNode(["name", name])
-        shared = name in self._known.workload or name in self._known.ctx
+        shared = self._shared(name)
         if name in self._known.steps:
             if self._gate:
                 mend = "Put what it asks for into `ctx` with the earlier step's `set`."
@@ -111,6 +132,11 @@ class Names:
         elif not shared and name in ("output", "outcome") and self._output:
             self._reads.output = True
             return ["name", "output"]
+        elif not shared and name in _OF_OUTPUT and self._output:
+            self._reads.output = True
+            return copy.deepcopy(_OF_OUTPUT[name])
+        elif not shared and name == "job":
+            return copy.deepcopy(_JOB)
         elif not shared and name == "event" and self._event is not None:
             return self._event_node(self._event)
         elif name in _LATER and not shared:
@@ -118,6 +144,9 @@ class Names:
         self._reads.workload = True
         self._reads.ctx |= name in self._known.ctx
         return ["name", name]
+
+    def _shared(self, name: str) -> bool:
+        return name in self._known.workload or name in self._known.ctx
 
     def _event_node(self, event: str) -> NodeList:
         """The boundary event is known while compiling, but for what went wrong, and which of two it is."""

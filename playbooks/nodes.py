@@ -150,8 +150,15 @@ def _envelope(node: Node) -> Run:
 
 
 def _item(node: Node) -> Run:
-    inner, index, path = prepare(node[1]), prepare(node[2]), path_of(node)
-    return lambda scope, budget: item_of(inner(scope, budget), present(index(scope, budget)), path)
+    inner, index, path = _holder(node[1]), prepare(node[2]), path_of(node)
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value, key = inner(scope, budget), present(index(scope, budget))
+        if type(value) is Deferred:
+            value = asked_for(value, key) if type(key) is str else value.value()
+        return item_of(value, key, path)
+
+    return run
 
 
 def _slice(node: Node) -> Run:
