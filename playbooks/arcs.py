@@ -220,6 +220,6 @@ def _mentions(node: Any) -> bool:
     """Whether a node, or anything in it, is a name."""
     if isinstance(node, dict):
         return any(_mentions(part) for part in node.values())
-    if not isinstance(node, list) or not node:
+    if not isinstance(node, list) or not node or node[0] == "const":
         return False
-    return node[0] in ("name", "step") or any(_mentions(part) for part in node[1:])
+    return node[0] in ("name", "step") or any(_mentions(part) for part in node)

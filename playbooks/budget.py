@@ -82,14 +82,15 @@ class Budget:
 class Undefined:
     """Stands for a name or key that is not there. Only `default` and `is defined` may touch one."""
 
-    __slots__ = ("kind", "near", "path", "unrun")
+    __slots__ = ("kind", "near", "path", "quiet")
 
     def __init__(
-        self, path: str, kind: str = "", near: Iterable[object] = (), *, unrun: bool = False
+        self, path: str, kind: str = "", near: Iterable[object] = (), *, quiet: bool = False
     ) -> None:
         self.path = path
-        #: True for the result of a step that exists and has not run, which counts as false where truth is asked for.
-        self.unrun = unrun
+        #: True where the language knows that it may be missing (a step that has not run, `output.error.x` of
+        #: what went well): it counts as false, and is equal to nothing.
+        self.quiet = quiet
         #: What `near` lists: "names", "keys" or "". It is looked through only when a message needs it.
         self.kind = kind
         self.near = near

@@ -62,6 +62,10 @@ _COMPARE: Final = {
 }
 
 
+#: What an outcome has only after an error, or of one kind of tool.
+_HELPERS: Final = ("error", "http", "pg", "py", "meta")
+
+
 class _Converter:
     """One walk over one parsed expression."""
 
@@ -121,6 +125,8 @@ class _Converter:
                     return ["name", f"{node.node.name}.{node.attr}"]
             if node.attr in ENVELOPE_KEYS and self._is_outcome(node.node):
                 return ["envelope", self.convert(node.node, below), node.attr]
+            if self._is_helper(node):
+                return ["quiet", ["attr", self.convert(node.node, below + 1), node.attr]]
             return ["attr", self.convert(node.node, below), node.attr]
         if isinstance(node, jinja.Getitem):
             return self._item(node, below)
@@ -155,6 +161,16 @@ class _Converter:
         ]:
             return True
         return self._is_outcome(node.node)
+
+    def _is_helper(self, node: jinja.Node) -> bool:
+        """Whether the node is `output.http`, below `output.error`, or their kin: absent for most outcomes."""
+        if isinstance(node, jinja.Getattr) and node.attr == "error" and isinstance(node.node, jinja.Name):
+            return False  # there always, and none where nothing went wrong
+        while isinstance(node, jinja.Getattr):
+            if isinstance(node.node, jinja.Name) and node.attr in _HELPERS:
+                return self._resolve(node.node.name, node.node.lineno) == ["name", "output"]
+            node = node.node
+        return False
 
     def _item(self, node: jinja.Getitem, below: int) -> NodeList:
         inner = self.convert(node.node, below)

@@ -50,7 +50,7 @@ def raw_step(node: Sequence[Any]) -> Run:
     def run(scope: Mapping[str, Any], budget: Budget) -> Any:
         if name in scope:
             return scope[name]
-        return Undefined(f"{name} (a step that has not run)", unrun=True)
+        return Undefined(f"{name} (a step that has not run)", quiet=True)
 
     return run
 

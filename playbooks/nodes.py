@@ -8,6 +8,7 @@ A node is plain data, `[op, …]`, so that it can stand in a blueprint, be hashe
     ["step", x]                  the result of step x and nothing else
     ["attr", n, k]               key k of a map (or rows, columns, size_bytes of a table)
     ["envelope", n, k]           key k of a result, as of the envelope NoETL puts around it (ENVELOPE_KEYS)
+    ["quiet", n]                 n, and where that is not there, what counts as false and equals nothing
     ["item", n, i]               element or key; i is a node
     ["slice", n, a, b, c]        each of a, b, c is a node or none
     ["list", n…]                 a new list
@@ -49,7 +50,7 @@ Scope = Mapping[str, Any]
 Run = Callable[[Scope, Budget], Any]
 
 #: What may be asked of a step's or task's result beside its own keys.
-ENVELOPE_KEYS: Final = ("data", "result", "results", "status")
+ENVELOPE_KEYS: Final = ("context", "data", "result", "results", "status")
 
 #: Names every scope has; no step, and no input, may be called so.
 RESERVED_NAMES: Final = ("workload", "ctx", "execution_id", "args", "input", "input_data")
@@ -85,7 +86,7 @@ def count_names(node: Any) -> int:
         return 0  # what a template makes is bounded by the budget
     if node[0] == "name" or node[0] == "step":
         return 1
-    return sum(map(count_names, node[1:]))
+    return sum(map(count_names, node))
 
 
 def prepare(node: Node) -> Run:
@@ -145,6 +146,18 @@ def _envelope(node: Node) -> Run:
         if type(value) is dict and key in value:
             return value[key]
         return "ok" if key == "status" else value
+
+    return run
+
+
+def _quiet(node: Node) -> Run:
+    inner = prepare(node[1])
+
+    def run(scope: Scope, budget: Budget) -> Any:
+        value = inner(scope, budget)
+        if type(value) is Undefined and not value.quiet:
+            return Undefined(value.path, value.kind, value.near, quiet=True)
+        return value
 
     return run
 
@@ -342,6 +355,7 @@ _BUILDERS: Final[dict[str, Callable[[Node], Run]]] = {
     "attr": _attr,
     "envelope": _envelope,
     "item": _item,
+    "quiet": _quiet,
     "slice": _slice,
     "list": _list,
     "dict": _dict,

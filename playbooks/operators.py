@@ -164,7 +164,7 @@ def truth_of(value: Any) -> bool:
     if value is True or value is False:
         return value
     if type(value) is Undefined:
-        if value.unrun:
+        if value.quiet:
             return False
         fail_undefined(value)
     if type(value) is TableRef:
@@ -176,7 +176,10 @@ def equal(left: Any, right: Any, budget: Budget, depth: int = 0) -> bool:
     """Whether two values are the same; lists and maps element by element, charged."""
     kind, other = type(left), type(right)
     if kind is Undefined or other is Undefined:
-        fail_undefined(left if kind is Undefined else right)
+        for value in (left, right):
+            if type(value) is Undefined and not value.quiet:
+                fail_undefined(value)
+        return kind is other
     if kind is dict and other is dict:
         if len(left) != len(right):
             return False
@@ -213,6 +216,8 @@ def _ordered(symbol: str, left: Any, right: Any, budget: Budget) -> None:
 
 def contains(needle: Any, stack: Any, budget: Budget) -> bool:
     """Whether the text, list or map holds the value (a map: as a key)."""
+    if type(needle) is Undefined and needle.quiet and type(stack) in (list, tuple, dict):
+        return False
     present(needle)
     kind = type(stack)
     if kind is str:

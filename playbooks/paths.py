@@ -18,6 +18,8 @@ def path_of(node: Sequence[Any]) -> str:
     op = node[0]
     if op in ("name", "step"):
         return str(node[1])
+    if op == "quiet":
+        return path_of(node[1])
     if op in ("attr", "envelope"):
         return f"{path_of(node[1])}.{node[2]}"
     if op == "item":

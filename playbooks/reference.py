@@ -41,8 +41,8 @@ Made by `edge playbook reference > playbooks/REFERENCE.md` from the table the co
 do not edit it. What the constructs mean, and where that differs from NoETL, is in [DESIGN.md](DESIGN.md).
 
 Keys in **bold** must be there. Keys marked † are known to NoETL Edge alone. A *template* is a text that may hold
-`{{ }}`; a *tree* is any value with templates anywhere in it; a *condition* is true, false or one whole
-`"{{ expression }}"`. A key that is not listed is refused.
+`{{ }}` and `{% %}`; a *tree* is any value with templates anywhere in it; a *condition* is true, false, one whole
+`"{{ expression }}"`, or a template whose `{% %}` make true or false. A key that is not listed is refused.
 """
 
 

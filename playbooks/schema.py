@@ -37,6 +37,8 @@ from playbooks.model.workflow import WORKBOOK_TOOL
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _EXPRESSION: Final = {"type": "string", "pattern": r"^\s*\{\{[\s\S]*\}\}\s*$"}
+#: An expression, or a text with statements or comments in it, which the compiler looks at.
+_CONDITION: Final = {"type": "string", "pattern": r"^\s*\{\{[\s\S]*\}\}\s*$|\{[%#]"}
 _NO_TEMPLATE: Final = {"not": {"pattern": r"\{[{%#]"}}
 _DURATION_TEXT: Final = {"type": "string", "pattern": r"^\s*[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)?\s*$"}
 
@@ -141,7 +143,7 @@ def schema_of(value: Value) -> dict[str, Any]:
         case Expression():
             return dict(_EXPRESSION)
         case Condition():
-            return {"anyOf": [{"type": "boolean"}, _EXPRESSION]}
+            return {"anyOf": [{"type": "boolean"}, _CONDITION]}
         case Tree():
             return {}
         case Flag():

@@ -34,7 +34,7 @@ class Expression:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """True, false or one whole `{{ expression }}`."""
+    """True, false, one whole `{{ expression }}`, or statements that make true or false."""
 
 
 @dataclass(frozen=True, slots=True)

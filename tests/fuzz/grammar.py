@@ -193,7 +193,9 @@ class Grammar:
     def _statement(self, depth: int, left: str, right: str) -> str:
         kept = list(self.locals)
         draw = self.chance.random()
-        name = self.pick(("x", "y", "z", "t"))
+        # Jinja2 takes a name for a template's own from its beginning where it is set anywhere in it; ours is the
+        # scope's until then.
+        name = self.pick(("x", "y", "z", "t") if self.wild else ("x", "y", "z"))
         begin, end = f"{{%{left} ", f" {right}%}}"
         if draw < 0.35:
             test = f"{begin}if {self.expression(2)}{end}{self.template(depth - 1)}"

@@ -97,3 +97,40 @@ async def test_a_step_that_has_not_run_is_false(box: Box, text: str, wanted: str
         transform("end", text),
     ]
     assert await result(box, steps, workload={"go": True}) == wanted
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "{{ output.error.retryable }}",
+        "{{ outcome.http.status in [429, 503] }}",
+        "{{ outcome.pg.code == '40001' }}",
+        "{{ outcome.py.exception_type and true }}",
+    ],
+)
+async def test_what_an_outcome_does_not_have_is_false(box: Box, rule: str) -> None:
+    """A rule may ask for what only an error, or only another kind of tool, would have: it does not hold."""
+    rules = [{"when": rule, "then": {"do": "fail"}}, {"else": {"then": {"do": "continue"}}}]
+    tool = {"kind": "transform", "value": 5, "spec": {"policy": {"rules": rules}}}
+    assert await result(box, [{"step": "a", "tool": [{"one": tool}]}]) == 5
+
+
+async def test_context_of_a_step_is_its_result(box: Box) -> None:
+    """`step.context.x` reads a result as NoETL's envelope lays it out."""
+    steps = [transform("a", {"x": 3}, next=["end"]), transform("end", "{{ a.context.x }}")]
+    assert await result(box, steps) == 3
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "{{ 7 == n }}",
+        "{{ 1 < n < 9 }}",
+        "{% if n > 3 %}true{% else %}false{% endif %}",
+        "{% for x in [1] %}{{ n == 7 }}{% endfor %}",
+    ],
+)
+async def test_a_condition_that_begins_with_no_name_is_asked_when_it_is_time(box: Box, when: str) -> None:
+    """Where a name stands only behind a comparison or in a statement, the arc is not decided while compiling."""
+    steps = [transform("a", 1, next=[{"step": "end", "when": when}]), transform("end", "taken")]
+    assert await result(box, steps, workload={"n": 7}) == "taken"
