@@ -23,6 +23,7 @@ from playbooks.operators import add, truth_of
 
 _NUMBERS: Final = frozenset({int, float, bool})
 _COMPARED_TIMES: Final = 16
+_INDEX_DIGITS_MAX: Final = 18
 #: `sort(attribute='a,b,c')` sorts by at most so many.
 _SORT_ATTRIBUTES_MAX: Final = 8
 
@@ -38,11 +39,18 @@ def attribute_of(item: Any, path: Any) -> Any:
     for key in keys:
         if type(item) is dict and key in item:
             item = item[key]
-        elif type(item) in (list, tuple) and (type(key) is int or key.isdecimal()) and int(key) < len(item):
-            item = item[int(key)]
+        elif type(item) in (list, tuple) and -len(item) <= (index := _index_of(key)) < len(item):
+            item = item[index]
         else:
             return Undefined(str(path), "keys", item) if type(item) is dict else Undefined(str(path))
     return item
+
+
+def _index_of(key: Any) -> int:
+    """The whole number a key is or says; one that no list has where it says none."""
+    if type(key) is int:
+        return key
+    return int(key) if key.isdecimal() and len(key) <= _INDEX_DIGITS_MAX else 2**63
 
 
 def elements(budget: Budget, value: Any, what: str) -> list[Any]:

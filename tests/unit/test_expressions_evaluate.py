@@ -281,6 +281,8 @@ def test_what_tests_say(text: str) -> None:
         ("[1]['a']", "whole number"),
         ("3 is divisibleby 0", "given 0"),
         ("'a'.get('b')", "wants a map"),
+        ("[[1], [2]] | map(attribute=-3) | list", "is not defined"),
+        ("[[1], [2]] | map(attribute='9' * 5000) | list", "is not defined"),
         ("5 | first", "wants a list"),
         ("'a' | split('')", "at least one character"),
     ],
