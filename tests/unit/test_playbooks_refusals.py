@@ -162,6 +162,8 @@ def marked(source: str) -> tuple[str, int, int]:
         (STEP + "    tool: {kind: transform, value: 'a {% ¶macro x() %}{% endmacro %}'}\n", "`{% macro %}` cannot"),
         (STEP + "    tool: ¶{kind: transform, value: 'a {% if keychain %}{% endif %}'}\n", "taken whole"),
         (STEP + "    tool: {kind: transform, value: '{% for x in y %}{{ x | ¶upp }}{% endfor %}'}\n", "'upper'"),
+        (STEP + "    tool:\n      kind: transform\n      value: |\n        {% if x %}{{ y | ¶upp }}{% endif %}",
+         "'upp'"),
         (STEP + "    tool: {kind: transform, value: '{% set ¶workload = 1 %}'}\n", "meaning of its own"),
         (STEP + "    tool: {kind: transform, value: '{# x #}{{- 1 ¶1 }}'}\n", "no template"),
         (STEP + "    tool: {kind: transform, value: 'a ¶{{ x '}\n", "never closed"),
