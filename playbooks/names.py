@@ -39,7 +39,6 @@ _INDEX: Final[NodeList] = ["name", "_index"]
 _FIRST: Final[NodeList] = ["cmp", _INDEX, [["==", ["const", 0]]]]
 _LAST: Final[NodeList] = ["cmp", _INDEX, [["==", ["bin", "-", ["name", "_total"], ["const", 1]]]]]
 _OF_LOOP: Final[dict[str, NodeList]] = {
-    "loop": ["dict", "index", _INDEX, "first", _FIRST, "last", _LAST, "length", ["name", "_total"]],
     "_first": _FIRST,
     "_last": _LAST,
 }

@@ -143,6 +143,7 @@ class Bench:
             "index": index,
             "count": index + 1,
             "size": total,
+            "length": total,
             "first": index == 0,
             "last": index + 1 == total,
         }
