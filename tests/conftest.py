@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.schema_agreement import looked_at
 
 _MUST_RUN = ("process", "faults")
 _HERE = Path(__file__).parent
@@ -21,11 +22,6 @@ _HERE = Path(__file__).parent
 @pytest.fixture(scope="session", autouse=True)
 def _schema_agrees() -> Generator[None]:
     """Every playbook of every test is one more example for the schema."""
-    if find_spec("jsonschema") is None:
-        yield
-        return
-    from tests.schema_agreement import looked_at
-
     with looked_at():
         yield
 

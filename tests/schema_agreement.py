@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from jsonschema import Draft202012Validator
+
 from playbooks import compile as compiler
 from playbooks.blueprint import Blueprint
 from playbooks.loader import Listing, Mapping_, Marked, load
@@ -74,6 +76,4 @@ def _plain(node: Marked) -> Any:
 @functools.cache
 def validator() -> Any:
     """The validator of the schema as it is now."""
-    from jsonschema import Draft202012Validator
-
     return Draft202012Validator(json_schema())

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from playbooks.compile import check_playbook
 from playbooks.kinds import KINDS
 from playbooks.model import BLOCKS
 from playbooks.reference import reference_page
 from playbooks.schema import json_schema
+from tests.schema_agreement import document, validator
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 LIBRARY = sorted(
@@ -21,17 +23,13 @@ HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: a/p}\
 
 
 def _complaints(text: str) -> list[str]:
-    pytest.importorskip("jsonschema", reason="run scripts/setup --dev")
-    from tests.schema_agreement import document, validator
-
     return [error.message for error in validator().iter_errors(document(text.encode()))]
 
 
 def test_the_schema_is_one() -> None:
     """It is valid itself, and every reference in it leads somewhere."""
-    jsonschema = pytest.importorskip("jsonschema", reason="run scripts/setup --dev")
     schema = json_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
+    Draft202012Validator.check_schema(schema)
 
     def references(part: Any) -> set[str]:
         if isinstance(part, list):
