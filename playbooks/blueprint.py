@@ -22,7 +22,7 @@ from playbooks.blueprint_fields import expect, field_of, limited
 from playbooks.graph import back_arcs, reached
 from playbooks.nodes import Prepared
 from playbooks.run import Line, straight_line
-from playbooks.shape import Step, step_of, targets_of
+from playbooks.shape import CHILD, Step, step_of, targets_of
 
 VERSION: Final = 3
 
@@ -53,6 +53,16 @@ class Blueprint:
     def leads_to(self, step: int, other: int) -> bool:
         """Whether a token at `step` can come to `other` by arcs leading forward."""
         return bool(self.reach[step] >> other & 1)
+
+    @property
+    def reads_iter(self) -> bool:
+        """Whether any of its steps looks at the iteration, which may be one of the execution above."""
+        return any(step.reads_iter for step in self.steps)
+
+    @property
+    def begins_others(self) -> bool:
+        """Whether any of its tasks begins another playbook."""
+        return any(task.kind == CHILD for step in self.steps for task in step.tasks)
 
     @classmethod
     def decode(cls, data: bytes) -> Blueprint:

@@ -69,6 +69,8 @@ class Reads:
     workload: bool = False
     ctx: bool = False
     output: bool = False
+    #: The iteration, which may be that of the execution above.
+    iter: bool = False
 
 
 class Names:
@@ -78,8 +80,9 @@ class Names:
     an arc is compiled (`step.ended`: done or failed), None outside arcs; `output` is true where the step's own
     outcome may be looked at; `gate` in admission rules, which are asked before results are at hand.
     `tasks` are the labels of the pipeline whose tool this is, `rule` is true in its policy, `iteration`
-    are the names its loop gives each item, `callback` is true in the tools of a step that waits for one, `keychain`
-    where credentials may be read.
+    are the names its loop gives each item, `inside` is true where `iter` is there without a loop or pipeline (it has
+    `parent`, the iteration that ran this playbook), `callback` is true in the tools of a step that waits for one,
+    `keychain` where credentials may be read.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Names:
         tasks: Collection[str] = (),
         rule: bool = False,
         iteration: Collection[str] = (),
+        inside: bool = False,
         callback: bool = False,
         keychain: bool = False,
     ) -> None:
@@ -101,6 +105,7 @@ class Names:
         self._event, self._output, self._gate = event, output or event is not None, gate
         self._tasks, self._rule, self._iteration, self._callback = tasks, rule, iteration, callback
         self._keychain = keychain and not rule
+        self._inside = inside
 
     def resolve(self, name: str, offset: int) -> NodeList:
         """The node of a bare name. Raises Refused where it can mean nothing."""
@@ -109,7 +114,11 @@ class Names:
         if self._inputs is not None and name in self._inputs:
             return ["name", name]
         if name in self._iteration or (name in _PIPELINE and self._tasks):
+            self._reads.iter |= name == "iter"
             return OutcomeNode(["name", name]) if name == "_prev" else ["name", name]
+        if name == "iter" and self._inside and not self._shared(name):
+            self._reads.iter = True
+            return ["name", name]
         if name in _OF_LOOP and "_index" in self._iteration:
             return copy.deepcopy(_OF_LOOP[name])
         if (name == "callback" and self._callback) or (name == "keychain" and self._keychain):

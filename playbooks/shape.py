@@ -28,9 +28,11 @@ from playbooks.frames import Frames, frames_of
 from playbooks.nodes import Prepared
 from playbooks.outputs import Accumulate, Output, output_of, together
 
+#: The kind that begins another playbook.
+CHILD: Final = "playbook"
 #: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
 #: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
-HOSTED: Final[Mapping[str, bool]] = {"mqtt": False, "playbook": True, "wait": False}
+HOSTED: Final[Mapping[str, bool]] = {"mqtt": False, CHILD: True, "wait": False}
 EFFECTS: Final = ("pure", "read", "write")
 ON_UNKNOWN: Final = ("fail", "retry", "ask")
 MODES: Final = ("exclusive", "inclusive")
@@ -172,7 +174,8 @@ class Step:
     holds is taken, or all that hold where `inclusive`; `quiet` says that a branch which ends here for want of one
     gives no answer. `admit` are the rules asked before it starts (None: always), `best_effort` that its failure does
     not end the execution. `reads` are the names of the steps whose results its templates mention; `reads_workload`,
-    `reads_ctx`, `reads_output` say it of those. `run` is how many following steps one claim may carry on with.
+    `reads_ctx`, `reads_output`, `reads_iter` say it of those. `run` is how many following steps one claim
+    may carry on with.
     """
 
     name: str
@@ -194,6 +197,7 @@ class Step:
     reads_workload: bool
     reads_ctx: bool
     reads_output: bool
+    reads_iter: bool
     run: int
     #: What its tasks are granted together: one process runs them all.
     access: Access
@@ -259,6 +263,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         reads_workload=field_of(raw, "reads_workload", bool),
         reads_ctx=field_of(raw, "reads_ctx", bool),
         reads_output=field_of(raw, "reads_output", bool),
+        reads_iter=raw.get("reads_iter") is True,
         run=limited(raw, "run", 0, step_count - 1),
         access=union(task.access for task in tasks),
         pipeline=pipeline,

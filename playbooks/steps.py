@@ -92,7 +92,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     reads = Reads()
     iterator = iterator_of(source, made.found.get("loop"))
     item_names = () if "loop" not in made.found else (iterator or "item", *ITERATION_NAMES)
-    inside = Names(known, reads, iteration=item_names, keychain=True).resolve
+    inside = Names(known, reads, iteration=item_names, inside=True, keychain=True).resolve
     after = Names(known, reads, output=True).resolve
     block = made.found.get("spec")
     spec = overlay(defaults, read_spec(source, block, "`spec`", SPEC))
@@ -115,7 +115,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
         "memory_mb": max(each.memory_mb or STEP_MEMORY_MB for each in specs),
         "input": tree_of(inputs),
         "tasks": tasks,
-        "loop": read_loop(source, made.found.get("loop"), Names(known, reads).resolve),
+        "loop": read_loop(source, made.found.get("loop"), Names(known, reads, inside=True).resolve),
         "set": [[name, compile_tree(source, node, after)] for name, node in made.ctx],
         "arcs": read_arcs(
             source,
@@ -133,6 +133,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
         "reads_workload": reads.workload,
         "reads_ctx": reads.ctx,
         "reads_output": reads.output,
+        "reads_iter": reads.iter,
     }
 
 
@@ -159,7 +160,7 @@ def _tasks(
     def resolve_in(names: Collection[str] | None, tasks: Sequence[str], rule: bool) -> Resolve:
         # One tool without a policy is no pipeline: nothing came before it, and nothing is tried again.
         labels = tasks if len(tasks) > 1 or made.tasks[0].has_policy else ()
-        told: dict[str, Any] = {"callback": calls_back, "keychain": not rule}
+        told: dict[str, Any] = {"callback": calls_back, "keychain": not rule, "inside": True}
         return Names(known, reads, inputs=names, tasks=labels, rule=rule, iteration=iteration, **told).resolve
 
     pairs = [read_task(source, task, labels, inputs, spec, resolve_in) for task in made.tasks]

@@ -61,8 +61,8 @@ class ExecutionRequested(Body):
     came and therefore how it is answered: "v5", "v311", "local", "subscription": not at all, or "child" for one that
     a task of another execution began: `parent` is that execution, the other fields of that name say which invocation
     it stands for, `depth` how many executions are above it. `deadline_ms` is relative to the event. The step
-    `result_step` answers, where named. `batch` names the messages that a subscription's execution takes instead of a
-    payload:
+    `result_step` answers, where named; `iter` is the iteration that began a child which looks at it, as
+    CBOR. `batch` names the messages that a subscription's execution takes instead of a payload:
     `[subscription, first, last, count, lane, attempt]`, those of that lane among its messages `first` to `last`.
     """
 
@@ -89,6 +89,7 @@ class ExecutionRequested(Body):
     parent_number: int = 0
     depth: int = 0
     result_step: str | None = None
+    iter: bytes | None = None
 
 
 @record

@@ -170,7 +170,11 @@ class _Story:
 
     def _scope(self, state: Execution, step: Step, args: dict[str, Any] | None) -> dict[str, Any]:
         results = {name: self._results[name] for name in step.reads if name in self._results}
-        return build_scope(self._workload, state.ctx, results, self._execution_id, None, args)
+        scope = build_scope(self._workload, state.ctx, results, self._execution_id, None, args)
+        if step.reads_iter:
+            outer = state.request.iter
+            scope["iter"] = {} if outer is None else {"parent": decode(outer)}
+        return scope
 
     def _result(self, state: Execution, step: Step, body: StepDone) -> Any:
         """A step's result as templates saw it, or what stands for one that the log does not hold."""

@@ -56,7 +56,7 @@ class PipelineStory:
         elif isinstance(body, StepFailed):
             self._end = None, body.problem
         self._names: dict[str, Any] = {}
-        self._iter: dict[str, Any] = {}
+        self._iter: dict[str, Any] = dict(base.get("iter") or {})
 
     def tell_item(self, loop: LoopState, item: int) -> Iterator[Decision]:
         """The decisions of one item; nothing where the loop has no such item or the log holds no items."""
@@ -71,7 +71,8 @@ class PipelineStory:
         if part is not None:
             failed = (part.failed or {}).get(item)
             self._end = (None, failed) if failed else (decode(part.results)[item - part.first], None)
-        self._iter = {how.iterator: value, "index": item, "_index": item, "_total": loop.started.total}
+        shared = {how.iterator: value, "index": item, "_index": item, "_total": loop.started.total}
+        self._iter = {**shared, **self._iter}
         self._names = {how.iterator: value, "_index": item, "_total": loop.started.total}
         yield from self.tell(loop.tasks.get(item, ()))
 

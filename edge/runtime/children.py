@@ -28,8 +28,9 @@ from edge.runtime.live import Live, Place
 from edge.store.blocks import REQUEST_TABLE, Blocks, block_key, value_key
 from playbooks.blueprint import Blueprint
 from playbooks.outputs import selected
+from playbooks.shape import CHILD
 
-KIND: Final = "playbook"
+KIND: Final = CHILD
 #: How a child was asked for; nobody outside is owed its answer.
 FORM: Final = "child"
 
@@ -159,6 +160,7 @@ class Children:
             parent_number=place.number,
             depth=request.depth + 1,
             result_step=config.get("return_step"),
+            iter=_iteration(blueprint, config),
         )
         state = Execution(self._gate.next_seq, body)
         values = None if content_type == ARROW else given
@@ -275,3 +277,18 @@ def _place_of(request: ExecutionRequested) -> Place:
         request.parent_task or "",
         request.parent_item,
     )
+
+
+def _iteration(blueprint: Blueprint, config: Mapping[str, Any]) -> bytes | None:
+    """The iteration that begins the child, where that looks at one or may hand it on. Raises RequestRefused."""
+    iteration: bytes | None = config.get("iter")
+    if not blueprint.reads_iter:
+        return iteration or None if blueprint.begins_others else None
+    if iteration == b"":
+        raise RequestRefused(
+            f"The iteration cannot be handed to {blueprint.path}: it holds a table, or more than "
+            f"{INLINE_BYTES_MAX} bytes.",
+            mend="Hand over what it needs as `input`, and let it look at `workload` in place of `iter.parent`.",
+            code="iter_too_large",
+        )
+    return iteration

@@ -15,6 +15,7 @@ from edge.runtime.work import Work
 from edge.tools.registry import runs_author_code
 from edge.worker.claims import Claim
 from playbooks.blueprint import Blueprint
+from playbooks.shape import CHILD
 
 #: What one claim may carry in values; its `ctx` and blueprint go beside it in the same frame.
 CLAIM_BYTES_MAX: Final = FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
@@ -33,6 +34,8 @@ class ClaimPlan:
     access: Access = NOTHING
     #: All author code in it is declared pure, and runs where that is enforced.
     pure: bool = False
+    #: A step looks at the iteration that began the execution, or hands it on to a child.
+    reads_iter: bool = False
 
     def work(self, claim: Claim, blueprint: bytes, folder: str, *, bound: bool) -> Work:
         """A claim of these steps as the pool takes it, `bound` where a shared process may not have it."""
@@ -52,6 +55,7 @@ def plan_of(blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
         any(step.reads_workload for step in taken),
         access,
         bool(blocks) and not access and all(task.effect == "pure" for task in blocks),
+        any(step.reads_iter or any(task.kind == CHILD for task in step.tasks) for step in taken),
     )
 
 

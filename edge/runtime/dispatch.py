@@ -200,11 +200,9 @@ class Dispatcher:
         plan = self._plan(blueprint, steps)
         workload = live.workload_bytes if plan.reads_workload else None
         size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
-        if workload is not None:
-            size_bytes += len(workload)
+        size_bytes += len(workload or b"") + len(live.request_table_bytes or b"")
         if items is not None:
             size_bytes += len(items.values)
-        size_bytes += len(live.request_table_bytes or b"")
         if size_bytes > CLAIM_BYTES_MAX:
             self._give_up(live, act, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
             return None
@@ -234,6 +232,7 @@ class Dispatcher:
             items,
             self._tokens.for_claim(live, steps[0], run.visit, progress, items),
             self.secrets.take(plan.access.keychain),
+            outer=live.state.request.iter if plan.reads_iter else None,
         )
         if items is None:
             act.claim = claim

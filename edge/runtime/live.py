@@ -236,7 +236,11 @@ class Live:
         """What a step that is about to run may look at."""
         names = set(self.blueprint.steps[step].reads) & self.results.keys()
         values = {each: self.value(each) for each in names}
-        return build_scope(self._workload(), self.state.ctx, values, self.execution_id, None, args)
+        scope = build_scope(self._workload(), self.state.ctx, values, self.execution_id, None, args)
+        if self.blueprint.steps[step].reads_iter:
+            outer = self.state.request.iter
+            scope["iter"] = {} if outer is None else {"parent": decode(outer)}
+        return scope
 
     def gate_scope(self, args: dict[str, Any] | None) -> Mapping[str, Any]:
         """What admission rules may look at."""

@@ -106,7 +106,8 @@ class Claim:
     `progress` says how far a pipeline came that had to stop before, None where this is its first go;
     `items` are those of a loop that its one step runs over, with an outcome for each; `callbacks` are the tokens of a
     step that waits for callbacks; `secrets` is what its steps were granted of the keychain, by alias; `circuits` say
-    of downstreams `[failures in a row, refused for so many ms]`.
+    of downstreams `[failures in a row, refused for so many ms]`; `outer` is the iteration that began this
+    execution, as CBOR bytes, where a step looks at it or hands it on.
     """
 
     number: int
@@ -127,6 +128,7 @@ class Claim:
     items: Items | None = None
     callbacks: Callbacks | None = None
     secrets: dict[str, Credential] | None = None
+    outer: bytes | None = None
     circuits: dict[str, list[int]] | None = None
 
     def message(self) -> list[Any]:
@@ -150,6 +152,7 @@ class Claim:
             None if self.items is None else self.items.parts(),
             None if self.callbacks is None else self.callbacks.parts(),
             None if self.secrets is None else {alias: each.parts() for alias, each in self.secrets.items()},
+            self.outer,
             self.circuits,
         ]
 

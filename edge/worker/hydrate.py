@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from edge.core.access import NOTHING
 from edge.core.circuits import Breaker
-from edge.core.codec import decode
-from edge.core.errors import CacheMiss, ToolFailed
+from edge.core.codec import check_plain, decode, encode
+from edge.core.errors import CacheMiss, PayloadInvalid, ToolFailed
+from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.values import BlockRef, Credential, Ended, TableRef, ValueRef
 from edge.store.arrow_stream import table_from_stream
 from edge.store.blocks import REQUEST_TABLE, block_key, value_key
@@ -36,7 +37,7 @@ from playbooks.evaluate import render
 from playbooks.nodes import Prepared
 from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
-from playbooks.shape import CONFIG_TREES, HOSTED, Loop, Step, Task
+from playbooks.shape import CHILD, CONFIG_TREES, HOSTED, Loop, Step, Task
 
 _KEPT_MAX: Final = 32
 #: Begins a key that names no block: a slice of one, in this claim only.
@@ -101,6 +102,8 @@ class Bench:
         self.breaker: Breaker | None = None
         self.calls = Calls(claim.circuits or {})
         self._ctx = claim.ctx
+        self._outer: dict[str, Any] = {} if claim.outer is None else {"parent": decode(claim.outer)}
+        self._looks_at_iter = False
         self._names: dict[str, Any] = {}
         self._scope: Mapping[str, Any] = {}
         self._args: dict[str, Any] | None = None
@@ -138,7 +141,7 @@ class Bench:
 
     def take_item(self, loop: Loop, item: Any, index: int, total: int) -> None:
         """Lay out one item of a loop for the step that is begun next."""
-        iteration = {loop.iterator: item, "index": index, "_index": index, "_total": total}
+        iteration = {loop.iterator: item, "index": index, "_index": index, "_total": total, **self._outer}
         seen = {
             "index": index,
             "count": index + 1,
@@ -165,6 +168,7 @@ class Bench:
             self.idempotency_key += f"/{self._names['_index']}"
         self._args = claim.args if index == claim.steps[0] else None
         self._inputs = {}
+        self._looks_at_iter = step.reads_iter
         if self._secrets is not None:
             self._secrets.check(step.name)
         if step.input is not None:
@@ -183,7 +187,11 @@ class Bench:
         scope = build_scope(self._workload, self._ctx, self._results, self.execution_id, inputs, self._args)
         if self._secrets is not None:
             scope["keychain"] = self._secrets.scope()
-        return {**scope, **self._names} if self._names else scope
+        if self._names:
+            return {**scope, **self._names}
+        if self._looks_at_iter:
+            scope["iter"] = self._outer
+        return scope
 
     def run(self, task: Task) -> Any:
         """Run a step's one tool; its output as the tool gave it. Raises EdgeError."""
@@ -228,7 +236,7 @@ class Bench:
             {record.number: record for record in progress.recorded},
             progress.waited,
             progress.intended,
-            dict(self._names.get("iter") or {}),
+            dict(self._names.get("iter") or self._outer),
             claim.callbacks,
         )
 
@@ -239,7 +247,20 @@ class Bench:
             key: self.render(value) if key in trees and value is not None else value
             for key, value in task.config.items()
         }
+        if task.kind == CHILD:
+            config["iter"] = self._iteration()
         return {**config, "input": given} if HOSTED[task.kind] else config
+
+    def _iteration(self) -> bytes | None:
+        """The iteration that a child may look at, as CBOR; empty bytes where it cannot be handed over."""
+        iteration = self._scope["iter"] if self._names else self._outer.get("parent")
+        if iteration is None:
+            return None
+        try:
+            data = encode(check_plain(iteration))
+        except PayloadInvalid:
+            return b""
+        return data if len(data) <= INLINE_BYTES_MAX else b""
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
         """Evaluate a template tree of the tool's configuration. Raises EvaluationFailed."""

@@ -203,6 +203,92 @@ async def test_each_item_of_a_loop_may_be_a_child(box: Box, mode: str) -> None:
     assert [body.parent_item for body in bodies if isinstance(body, ExecutionRequested)] == [0, 1, 2, 3, 4]
 
 
+ROOMS: list[dict[str, Any]] = [
+    {
+        "step": "each",
+        "loop": {"in": "{{ iter.parent.hotel.rooms }}", "iterator": "room"},
+        "tool": {
+            "kind": "transform",
+            "value": [
+                "{{ iter.parent.parent.city.name }}",
+                "{{ iter.parent.hotel.name }}",
+                "{{ iter.room }}",
+            ],
+        },
+    }
+]
+HOTELS: list[dict[str, Any]] = [
+    {
+        "step": "each",
+        "loop": {"in": "{{ iter.parent.city.hotels }}", "iterator": "hotel"},
+        "tool": {"kind": "playbook", "path": "lib/rooms"},
+    }
+]
+CITIES = [
+    {"name": "Oslo", "hotels": [{"name": "Nord", "rooms": [1, 2]}, {"name": "Sol", "rooms": [3]}]},
+    {"name": "Rome", "hotels": [{"name": "Roma", "rooms": [4]}]},
+]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_loops_in_loops_see_the_outer_iterations(box: Box, tmp_path: Path, cut: bool) -> None:
+    """A child's `iter.parent` is the iteration that began it, and so on upwards, over a restart as well."""
+    await box.register(playbook(ROOMS, path="lib/rooms"))
+    await box.register(playbook(HOTELS, path="lib/hotels"))
+    loop = {"in": "{{ workload.cities }}", "iterator": "city", "spec": {"mode": "parallel"}}
+    tool = {"kind": "playbook", "path": "lib/hotels"}
+    cities = [{"step": "each", "loop": loop, "tool": tool}]
+    await box.register(playbook(cities, workload={"cities": CITIES}))
+    box.submit("t")
+    again = box
+    if cut:
+        for _ in range(4):
+            await box.gate.flushed()
+            box.pool.run()
+        await box.gate.flushed()
+        again = Box(box.photograph(tmp_path / "again"))
+    await again.settle()
+    assert json.loads(again.answers[-1].payload)["result"] == [
+        [[["Oslo", "Nord", 1], ["Oslo", "Nord", 2]], [["Oslo", "Sol", 3]]],
+        [[["Rome", "Roma", 4]]],
+    ]
+    if cut:
+        await again.close()
+
+
+async def test_outside_a_loop_the_nearest_iteration_is_handed_on(box: Box) -> None:
+    """A single tool sees `iter.parent` too; a child of a plain step has the iteration of the one above."""
+    leaf = [{"step": "say", "tool": {"kind": "transform", "value": "{{ iter.parent.n }}"}}]
+    await box.register(playbook(leaf, path="lib/leaf"))
+    middle = [{"step": "call", "tool": {"kind": "playbook", "path": "lib/leaf"}}]
+    loop = {"in": [7, 8], "iterator": "n"}
+    parent = [{"step": "each", "loop": loop, "tool": {"kind": "playbook", "path": "lib/child"}}]
+    assert await run(box, parent, middle) == [7, 8]
+
+
+async def test_what_nobody_looks_at_is_not_recorded(box: Box) -> None:
+    """The iteration stands in a child's request only where the child looks at one."""
+    parent = [
+        {
+            "step": "each",
+            "loop": {"in": ["x" * (INLINE_BYTES_MAX + 1)], "iterator": "n"},
+            "tool": {"kind": "playbook", "path": "lib/child", "input": {"a": 1, "b": 2}},
+        }
+    ]
+    assert await run(box, parent) == [3]
+    assert [event.body.iter for event in requests(box) if isinstance(event.body, ExecutionRequested)] == [
+        None
+    ] * 2
+
+
+async def test_an_iteration_too_large_to_hand_over_is_named(box: Box) -> None:
+    """A child that looks at an iteration over the bound fails its task, and the problem says what to do."""
+    leaf = [{"step": "say", "tool": {"kind": "transform", "value": "{{ iter.parent.n | length }}"}}]
+    loop = {"in": ["x" * (INLINE_BYTES_MAX + 1)], "iterator": "n"}
+    parent = [{"step": "each", "loop": loop, "tool": {"kind": "playbook", "path": "lib/child"}}]
+    assert (await run(box, parent, leaf))["code"] == "iter_too_large"
+
+
 async def test_cancelling_a_parent_cancels_its_children(box: Box) -> None:
     """The cascade is in the log, and nothing of either goes on."""
     await run(box, calling(), WAITING)
