@@ -1,7 +1,8 @@
 """Records the logs of `tests/golden`: small ones that every later release must read to the same state.
 
 `v1` holds what the first release knew; `v1-branches` what came to the same format with branches and
-pipelines, `v1-waiting` with tasks that wait for the outside, `v1-circuits` with circuit breakers.
+pipelines, `v1-waiting` with tasks that wait for the outside, `v1-circuits` with circuit breakers, `v1-subscriptions`
+with their messages, `v1-composed` with children and large values.
 Run it by hand, once for each: `python -m tests.golden.record`. It writes segments by the
 functions of `edge.store.segment_file` and `edge.core.chain` under fixed keys, ids and clocks, so that recording
 again with the same code gives the same bytes. A recorded version is never changed: what reads differently is the
@@ -62,6 +63,7 @@ from edge.core.subscription_events import (
 from edge.core.values import TableRef
 from edge.store.segment_file import SegmentHeader, create, group_frame, prepare
 from edge.testing.plain import plain
+from tests.golden.composed import COMPOSED
 
 SEGMENT_BYTES: Final = 8 * KIB
 LOG_ID: Final = bytes.fromhex("00112233445566ff")
@@ -357,6 +359,7 @@ LOGS: Final[dict[str, tuple[list[list[Entry]], tuple[int, ...]]]] = {
     "v1-waiting": (WAITING, (4,)),
     "v1-subscriptions": (SUBSCRIPTIONS, (3,)),
     "v1-circuits": (CIRCUITS, (2,)),
+    "v1-composed": (COMPOSED, (3,)),
 }
 
 
