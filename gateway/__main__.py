@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import logging
@@ -13,31 +12,32 @@ from pathlib import Path
 import uvloop
 
 from edge.core.errors import EdgeError
+from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import BROKER_VARIABLE, load_settings
 from gateway.daemon import serve
 from gateway.mqtt import IMPLEMENTATIONS
 
+OPTIONS = {
+    "data": Option(None, help="data folder, $EDGE_DATA where it is left out"),
+    "broker": Option(None, help="mqtt://[user:password@]host[:port]; over $EDGE_BROKER and edge.toml"),
+    "mqtt": Option("codec", tuple(IMPLEMENTATIONS)),
+    "log-level": Option("info", LOG_LEVELS),
+}
+
 
 def main() -> int:
     """Run the daemon; its exit code: 0 stopped, 2 cannot serve as configured."""
-    arguments = argparse.ArgumentParser(prog="gateway", description="The gateway daemon of one box.")
-    arguments.add_argument("--data", type=Path, help="data folder (default: $EDGE_DATA)")
-    arguments.add_argument(
-        "--broker", help="mqtt://[user:password@]host[:port]; over $EDGE_BROKER and edge.toml"
-    )
-    arguments.add_argument("--mqtt", default="codec", choices=IMPLEMENTATIONS, help="MQTT implementation")
-    arguments.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = arguments.parse_args()
-    logging.basicConfig(
-        level=given.log_level.upper(), format="gateway: %(levelname)s %(message)s", stream=sys.stderr
-    )
+    given = read_options("gateway", OPTIONS, sys.argv[1:])
+    level = (given["log-level"] or "info").upper()
+    logging.basicConfig(level=level, format="gateway: %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        broker = given.broker or os.environ.get(BROKER_VARIABLE)
-        settings = load_settings(given.data, **({"broker": broker} if broker else {}))
+        broker = given["broker"] or os.environ.get(BROKER_VARIABLE)
+        folder = Path(given["data"]) if given["data"] else None
+        settings = load_settings(folder, **({"broker": broker} if broker else {}))
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)  # next to nothing here is cyclic
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, given.mqtt))
+            runner.run(serve(settings, given["mqtt"] or "codec"))
     except EdgeError as error:
         logging.getLogger("gateway").critical("%s", error)
         return 2

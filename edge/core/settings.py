@@ -10,7 +10,6 @@ import hashlib
 import os
 import re
 import socket
-import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -108,13 +107,21 @@ def load_settings(data: Path | None = None, **given: Any) -> Settings:
     folder = (data or default_data_folder()).expanduser().absolute()
     settings = Settings(folder, _box_name(socket.gethostname()))
     path = folder / FILE_NAME
+    return _checked(_apply(_apply(settings, _read(path), str(path)), given, "the command line"))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        read = tomllib.loads(path.read_text("utf-8")) if path.exists() else {}
+        text = path.read_text("utf-8")
+        import tomllib  # half a megabyte in every daemon: only where there is something to read
+
+        return tomllib.loads(text)
+    except FileNotFoundError:
+        return {}
     except PermissionError as error:
         raise not_allowed(path) from error
-    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+    except (ValueError, OSError) as error:  # a TOMLDecodeError is a ValueError, and so is what is not UTF-8
         raise Misconfigured(f"{path} cannot be read: {error}.", mend="Mend the file or remove it.") from error
-    return _checked(_apply(_apply(settings, read, str(path)), given, "the command line"))
 
 
 def _apply(settings: Settings, given: dict[str, Any], where: str) -> Settings:

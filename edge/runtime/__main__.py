@@ -6,7 +6,6 @@ on purpose: what is imported before the fork is shared by all processes, what co
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import os
@@ -15,22 +14,24 @@ import sys
 from pathlib import Path
 
 from edge.core.errors import EdgeError, LogDamaged, Misconfigured, Unavailable
+from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import Settings, load_settings
 from edge.runtime.hash_seed import with_own_seed
 from edge.runtime.locks import hold_workers_lock, lock_alone
 
+OPTIONS = {
+    "data": Option(None, help="data folder, $EDGE_DATA where it is left out"),
+    "log-level": Option("info", LOG_LEVELS),
+}
+
 
 def main() -> int:
     """Run the daemon; its exit code: 0 stopped, 1 failed, 2 cannot start until somebody mends something."""
-    arguments = argparse.ArgumentParser(prog="edge.runtime", description="The runtime daemon of one box.")
-    arguments.add_argument("--data", type=Path, help="data folder (default: $EDGE_DATA)")
-    arguments.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
-    given = arguments.parse_args()
-    logging.basicConfig(
-        level=given.log_level.upper(), format="runtime: %(levelname)s %(message)s", stream=sys.stderr
-    )
+    given = read_options("edge.runtime", OPTIONS, sys.argv[1:])
+    level = (given["log-level"] or "info").upper()
+    logging.basicConfig(level=level, format="runtime: %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        settings = load_settings(given.data)
+        settings = load_settings(Path(given["data"]) if given["data"] else None)
         return _run(settings)
     except EdgeError as error:
         logging.getLogger("edge.runtime").critical("%s", error)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import ctypes
 import datetime as dt
 import gc
-import importlib.abc
-import importlib.util
 import locale
 import os
 import posix
@@ -23,9 +21,12 @@ from collections.abc import Callable, Iterator, MutableMapping
 from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from edge.tools.purity import CHANCE, CLOCK, ENVIRONMENT, FILES, NETWORK, WATCH, refuse
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 _CLOCKS: Final = (
     *("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"),
@@ -343,7 +344,7 @@ def _shut_pyarrow() -> None:
     pa.cpu_count = _asking(pa.cpu_count, "pyarrow.cpu_count", ENVIRONMENT)
 
 
-class _ChangedOnImport(importlib.abc.MetaPathFinder):
+class _ChangedOnImport:
     """Shuts the doors of a library that is imported later."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
@@ -354,12 +355,12 @@ class _ChangedOnImport(importlib.abc.MetaPathFinder):
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = _Changing(spec.loader, change)
+                spec.loader = cast("Loader", _Changing(spec.loader, change))
                 return spec
         return None
 
 
-class _Changing(importlib.abc.Loader):
+class _Changing:
     def __init__(self, real: Any, change: Callable[[Any], None]) -> None:
         self._real, self._change = real, change
 

@@ -26,16 +26,18 @@ class KindEntry:
 
     module: str
     author_code: bool = False
+    #: Run by many steps: imported once, before workers are forked. Others are imported by the worker that runs them.
+    shared: bool = True
 
 
 KINDS: Final[Mapping[str, KindEntry]] = MappingProxyType(
     {
         "arrow": KindEntry("edge.tools.arrow"),
-        "http": KindEntry("edge.tools.http"),
+        "http": KindEntry("edge.tools.http", shared=False),
         "noop": KindEntry("edge.tools.noop"),
         "python": KindEntry("edge.tools.python", author_code=True),
-        "shell": KindEntry("edge.tools.shell"),
-        "sql": KindEntry("edge.tools.sql", author_code=True),
+        "shell": KindEntry("edge.tools.shell", shared=False),
+        "sql": KindEntry("edge.tools.sql", author_code=True, shared=False),
         "transform": KindEntry("edge.tools.transform"),
     }
 )
@@ -63,9 +65,10 @@ def runs_author_code(kind: str) -> bool:
 
 
 def preload() -> None:
-    """Import every built-in kind: for the zygote, so that its children share the pages."""
-    for kind in KINDS:
-        tool(kind)
+    """Import what many steps run: for the zygote, so that its children share the pages."""
+    for kind, entry in KINDS.items():
+        if entry.shared:
+            tool(kind)
 
 
 def _foreign(kind: str) -> Tool:

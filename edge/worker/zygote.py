@@ -58,13 +58,9 @@ def import_arrow() -> None:
     import pyarrow.acero
     import pyarrow.compute  # noqa: F401 - for the pages that workers share
 
-    from edge.tools import purity_doors
     from edge.tools.registry import preload
-    from edge.worker import grants, loop, outside, sandbox
+    from edge.worker import loop, sandbox
 
-    assert purity_doors.shut is not None
-    assert grants.refusal is not None
-    assert outside.Outside is not None
     assert loop.run is not None, "imported for the pages that workers share"
     preload()
     sandbox.prepare()
@@ -156,29 +152,38 @@ def _become_worker(
 def _serve_locked_in(
     runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, ...], order: list[Any]
 ) -> None:
-    from edge.tools.purity_doors import shut
-    from edge.worker import loop, programs
-    from edge.worker.grants import refusal
-    from edge.worker.launcher import fork_launcher
-    from edge.worker.outside import Outside
-    from edge.worker.porter import fork_porter
+    from edge.worker import loop
     from edge.worker.sandbox import Policy, lock_in, readable_paths
 
     folder, memory_mb, grants, pure = order
     access = Access.of(grants)
-    refused = refusal(access, folders) if access else None
+    refused = None
+    if access:
+        from edge.worker.grants import refusal
+
+        refused = refusal(access, folders)
     if refused is not None:
         access = NOTHING  # every claim is answered with the refusal; nothing runs here
     root = folders[0] / folder
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     keep_fds = [0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd]
-    door = fork_porter(access) if access.hosts else None
-    if door is not None:
+    # Imported where they are wanted, which is seldom: no other process pays for them.
+    door = launcher = None
+    if access.hosts:
+        from edge.worker.outside import Outside
+        from edge.worker.porter import fork_porter
+
+        door = fork_porter(access)
         keep_fds.append(door.fileno())
-    launcher = fork_launcher(access, memory_mb) if access.programs else None
-    if launcher is not None:
+    if access.programs:
+        from edge.worker import programs
+        from edge.worker.launcher import fork_launcher
+
+        launcher = fork_launcher(access, memory_mb)
         keep_fds.append(launcher.fileno())
         programs.use(launcher)
+    if pure:
+        from edge.tools.purity_doors import shut
     report = lock_in(Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access, pure=pure))
     if folder and not report.complete:
         refused = kernel_lacks(report.missing)
