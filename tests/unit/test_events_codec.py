@@ -111,6 +111,7 @@ MOST: list[Body] = [
         3,
         1,
         "answer",
+        b"\xa0",
     ),
     RequestRefusedNoted("payload_invalid", "alice", "p", "id-1", 3),
     StepDone(b"", TABLE, b"d" * 32, b"arrow", 0, {"k": [1, {"a": None}], "t": OUTSIDE}, 12, {"code": "c"}),

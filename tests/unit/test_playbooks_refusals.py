@@ -83,7 +83,7 @@ def marked(source: str) -> tuple[str, int, int]:
         (STEP + "    loop: {in: [], iterator: x, spec: {mode: ¶side}}\n    next: []\n", "Allowed: sequential"),
         (STEP + "    loop: {in: [], iterator: x, spec: {max_in_flight: ¶0}}\n    next: []\n", "1 to 2048"),
         (STEP + "    loop: {cursor: ¶{}, iterator: x}\n    next: []\n", "has the mode `cursor`"),
-        (STEP + "    loop: {in: ['{{ ¶iter.x }}'], iterator: x}\n    next: []\n", "inside a tool"),
+        (STEP + "    set: {a: '{{ ¶iter.x }}'}\n    next: []\n", "inside a tool"),
         (STEP + "    ¶when: x\n    next: []\n", "put `when` on the arcs"),
         (STEP + "    spec: {policy: {¶rules: []}}\n    next: []\n", "stand under the tool"),
         (STEP + "    spec: {policy: {admit: ¶{}}}\n    next: []\n", "has no `rules`"),
