@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.worker import landlock, seccomp
 from tests.process import mosquitto as broker
 from tests.process.box import Box
 
@@ -15,6 +16,17 @@ from tests.process.box import Box
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("mosquitto") is not None:
         require_mosquitto()
+    if item.get_closest_marker("sandbox") is not None:
+        require_sandbox()
+    if item.get_closest_marker("forks") is not None and "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.fail("this test forks its process, which here has threads: run it without -n")
+
+
+def require_sandbox() -> None:
+    """Skip where this machine cannot lock a worker in; under CI=true that is a failure."""
+    if not landlock.abi() or not seccomp.machine():
+        message = "this machine has no landlock, or no seccomp tables for its processor"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
 
 
 def require_mosquitto() -> None:

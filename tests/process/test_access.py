@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import http.server
-import json
 import os
 import select
 import socket
@@ -17,19 +16,15 @@ from typing import Any
 import pytest
 
 from edge.core.access import Access
-from edge.worker import landlock, seccomp
+from edge.worker import landlock
 from edge.worker.sandbox import Policy, lock_in
 from edge.worker.zygote import kernel_lacks
 from tests.process.box import Box
+from tests.process.forked import forked, outcomes
+
+pytestmark = pytest.mark.sandbox
 
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: grants/p}\nworkflow:\n"
-
-
-@pytest.fixture(autouse=True)
-def _kernel_can() -> None:
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 def playbook(code: str, access: str, spec: str = "") -> str:
@@ -203,6 +198,7 @@ def test_a_porter_ends_with_its_worker(quiet_box: Box, web: int) -> None:
     os.close(gone)
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("abi", [1, 2, 4])
 def test_older_kernels_hold_grants_too(abi: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what landlock was in Linux 5.13, 5.19 and 6.7, files and sockets are held as granted."""
@@ -211,29 +207,18 @@ def test_older_kernels_hold_grants_too(abi: int, tmp_path: Path, monkeypatch: py
         (tmp_path / name / "x").write_text(name)
     monkeypatch.setattr(landlock, "abi", lambda: abi)
     access = Access((("localhost", 1),), (), ((f"{tmp_path}/granted", "read"),))
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        seen: list[Any] = []
-        try:
-            lock_in(Policy(tmp_path / "cache", 64, keep_fds=(writer,), access=access))
-            for act in (
-                lambda: (tmp_path / "granted" / "x").read_text(),
-                lambda: (tmp_path / "granted" / "x").write_text("y"),
-                lambda: (tmp_path / "other" / "x").read_text(),
-                lambda: socket.socket().connect(("127.0.0.1", 1)),
-                lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-            ):
-                try:
-                    seen.append(act())
-                except OSError as error:
-                    seen.append(error.errno)
-            os.write(writer, json.dumps(seen).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        assert json.loads(pipe.read()) == ["granted", errno.EACCES, errno.EACCES, errno.EPERM, errno.EPERM]
-    os.wait()
+
+    def child(pipe_fd: int) -> list[Any]:
+        lock_in(Policy(tmp_path / "cache", 64, keep_fds=(pipe_fd,), access=access))
+        return outcomes(
+            (tmp_path / "granted" / "x").read_text,
+            lambda: (tmp_path / "granted" / "x").write_text("y"),
+            (tmp_path / "other" / "x").read_text,
+            lambda: socket.socket().connect(("127.0.0.1", 1)),
+            lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        )
+
+    assert forked(child) == ["granted", errno.EACCES, errno.EACCES, errno.EPERM, errno.EPERM]
 
 
 def test_a_kernel_without_a_sandbox_says_so() -> None:

@@ -2,66 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import textwrap
-import traceback
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from edge.core.errors import ToolFailed
 from edge.core.events import BootStarted
 from edge.store.cache import BlockStore
 from edge.tools.purity_doors import shut
-from edge.tools.registry import preload, tool
-from edge.worker import landlock, seccomp
+from edge.tools.registry import preload
 from edge.worker.sandbox import Policy, lock_in, readable_paths
 from playbooks.compile import check_playbook
 from tests.process.box import Box
-from tests.process.test_sandbox_blocks import Lent
+from tests.process.forked import forked
+from tests.process.test_sandbox_blocks import Lent, told
+
+pytestmark = [pytest.mark.forks, pytest.mark.sandbox]
 
 
 def pure(folder: Path, *codes: str) -> list[Any]:
     """One pure worker runs these blocks in turn; `[True, value]` or `[False, code, message]` each."""
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     preload()
     folder_fd = os.open(folder, os.O_DIRECTORY)
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            store = BlockStore(folder_fd)
-            lock_in(Policy(folder, 64, keep_fds=(folder_fd, writer), pure=True))
-            lent = Lent(store, store.write("t", pa.table({"x": [1.0, 2.0]})))
-            shut(tuple(str(path) for path in readable_paths()))
-            answers: list[Any] = []
-            for code in codes:
-                try:
-                    config = {"code": code, "form": "result", "line": 10}
-                    answers.append([True, tool("python").run(config, {"t": lent._ref}, lent)])
-                except ToolFailed as problem:
-                    answers.append([False, problem.problem_code, str(problem)])
-            os.write(writer, json.dumps(answers).encode())
-        except BaseException:
-            os.write(writer, json.dumps([traceback.format_exc()]).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.close(folder_fd)
-    with open(reader, "rb") as pipe:
-        data = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    assert data, "the worker ended without an answer"
-    answers = json.loads(data)
-    assert isinstance(answers, list)
-    return answers
+
+    def worker(pipe_fd: int) -> list[Any]:
+        store = BlockStore(folder_fd)
+        lock_in(Policy(folder, 64, keep_fds=(folder_fd, pipe_fd), pure=True))
+        lent = Lent(store, store.write("t", pa.table({"x": [1.0, 2.0]})))
+        shut(tuple(str(path) for path in readable_paths()))
+        return [told("python", {"code": code, "form": "result", "line": 10}, lent) for code in codes]
+
+    try:
+        return list(forked(worker))
+    finally:
+        os.close(folder_fd)
 
 
 CLOCKS = [

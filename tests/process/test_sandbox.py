@@ -26,18 +26,12 @@ from edge.core.limits import MIB
 from edge.store.cache import BlockStore
 from edge.worker import landlock, seccomp
 from edge.worker.sandbox import Policy, lock_in
+from tests.process.forked import forked
+
+pytestmark = [pytest.mark.forks, pytest.mark.sandbox]
 
 libc = ctypes.CDLL(None, use_errno=True)
 PARENT = os.getpid()
-
-
-@pytest.fixture(autouse=True)
-def _kernel_can() -> None:
-    missing = [] if landlock.abi() else ["landlock"]
-    missing += [] if seccomp.machine() else ["seccomp tables for this processor"]
-    if missing:
-        reason = f"this machine has no {', '.join(missing)}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 @pytest.fixture
@@ -51,27 +45,19 @@ def cache(tmp_path: Path) -> Path:
 
 def locked(cache: Path, act: Callable[[], Any], **settings: Any) -> Any:
     """Fork, lock in, act; what came back, or the OSError's errno, or the other exception's name."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        answer: list[Any]
+
+    def child(_pipe_fd: int) -> list[Any]:
         try:
             # As the zygote has it. An allocator that reserved its arena before is not held by the limit.
             pa.set_memory_pool(pa.system_memory_pool())
             lock_in(Policy(cache_folder=cache, **{"memory_mb": 64, **settings}))
-            answer = ["ok", act()]
+            return ["ok", act()]
         except OSError as error:
-            answer = ["errno", error.errno]
+            return ["errno", error.errno]
         except BaseException as error:
-            answer = ["raised", type(error).__name__]
-        os.write(writer, json.dumps(answer).encode())
-        os._exit(0)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        data = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    assert status == 0, f"the worker ended with status {status}"
-    return json.loads(data)
+            return ["raised", type(error).__name__]
+
+    return forked(child)
 
 
 def system_call(number: int, *arguments: Any) -> None:

@@ -1,6 +1,5 @@
 """Author code inside the sandbox: what a block may not do comes back as a failure its author can read."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,19 +12,21 @@ from edge.core.errors import ToolFailed
 from edge.core.values import TableRef
 from edge.store.cache import BlockStore
 from edge.tools.registry import preload, tool
-from edge.worker import landlock, seccomp
 from edge.worker.sandbox import Policy, lock_in
 from playbooks.evaluate import render
+from tests.process.forked import forked
+
+pytestmark = [pytest.mark.forks, pytest.mark.sandbox]
 
 
 class Lent:
     execution_id = step = idempotency_key = "e"
 
     def __init__(self, store: BlockStore, ref: TableRef) -> None:
-        self._store, self._ref = store, ref
+        self._store, self.ref = store, ref
 
     def render(self, tree: Any, extra: Mapping[str, Any] | None = None) -> Any:
-        return render(tree, {"t": self._ref})
+        return render(tree, {"t": self.ref})
 
     def table(self, ref: TableRef) -> pa.Table:
         return self._store.read(ref)
@@ -33,38 +34,29 @@ class Lent:
 
 def locked(folder: Path, kind: str, *configs: dict[str, Any], memory_mb: int = 64) -> list[Any]:
     """One worker: lock in, run each config in turn; `[True, value]` or `[False, code, message]` each."""
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     preload()
     folder_fd = os.open(folder, os.O_DIRECTORY)
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            # As the zygote has it: mimalloc tries for seconds before it admits that there is no memory.
-            pa.set_memory_pool(pa.system_memory_pool())
-            store = BlockStore(folder_fd)
-            answers: list[Any] = []
-            lock_in(Policy(folder, memory_mb, keep_fds=(folder_fd, writer)))
-            lent = Lent(store, store.write("t", pa.table({"g": ["a", "b", "a"], "x": [1.0, 2.0, 4.0]})))
-            for config in configs:
-                try:
-                    answers.append([True, tool(kind).run(config, {"t": lent._ref}, lent)])
-                except ToolFailed as problem:
-                    answers.append([False, problem.problem_code, str(problem)])
-            os.write(writer, json.dumps(answers).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.close(folder_fd)
-    with open(reader, "rb") as pipe:
-        data = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    assert data, "the worker ended without an answer"
-    answers = json.loads(data)
-    assert isinstance(answers, list)
-    return answers
+
+    def worker(pipe_fd: int) -> list[Any]:
+        # As the zygote has it: mimalloc tries for seconds before it admits that there is no memory.
+        pa.set_memory_pool(pa.system_memory_pool())
+        store = BlockStore(folder_fd)
+        lock_in(Policy(folder, memory_mb, keep_fds=(folder_fd, pipe_fd)))
+        lent = Lent(store, store.write("t", pa.table({"g": ["a", "b", "a"], "x": [1.0, 2.0, 4.0]})))
+        return [told(kind, config, lent) for config in configs]
+
+    try:
+        return list(forked(worker))
+    finally:
+        os.close(folder_fd)
+
+
+def told(kind: str, config: dict[str, Any], lent: Lent) -> list[Any]:
+    """`[True, value]` or `[False, code, message]` of one block."""
+    try:
+        return [True, tool(kind).run(config, {"t": lent.ref}, lent)]
+    except ToolFailed as problem:
+        return [False, problem.problem_code, str(problem)]
 
 
 def block(code: str) -> dict[str, Any]:

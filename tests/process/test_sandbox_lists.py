@@ -2,76 +2,54 @@
 
 import errno
 import itertools
-import json
 import os
 import re
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from edge.core.errors import Misconfigured
-from edge.worker import landlock, seccomp
+from edge.worker import seccomp
 from edge.worker.sandbox import Policy, Report, lock_in, readable_paths
+from tests.process.forked import forked, outcomes
 
-
-@pytest.fixture
-def _kernel_can() -> None:
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+pytestmark = [pytest.mark.forks, pytest.mark.sandbox]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else to try")
-@pytest.mark.usefixtures("_kernel_can")
 def test_ordinary_user_can_lock_in() -> None:
     """No privilege is needed: an ordinary user's worker is held the same way."""
-    reader, writer = os.pipe()
     folder = Path(f"/dev/shm/edge-test-{os.getpid()}")
     folder.mkdir(mode=0o777)
     os.chown(folder, 65534, 65534)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            report = lock_in(Policy(folder, 64))
-            (folder / "x").write_bytes(b"1")
-            seen = []
-            for act in (os.fork, Path("/etc/hosts").read_text, socket.socket):
-                try:
-                    act()
-                except OSError as error:
-                    seen.append(error.errno)
-            os.write(writer, json.dumps([report.complete, seen]).encode())
-        except BaseException as error:
-            os.write(writer, json.dumps(repr(error)).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.waitpid(pid, 0)
-    with open(reader, "rb") as pipe:
-        assert json.loads(pipe.read()) == [True, [errno.EPERM, errno.EACCES, errno.EPERM]]
+
+    def child(_pipe_fd: int) -> list[Any]:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        report = lock_in(Policy(folder, 64))
+        (folder / "x").write_bytes(b"1")
+        return [report.complete, outcomes(os.fork, Path("/etc/hosts").read_text, socket.socket)]
+
+    assert forked(child) == [True, [errno.EPERM, errno.EACCES, errno.EPERM]]
     (folder / "x").unlink()
     folder.rmdir()
 
 
 def test_a_process_with_threads_is_refused(tmp_path: Path) -> None:
     """Landlock holds the calling thread only, so a process that has more is not locked in by halves."""
-    pid = os.fork()
-    if pid == 0:
-        stop = threading.Event()
-        threading.Thread(target=stop.wait, daemon=True).start()
-        code = 1
-        try:
+
+    def child(_pipe_fd: int) -> str:
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        with pytest.raises(Misconfigured):
             lock_in(Policy(tmp_path, 64))
-        except Misconfigured:
-            code = 0
-        os._exit(code)
-    assert os.waitpid(pid, 0)[1] == 0
+        return "refused"
+
+    assert forked(child) == "refused"
 
 
 def test_report_says_what_is_missing() -> None:

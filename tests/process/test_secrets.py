@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.server
-import os
 import subprocess
 import sys
 import textwrap
@@ -16,8 +15,9 @@ from urllib.parse import quote
 
 import pytest
 
-from edge.worker import landlock, seccomp
 from tests.process.box import EDGE, Box
+
+pytestmark = pytest.mark.sandbox
 
 SECRET = "canary/7f3a9c+e1=d5 b8"
 PASSWORD = "canary:pass/word 42+x"
@@ -38,16 +38,12 @@ workflow:
 """
 
 
-@pytest.fixture(autouse=True)
-def _kernel_can() -> None:
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-
-
-@pytest.fixture
-def keyed(quiet_box: Box) -> Box:
-    """A running box whose keychain holds two aliases."""
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A running box whose keychain holds two aliases. All tests share it: a secret that leaks stays found."""
+    quiet_box = Box(tmp_path_factory.mktemp("keyed"), 1)
+    quiet_box.start("runtime")
+    quiet_box.status()
     for arguments, value in (
         (["api"], SECRET),
         (["meter", "--kind", "basic", "--username", "ada"], PASSWORD),
@@ -61,7 +57,8 @@ def keyed(quiet_box: Box) -> Box:
         )
         assert done.returncode == 0, done.stderr
         assert value not in done.stdout + done.stderr
-    return quiet_box
+    yield quiet_box
+    quiet_box.down()
 
 
 def found_in(box: Box) -> list[str]:
@@ -113,10 +110,14 @@ def test_a_planted_secret_is_nowhere(keyed: Box) -> None:
             assert "***api***" in str(answer), (name, answer)
         assert not found_in(keyed), name
         execution = answer["execution_id"].rpartition("-")[2]
-        assert not [form for form in FORMS if form in keyed.edge("show", execution).stdout], name
-    assert not [form for form in FORMS if form in keyed.edge("log", "show").stdout]
+        shown = keyed.edge("show", execution).stdout
+        assert not [form for form in FORMS if form in shown], name
+    log = keyed.edge("log", "show").stdout
+    assert not [form for form in FORMS if form in log]
     keyed.kill("runtime")
     assert not found_in(keyed)
+    keyed.start("runtime")
+    keyed.status()
 
 
 def test_ctx_tasks_and_later_steps_hold_no_secret(keyed: Box) -> None:

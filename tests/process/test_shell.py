@@ -16,20 +16,15 @@ from edge.core.errors import ToolFailed
 from edge.core.limits import PROGRAM_OUTPUT_BYTES_MAX
 from edge.testing.plain import playbook
 from edge.tools.registry import tool
-from edge.worker import landlock, programs, seccomp
+from edge.worker import programs
 from edge.worker.launcher import fork_launcher
 from playbooks.evaluate import render
 from playbooks.shape import Task
 from tests.process.box import Box
 
+pytestmark = [pytest.mark.forks, pytest.mark.sandbox]
+
 SH, CAT = "/bin/sh", "/bin/cat"
-
-
-@pytest.fixture(autouse=True)
-def kernel() -> None:
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 @pytest.fixture

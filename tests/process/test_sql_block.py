@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from edge.worker import landlock, seccomp
 from tests.process.box import Box
+
+pytestmark = pytest.mark.sandbox
 
 PLAYBOOK = """
 apiVersion: noetl.io/v2
@@ -45,9 +45,6 @@ workflow:
 
 @pytest.fixture
 def box(tmp_path: Path) -> Box:
-    if not landlock.abi() or not seccomp.machine():
-        reason = "this machine has no landlock, or no seccomp tables for its processor"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     return Box(tmp_path, 1)
 
 
