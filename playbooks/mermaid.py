@@ -80,11 +80,15 @@ def _tool(step: Step, task: Task) -> str:
 
 
 def _arrow(step: Step, arc: Arc, written: ArcOutline) -> str:
-    """An arc: dotted where only a failure takes it, thick where others may be taken beside it."""
+    """An arc: dotted where only a failure takes it, thick where others may be taken beside it.
+
+    One without a condition is taken always, or, where the first that fits is taken, when no arc before it fits.
+    """
     when = written.when
-    text = ""
     if isinstance(when, Scalar) and isinstance(when.value, str):
         text = when.value.strip().removeprefix("{{").removesuffix("}}").strip()
+    else:
+        text = "otherwise" if arc is not step.arcs[0] and not step.inclusive else ""
     failure_only = arc.on_failure and arc.when is not None and arc.when.node == ["const", False]
     line = "-.->" if failure_only else "==>" if step.inclusive else "-->"
     return f"{line}|{_quoted(text)}|" if text else line

@@ -49,6 +49,12 @@ def test_steps_arcs_and_what_they_ask() -> None:
     ]
 
 
+def test_the_arc_that_is_left_says_so() -> None:
+    """Where the first fitting arc is taken, one without a condition after others is taken otherwise."""
+    source = SOURCE.replace("{mode: inclusive}", "{mode: exclusive}")
+    assert '  s0 -->|"otherwise"| s2' in mermaid(source.encode(), "p.yaml").splitlines()
+
+
 def test_nothing_an_author_writes_ends_or_formats_a_label() -> None:
     """Quotes, HTML, Markdown and entities stand for themselves."""
     source = SOURCE.replace('workload.a == "x"', 'workload.a in ["<b>", "#1;", "`c`", "d & e"]')
