@@ -21,6 +21,7 @@ from playbooks.names import Known
 from playbooks.problems import Source, allowed, suggest
 from playbooks.shape import MODES, NO_MATCH
 from playbooks.templates import compile_condition, compile_tree
+from playbooks.walks import inside
 
 CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -156,7 +157,7 @@ def _conditions(
     if done_event == "loop.done" and asked.event:
         other = condition(source, node, resolve_at("step.done"))
         when = _either(when, other)
-    if not asked.event and not _asks_how_it_ended(when):
+    if not asked.event and (when is None or not _asks_how_it_ended(when)):
         return when, False
     failed = condition(source, node, resolve_at("step.failed"))
     if failed == ["const", False]:
@@ -193,15 +194,11 @@ class Asked:
         return node
 
 
-def _asks_how_it_ended(node: Any) -> bool:
+def _asks_how_it_ended(node: NodeList) -> bool:
     """Whether a condition looks at `output.status` or `output.error`."""
-    if isinstance(node, dict):
-        return any(_asks_how_it_ended(part) for part in node.values())
-    if not isinstance(node, list):
-        return False
     if node[:2] == ["attr", ["name", "output"]] and node[2:] in (["status"], ["error"]):
         return True
-    return any(_asks_how_it_ended(part) for part in node)
+    return any(map(_asks_how_it_ended, inside(node)))
 
 
 def condition(source: Source, node: Marked, resolve: Resolve) -> NodeList | None:
@@ -216,10 +213,6 @@ def condition(source: Source, node: Marked, resolve: Resolve) -> NodeList | None
         return None
 
 
-def _mentions(node: Any) -> bool:
+def _mentions(node: NodeList) -> bool:
     """Whether a node, or anything in it, is a name."""
-    if isinstance(node, dict):
-        return any(_mentions(part) for part in node.values())
-    if not isinstance(node, list) or not node or node[0] == "const":
-        return False
-    return node[0] in ("name", "step") or any(_mentions(part) for part in node)
+    return node[0] in ("name", "step") or any(map(_mentions, inside(node)))

@@ -15,6 +15,7 @@ from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
 from playbooks.templates import compile_scalar, has_template
+from playbooks.walks import inside
 
 #: Where a template stands in the workload: keys of maps and indices of lists.
 Path = tuple[str | int, ...]
@@ -104,19 +105,15 @@ def _ordered(source: Source, found: Sequence[Found]) -> list[Any]:
     return [[list(found[index][0]), found[index][2]] for index in made]
 
 
-def _references(node: Any) -> list[Path]:
+def _references(node: NodeList) -> list[Path]:
     """The places in the workload a node looks at, as far as they are written out."""
-    if isinstance(node, dict):
-        return [path for part in node.values() for path in _references(part)]
-    if not isinstance(node, (list, tuple)) or not node or node[0] == "const":
-        return []
     chain = _chain(node)
     if chain is not None:
         return [chain[1:] if chain[0] == "workload" else chain]
-    return [path for part in node for path in _references(part)]
+    return [path for part in inside(node) for path in _references(part)]
 
 
-def _chain(node: Any) -> Path | None:
+def _chain(node: NodeList) -> Path | None:
     """`a.b[0]` as ("a", "b", 0); None where the node is no such chain."""
     if node[0] == "name":
         return (node[1],)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+from playbooks.walks import inside
+
 _UNARY: Final = {"neg": "-", "pos": "+", "not": "not "}
 _PATHS: Final = ("attr", "envelope", "item")
 
@@ -21,6 +23,8 @@ def spoken(node: Any) -> str:
         return json.dumps(node[1], ensure_ascii=False)
     if op in ("name", "step"):
         return str(node[1])
+    if op == "quiet":
+        return spoken(node[1])
     if op in ("attr", "envelope"):
         return f"{spoken(node[1])}.{node[2]}"
     if op == "item":
@@ -81,15 +85,11 @@ def looked_at(node: Any) -> list[tuple[str, Any]]:
 
 
 def _paths(node: Any) -> Iterator[Any]:
-    if isinstance(node, dict):
-        for part in node.values():
-            yield from _paths(part)
-    elif isinstance(node, list | tuple) and node:
-        if node[0] in ("name", "step") or (node[0] in _PATHS and _is_path(node)):
-            yield node
-        elif node[0] != "const":
-            for part in node[1:] if isinstance(node[0], str) else node:
-                yield from _paths(part)
+    if _is_path(node):
+        yield node
+        return
+    for part in inside(node):
+        yield from _paths(part)
 
 
 def _is_path(node: Any) -> bool:

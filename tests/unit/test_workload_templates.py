@@ -46,6 +46,15 @@ def test_templates_see_each_other_in_whatever_order() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["item", "name", "attr", "step", "x"])
+def test_a_loop_may_call_its_element_anything(name: str) -> None:
+    """What a `for` calls its element is no node, even where nodes are called so."""
+    text = f"{{% for {name}, other in pairs %}}{{{{ {name} }}}}{{{{ other }}}}{{% endfor %}}"
+    alone = f"{{% for {name} in pairs %}}{{{{ {name} | first }}}}{{% endfor %}}"
+    found = started({"pairs": [["a", "b"]], "text": text, "alone": alone})
+    assert (found["text"], found["alone"]) == ("ab", "a")
+
+
 def test_the_request_goes_over_templates() -> None:
     """A value of the request replaces a template, is seen by the others, and is never itself one."""
     found = started(WORKLOAD, {"base": {"host": "{{ 1 + 1 }}"}, "port": 1, "list": 5, "list_size": 9})
