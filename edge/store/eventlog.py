@@ -43,6 +43,8 @@ from edge.core.subscription_events import SubscriptionPosition
 from edge.store import mapped_pages
 
 _TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"meta")
+#: Those that an index of an earlier release lacks until a runtime opens it: whoever only reads does without.
+_LATER_TABLES: Final = (b"circuits",)
 _REQUEST_KEY_BYTES: Final = 16
 _PAYLOAD_DIGEST_BYTES: Final = 16
 
@@ -96,9 +98,13 @@ class EventLog:
                 writemap=False,
             )
             self._env.reader_check()
-            self._db: dict[str, Any] = {
-                name.decode(): self._env.open_db(name, create=not readonly) for name in _TABLES
-            }
+            self._db: dict[str, Any] = {}
+            for name in _TABLES:
+                try:
+                    self._db[name.decode()] = self._env.open_db(name, create=not readonly)
+                except lmdb.NotFoundError:
+                    if name not in _LATER_TABLES:
+                        raise
             self.last()
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError) as error:
             raise LogDamaged(
@@ -224,6 +230,8 @@ class EventLog:
 
     def circuits(self) -> list[Event]:
         """The latest event of each downstream that has a circuit breaker."""
+        if "circuits" not in self._db:
+            return []
         with self._env.begin() as txn, txn.cursor(db=self._db["circuits"]) as cursor:
             seqs = [int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True)]
             return [self._event(txn, seq) for seq in seqs]

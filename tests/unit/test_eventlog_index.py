@@ -132,6 +132,22 @@ def test_it_is_all_there_after_reopening(tmp_path: Path) -> None:
         index.close()
 
 
+def test_an_index_without_a_later_table_is_readable(tmp_path: Path) -> None:
+    """An index that no runtime has opened since a table was added is there, is read, and gets the table when opened."""
+    homes = Homes(tmp_path)
+    homes.index.commit(fill(homes.journal), homes.journal.log_id)
+    with homes.index._env.begin(write=True) as txn:
+        txn.drop(homes.index._db["circuits"])
+    homes.close()
+    assert EventLog.there(tmp_path / "index")
+    index = EventLog(tmp_path / "index", readonly=True)
+    assert (index.last()[0], index.circuits()) == (10, [])
+    assert index.events_of(3)[-1].body == ExecutionFinished()
+    index.close()
+    EventLog(tmp_path / "index").close()
+    assert EventLog.there(tmp_path / "index")
+
+
 def test_marks_differ_by_playbook_and_payload() -> None:
     """Two requests share a mark only with the same playbook and payload, inline or in a blob."""
     other = ExecutionRequested(b"e" * 32, "alice", "r", payload=b"{}")
