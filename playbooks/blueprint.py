@@ -22,7 +22,7 @@ from playbooks.blueprint_fields import expect, field_of, limited
 from playbooks.graph import back_arcs, reached
 from playbooks.nodes import Prepared
 from playbooks.run import Line, straight_line
-from playbooks.shape import CHILD, Step, step_of, targets_of
+from playbooks.shape import CHILD, Step, is_pipeline, step_of, targets_of
 
 VERSION: Final = 3
 
@@ -49,20 +49,14 @@ class Blueprint:
     arc_needed: bool
     #: Bit j of element i: step i leads to step j by arcs leading forward.
     reach: tuple[int, ...]
+    #: Any of its steps looks at the iteration, which may be one of the execution above.
+    reads_iter: bool
+    #: Any of its tasks begins another playbook.
+    begins_others: bool
 
     def leads_to(self, step: int, other: int) -> bool:
         """Whether a token at `step` can come to `other` by arcs leading forward."""
         return bool(self.reach[step] >> other & 1)
-
-    @property
-    def reads_iter(self) -> bool:
-        """Whether any of its steps looks at the iteration, which may be one of the execution above."""
-        return any(step.reads_iter for step in self.steps)
-
-    @property
-    def begins_others(self) -> bool:
-        """Whether any of its tasks begins another playbook."""
-        return any(task.kind == CHILD for step in self.steps for task in step.tasks)
 
     @classmethod
     def decode(cls, data: bytes) -> Blueprint:
@@ -92,7 +86,7 @@ class Blueprint:
         )
         index = {step.name: position for position, step in enumerate(steps)}
         expect(len(index) == len(steps), "a step's name stands twice")
-        lines = [line_of(step) for step in steps]
+        lines = [line_of(raw) for raw in raw_steps]
         for position, step in enumerate(steps):
             expect(step.run == straight_line(lines, position), f"run of step {step.name}")
             expect(all(read in index for read in step.reads), f"reads of step {step.name}")
@@ -109,13 +103,15 @@ class Blueprint:
             final,
             field_of(body, "arc_needed", bool),
             reached(targets, back),
+            any(step.reads_iter for step in steps),
+            any(task.kind == CHILD for step in steps for task in step.tasks),
         )
 
 
 def _defaults_of(body: dict[str, Any]) -> tuple[tuple[tuple[str | int, ...], Prepared], ...]:
     """The workload's templates. Raises ValueError where one stands nowhere, or is no node."""
     found = []
-    for entry in body.get("defaults", []):
+    for entry in field_of(body, "defaults", list) if "defaults" in body else ():
         expect(
             type(entry) is list and len(entry) == 2 and type(entry[0]) is list and len(entry[0]) > 0,
             "defaults",
@@ -132,12 +128,13 @@ def _defaults_of(body: dict[str, Any]) -> tuple[tuple[tuple[str | int, ...], Pre
     return tuple(found)
 
 
-def line_of(step: Step) -> Line:
-    """What `straight_line` wants to know of a step."""
-    apart = step.pipeline or step.loop is not None or step.deadline_ms is not None
-    plain = not step.set and not apart and not any(arc.set or arc.args for arc in step.arcs)
-    alone = step.admit is not None or apart
-    return Line(step.effect, plain, alone, [(arc.target, arc.when is None) for arc in step.arcs])
+def line_of(step: Mapping[str, Any]) -> Line:
+    """What `straight_line` wants to know of a step, as a blueprint holds it."""
+    pipeline = is_pipeline([(task["kind"], task.get("rules") is not None) for task in step["tasks"]])
+    apart = pipeline or step.get("loop") is not None or step.get("deadline_ms") is not None
+    plain = not step["set"] and not apart and not any(sets or args for _, _, _, sets, args in step["arcs"])
+    targets = [(target, when is None) for target, when, *_ in step["arcs"]]
+    return Line(step["effect"], plain, step.get("admit") is not None or apart, targets)
 
 
 def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from edge.core.limits import (
     PLAYBOOK_PATH_BYTES_MAX,
     PLAYBOOK_STEPS_MAX,
 )
-from playbooks.blueprint import Blueprint, encode_blueprint
+from playbooks.blueprint import Blueprint, encode_blueprint, line_of
 from playbooks.credentials import read_keychain
 from playbooks.defaults import read_workload
 from playbooks.executor import Executor, read_executor
@@ -25,8 +25,7 @@ from playbooks.model.policy import SPEC
 from playbooks.model.root import METADATA, PLAYBOOK
 from playbooks.names import Known
 from playbooks.problems import PlaybookRefused, Problem, Source
-from playbooks.run import Line, straight_line
-from playbooks.shape import is_pipeline
+from playbooks.run import straight_line
 from playbooks.spec import Spec, overlay, read_spec
 from playbooks.steps import Outline, outline, read_step
 from playbooks.workbook import Templates, read_workbook
@@ -173,17 +172,7 @@ def _steps(
     index = {step["name"]: position for position, step in enumerate(steps)}
     for step in steps:
         step["arcs"] = [[index[target], *rest] for target, *rest in step["arcs"]]
-    lines = [_line(step) for step in steps]
+    lines = [line_of(step) for step in steps]
     for position, step in enumerate(steps):
         step["run"] = straight_line(lines, position)
     return steps
-
-
-def _line(step: dict[str, Any]) -> Line:
-    """What `straight_line` wants to know, as `playbooks.blueprint.line_of` says it of a step read back."""
-    tasks = step["tasks"]
-    pipeline = is_pipeline([(task["kind"], task["rules"] is not None) for task in tasks])
-    apart = pipeline or step["loop"] is not None or step["deadline_ms"] is not None
-    plain = not step["set"] and not apart and not any(sets or args for _, _, _, sets, args in step["arcs"])
-    targets = [(target, when is None) for target, when, *_ in step["arcs"]]
-    return Line(step["effect"], plain, step["admit"] is not None or apart, targets)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.core.codec import decode, encode_canonical
 from edge.core.errors import PlaybookInvalid
 from playbooks.blueprint import Blueprint
 from playbooks.compile import check_playbook, compile_playbook
@@ -185,3 +187,53 @@ def test_spoiled_blueprints_are_value_errors(data: st.DataObject) -> None:
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ValueError):
         Blueprint.decode(bytes(whole))
+
+
+WHOLE = b"""
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: a, path: a}
+workload: {a: "{{ b }}", b: [1, "{{ execution_id }}"]}
+workflow:
+  - step: a
+    spec: {policy: {admit: {rules: [{when: "{{ ctx.v }}", then: {allow: true}}]}, access: {hosts: [a.b]}}}
+    loop: {in: [1, 2], iterator: x, spec: {mode: parallel, frame: {max_rows: 3}}}
+    set: {v: "{{ output.data }}"}
+    tool:
+      - get:
+          kind: http
+          url: http://a.b/
+          output: {select: [{path: $.a.b, as: z}], accumulate: {enabled: true}}
+          spec: {policy: {rules: [{when: "{{ outcome.data }}", then: {do: jump, to: rest}}, {else: {do: retry}}]}}
+      - rest: {kind: wait, seconds: 1}
+    next: {spec: {mode: inclusive}, arcs: [{step: b, when: "{{ output.error }}", args: {z: 1}}, {step: a}]}
+  - step: b
+    tool: {kind: transform, value: "{% for name in [1] %}{{ name }}{% endfor %}"}
+"""
+ODD = (None, 5, -1, True, 1.5, "x", b"x", [], {}, [[]], [1], [None], [["a"]], {"a": 1}, ["const", 1])
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list):
+        yield value
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _containers(inner)
+
+
+def test_a_blueprint_with_any_part_replaced_is_a_value_error() -> None:
+    """Whatever stands in the place of a part, or where it is missing: decoding works or raises ValueError."""
+    body = decode(compile_playbook(WHOLE, "p").data)
+    for container in list(_containers(body)):
+        keys = list(container) if isinstance(container, dict) else range(len(container))
+        for key in keys:
+            kept = container[key]
+            for odd in ODD:
+                container[key] = odd
+                with contextlib.suppress(ValueError):
+                    Blueprint.decode(encode_canonical(body))
+            container[key] = kept
+            if isinstance(container, dict):
+                del container[key]
+                with contextlib.suppress(ValueError):
+                    Blueprint.decode(encode_canonical(body))
+                container[key] = kept

@@ -133,7 +133,7 @@ def test_it_is_all_there_after_reopening(tmp_path: Path) -> None:
 
 
 def test_an_index_without_a_later_table_is_readable(tmp_path: Path) -> None:
-    """An index that no runtime has opened since a table was added is there, is read, and gets the table when opened."""
+    """An index that no runtime opened since a table was added is there and is read; opening gives it the table."""
     homes = Homes(tmp_path)
     homes.index.commit(fill(homes.journal), homes.journal.log_id)
     with homes.index._env.begin(write=True) as txn:
