@@ -10,13 +10,13 @@ import argparse
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.cli.inputs import require_log
+from edge.cli.log import require_log
 from edge.cli.story import plain_json, shorten
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
 from edge.core.events import CatalogRegistered, Event, ExecutionRequested
 from edge.core.settings import Settings, load_settings
 from edge.core.values import TableRef
-from edge.replay.decisions import Decision
+from edge.replay.decisions import CHANGED, Decision
 from edge.replay.explain import explain
 from edge.runtime.admit import read_input, started_workload
 from edge.store.blobs import BlobStore
@@ -81,7 +81,7 @@ def _explain(given: argparse.Namespace) -> int:
         print(f"execution  {execution_id}\nplaybook   {blueprint.path} {blueprint.digest.hex()[:16]}")
         for decision in decisions:
             print("\n".join(_lines(decision)))
-    return 1 if any(decision.status == "decision-changed" for decision in decisions) else 0
+    return 1 if any(decision.status == CHANGED for decision in decisions) else 0
 
 
 def _history(settings: Settings, execution: int) -> _History:

@@ -18,6 +18,8 @@ from playbooks.spoken import looked_at, spoken
 
 #: A decision that comes out otherwise now than it stands in the log.
 CHANGED: Final = "decision-changed"
+#: One that looks at what the log does not hold.
+UNRECORDED: Final = "not recomputed"
 HOLDS: Final = "holds"
 HOLDS_NOT: Final = "does not hold"
 NOT_ASKED: Final = "not asked"

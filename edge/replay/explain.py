@@ -19,14 +19,22 @@ from edge.core.routing import Routed, envelope, route
 from edge.core.scheduler import Admit, decide, token_args
 from edge.core.state import RUNNING, Execution, evolve
 from edge.core.values import TableRef
-from edge.replay.decisions import CHANGED, Asked, Decision, Unknown, absent, ask, not_asked
+from edge.replay.decisions import (
+    CHANGED,
+    NOT_ASKED,
+    UNRECORDED,
+    Asked,
+    Decision,
+    Unknown,
+    absent,
+    ask,
+    not_asked,
+)
 from edge.replay.pipelines import PipelineStory, item_told
 from playbooks.blueprint import Blueprint
 from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
 from playbooks.shape import Arc, Step
-
-_UNRECORDED = "not recomputed"
 
 
 def explain(
@@ -66,7 +74,7 @@ class _Story:
             if before is not None and event.step is not None:
                 yield from self._settled(before, state, event)
             if isinstance(event.body, ExecutionFinished):
-                yield self._end(state, event)
+                yield self._end(event)
         if state is not None and state.status == RUNNING:
             yield from self._now(state, events[-1].seq)
 
@@ -171,6 +179,10 @@ class _Story:
     def _scope(self, state: Execution, step: Step, args: dict[str, Any] | None) -> dict[str, Any]:
         results = {name: self._results[name] for name in step.reads if name in self._results}
         scope = build_scope(self._workload, state.ctx, results, self._execution_id, None, args)
+        if step.access.keychain:
+            scope["keychain"] = absent("the keychain, of which no log holds anything")
+        if step.calls_back:
+            scope["callback"] = absent("a callback token, which no log holds")
         if step.reads_iter:
             outer = state.request.iter
             scope["iter"] = {} if outer is None else {"parent": decode(outer)}
@@ -207,7 +219,7 @@ class _Story:
             asked = list(self._asked(step, scope, failed=failed))
             routed = route(step, scope, ctx, failed=failed)
         except Unknown as unknown:
-            return _with(made, asked, _UNRECORDED, f"it looks at {unknown.args[0]}")
+            return _with(made, asked, UNRECORDED, f"it looks at {unknown.args[0]}")
         except EvaluationFailed as error:
             same = not failed and isinstance(body, StepDone) and body.problem is not None
             return _with(made, asked, "" if same else CHANGED, f"now it fails: {error.message}")
@@ -220,7 +232,7 @@ class _Story:
             what = f"arc {number} to {self._target(arc)}"
             when = arc.when_failed if failed else arc.when
             if failed and not arc.on_failure:
-                yield Asked(what, "only after success", "not asked", {})
+                yield Asked(what, "only after success", NOT_ASKED, {})
             elif over:
                 yield not_asked(what, when)
             else:
@@ -240,7 +252,7 @@ class _Story:
             return "the branch ends"
         return ", ".join(f"arc {number + 1} to {self._target(step.arcs[number])}" for number in recorded)
 
-    def _end(self, state: Execution, event: Event) -> Decision:
+    def _end(self, event: Event) -> Decision:
         body = event.body
         assert isinstance(body, ExecutionFinished)
         why = f": {body.problem.get('code')}: {body.problem.get('message')}" if body.problem else ""

@@ -6,6 +6,7 @@ made again here, and where anything else would have to be run the walk ends and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,12 +18,11 @@ from edge.core.limits import TASK_RUNS_MAX
 from edge.core.loop_state import LoopState
 from edge.core.routing import envelope
 from edge.core.values import TableRef
-from edge.replay.decisions import CHANGED, Asked, Decision, Unknown, absent, ask, not_asked
-from playbooks.evaluate import render
+from edge.replay.decisions import CHANGED, UNRECORDED, Asked, Decision, Unknown, absent, ask, not_asked
+from playbooks.evaluate import evaluate, render
+from playbooks.nodes import Prepared
 from playbooks.outputs import accumulated, seen_with, selected
 from playbooks.shape import Rule, Step, Task
-
-_UNRECORDED = "not recomputed"
 
 
 def item_told(loop: LoopState, event: Event, item: int) -> Iterator[Decision]:
@@ -81,12 +81,9 @@ class PipelineStory:
         recorded = {task.number: task for task in tasks}
         place, attempt, previous = 0, 1, None
         try:
-            inputs = (
-                {} if self._step.input is None else render(self._step.input, {**self._base, **self._names})
-            )
-        except (EvaluationFailed, Unknown):
-            return
-        self._base = {**self._base, **inputs, **self._names, "input": inputs, "args": inputs}
+            self._base = {**self._seen_with(self._base, self._step.input), **self._names}
+        except EvaluationFailed:
+            return  # the step failed with it before any task ran
         for number in range(TASK_RUNS_MAX):
             task = self._step.tasks[place]
             self._names |= {"_prev": previous, "_task": task.name, "_attempt": attempt, "iter": self._iter}
@@ -99,7 +96,7 @@ class PipelineStory:
                 value, problem = self._outcome(task, found, last=not recorded)
                 do, rule, asked = self._directive(task, value, problem, attempt)
             except Unknown as unknown:
-                yield self._decision(task, "", [], _UNRECORDED, f"it looks at {unknown.args[0]}")
+                yield self._decision(task, "", [], UNRECORDED, f"it looks at {unknown.args[0]}")
                 return
             except EvaluationFailed as error:
                 yield self._decision(task, f"fails: {error.message}", [])
@@ -144,11 +141,11 @@ class PipelineStory:
                     table if type(table) is TableRef else absent(f"the large result of {task.name}")
                 ), None
             return seen_with(task.output, decode(found.value)), None
-        scope = self._scope(task)
         if task.kind == "noop":
             return None, None
         if task.kind == "transform":
             try:
+                scope = self._scope(task)
                 return seen_with(task.output, render(task.config["value"], scope)), None
             except EvaluationFailed as error:
                 return None, error.problem()
@@ -160,9 +157,21 @@ class PipelineStory:
         raise Unknown(f"the result of task {task.name}, which is not recorded")
 
     def _scope(self, task: Task) -> dict[str, Any]:
-        scope = {**self._base, **self._names, "ctx": self._ctx}
-        own = render(task.input, scope) if task.input is not None else {}
-        return {**scope, **own}
+        """What a task sees. Raises EvaluationFailed where its inputs cannot be evaluated."""
+        return self._seen_with({**self._base, **self._names, "ctx": self._ctx}, task.input)
+
+    def _seen_with(self, scope: dict[str, Any], tree: Prepared | None) -> dict[str, Any]:
+        """A scope with these inputs in it; one that looks at what the log does not hold is absent itself."""
+        if tree is None:
+            return scope
+        own: dict[str, Any] = {}
+        for name, node in zip(tree.node[1::2], tree.node[2::2], strict=True):
+            try:
+                own[name] = evaluate(node, {**scope, **self._names})
+            except Unknown as unknown:
+                own[name] = absent(unknown.args[0])
+        carried = {**scope["args"], **own}
+        return {**scope, **own, "args": carried, "input": carried, "input_data": carried}
 
     def _directive(
         self, task: Task, value: Any, problem: dict[str, Any] | None, attempt: int
@@ -178,9 +187,11 @@ class PipelineStory:
         parts: Mapping[str, Any] = {"meta": {"attempt": attempt, "duration_ms": 0, "task": task.name}}
         if problem is None and type(value) is not TableRef:
             parts = {**parts, **selected(task.output, value)}
-        seen = envelope(value, problem, parts)
-        self._names["output"] = seen
-        scope = {**self._base, **self._names, "ctx": self._ctx}
+        self._names["output"] = envelope(value, problem, parts)
+        scope = {**self._base, "ctx": self._ctx}
+        with contextlib.suppress(EvaluationFailed):
+            scope = self._scope(task)
+        scope |= self._names
         asked: list[Asked] = []
         for number, rule in enumerate(task.rules):
             one, holds = ask(f"rule {number + 1}: {rule.do}", rule.when, scope)

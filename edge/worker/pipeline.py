@@ -8,6 +8,7 @@ outcome comes from outside) says so, and whoever claims it again gives it the re
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class Pipeline:
     patches: dict[str, Any] = field(default_factory=dict)
     last_number: int = 0
     _names: dict[str, Any] = field(default_factory=dict)
+    #: The inputs of the task whose rules are asked.
+    _own: dict[str, Any] = field(default_factory=dict)
     _accumulated_bytes: int = 0
 
     def run(self) -> Finished | Pause:
@@ -103,6 +106,7 @@ class Pipeline:
                 return Pause(number)
             self._names |= {"_prev": previous, "_task": task.name, "_attempt": attempt, "iter": self.iter}
             self._name_callback(calls)
+            self._own = {}
             made = self._outcome(number, task)
             problem = made.problem
             # Also where its config could not be evaluated: every outcome of a hosted task comes from one side.
@@ -218,9 +222,13 @@ class Pipeline:
         parts = {"meta": {"attempt": attempt, "duration_ms": made.took_ms, "task": task.name}}
         if problem is None and type(made.value) not in (Deferred, TableRef):
             parts |= selected(task.output, made.value)
-        seen = envelope(made.value, problem, parts)
-        scope = self._scope() | {"output": seen}
-        self._names["output"] = seen
+        if task.input is not None:
+            with contextlib.suppress(
+                EvaluationFailed
+            ):  # then it is the outcome that the rules are asked about
+                self._own = render(task.input, self._scope())
+        self._names["output"] = envelope(made.value, problem, parts)
+        scope = self._scope()
         for rule in task.rules:
             if rule.when is None or truth(rule.when, scope):
                 # A retry that is used up leaves the outcome as it is.
@@ -230,7 +238,11 @@ class Pipeline:
         return ("fail" if task.unmatched_fails else _GO_ON), None
 
     def _scope(self) -> dict[str, Any]:
-        return {**self.base, **self._names, "ctx": {**self.ctx, **self.patches}}
+        """What a rule sees: all its tool saw, and the outcome."""
+        scope = {**self.base, **self._own, **self._names, "ctx": {**self.ctx, **self.patches}}
+        if self._own:
+            scope["args"] = scope["input"] = scope["input_data"] = {**self.base["args"], **self._own}
+        return scope
 
     def _write(self, rule: Rule) -> None:
         """Apply what a rule sets; all of it is evaluated before any is applied."""

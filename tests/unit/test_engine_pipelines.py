@@ -72,6 +72,28 @@ async def test_step_inputs_reach_every_task_and_its_own_win(box: Box) -> None:
     assert await run(box, steps) == [1, 20]
 
 
+async def test_a_rule_sees_what_its_task_saw(box: Box) -> None:
+    """A task's own inputs are there for its rules, by name and in `args`, and for no other task's."""
+    asked = "{{ output.data > limit and [args.limit, args.z, z] == [2, 5, 5] }}"
+    first = task("a", "return limit + 1", then("continue", asked, set={"ctx.x": "{{ limit }}"}), then("fail"))
+    second = value("b", 0, then("continue", set={"ctx.y": "{{ limit }}"}))
+    steps = [
+        {"step": "before", "tool": {"kind": "noop"}, "next": [{"step": "s", "args": {"z": 5}}]},
+        *one({**first, "input": {"limit": 2}}, second, input={"limit": 1}, next=["end"]),
+        {"step": "end", "tool": {"kind": "transform", "value": "{{ [ctx.x, ctx.y] }}"}},
+    ]
+    assert await run(box, steps) == [2, 1]
+    failing = {
+        **value("a", 0, then("continue", "{{ output.error is not none }}")),
+        "input": {"n": "{{ 1 / z }}"},
+    }
+    again = [{**steps[0], "next": [{"step": "s", "args": {"z": 0}}]}, *one(failing, value("b", 7))]
+    await box.register(playbook(again))
+    box.submit("t")
+    await box.settle_with_pauses()
+    assert box.document()["result"] == 7
+
+
 async def test_a_rule_leads_on_from_a_failure(box: Box) -> None:
     """`continue` after an error goes on with nothing; `output.error` says what it was."""
     bears = then("continue", "{{ output.status == 'error' and output.error.code == 'python_raised' }}",

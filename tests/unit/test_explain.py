@@ -120,6 +120,24 @@ async def test_each_decision_is_told_with_what_it_looked_at(box: Box) -> None:
     assert [each.item for each in decisions if each.kind in ("rule", "item")] == [None, None, None, 1, 1]
 
 
+async def test_rules_see_inputs_and_what_no_log_holds_is_named(box: Box) -> None:
+    """A rule that looks at its task's input is told; one that looks at a token is not recomputed, and says why."""
+    rule = "spec: {policy: {rules: [{when: '{{ WHEN }}', then: {do: continue}}]}}"
+    source = HEAD + (
+        "workflow:\n  - step: a\n    tool:\n"
+        f"      - one: {{kind: transform, input: {{m: 3}}, value: 1, {rule.replace('WHEN', 'm > args.m - 1')}}}\n"
+        "      - two: {kind: transform, input: {t: '{{ callback.token }}'}, value: 2,\n"
+        f"              {rule.replace('WHEN', 't | length > 3')}}}\n"
+        "      - ask: {kind: wait, callback: true, timeout: 1}\n"
+    )
+    blueprint, before = await ran(box, source)
+    await box.pass_time(2)
+    events = [event for event in box.events() if event.execution == before[0].seq]
+    decisions = explain(blueprint, events, {"n": 1, "limit": 2}, "x-3")
+    assert told(decisions)[:2] == ["rule a/one: continue", "rule a/two: unknown (not recomputed)"]
+    assert decisions[1].note == "it looks at a callback token, which no log holds"
+
+
 async def test_what_comes_out_otherwise_is_marked(box: Box) -> None:
     """A log whose arc, or whose ctx, is not what the evaluator gives now."""
     source = HEAD + (
@@ -243,6 +261,7 @@ async def test_the_command_reads_a_stopped_boxs_folder(
         ("a if b is defined else -c", "a if (b is defined) else -c", ["b", "a", "c"]),
         ("s.upper() in t[1:]", "s.upper() in t[1:]", ["s", "t"]),
         ("n * 2 + range(3) | length", "(n * 2) + (range(3) | length)", ["n"]),
+        ("s[a] and x is defined", "s[a] and (x is defined)", ["s", "a", "x"]),
     ],
 )
 def test_expressions_in_words_again(written: str, words: str, paths: list[str]) -> None:
@@ -254,7 +273,7 @@ def test_expressions_in_words_again(written: str, words: str, paths: list[str]) 
     node = blueprint.steps[0].tasks[0].config["value"].node
     if node[0] == "text":
         node = ["bin", "~", *node[1:]]
-    assert spoken(node) == words
+    assert spoken(node) == spoken(["quiet", node]) == words
     assert sorted(name for name, _ in looked_at(node)) == sorted(paths)
 
 
