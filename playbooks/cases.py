@@ -22,12 +22,16 @@ _PROBLEM_SAYS: Final = ("code", "message", "mend", "retryable", "status")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One case: `effects` as `{step, task, visit, item, value | problem}`, `expect` by the keys of the model."""
+    """One case: `effects` as `{step, task, visit, item, value | problem}`, `expect` by the keys of the model.
+
+    `keychain` holds the fields of credentials by alias.
+    """
 
     name: str
     line: int
     input: dict[str, Any]
     table: list[dict[str, Any]] | None
+    keychain: dict[str, dict[str, str]]
     effects: list[dict[str, Any]]
     expect: dict[str, Any]
 
@@ -82,6 +86,7 @@ def _case(source: Source, node: Marked) -> Case:
         source.position(node.start)[0],
         _map(source, found.get("input"), "`input`"),
         _table(source, found),
+        _keychain(source, found.get("keychain")),
         effects,
         _expect(source, found.get("expect")),
     )
@@ -98,6 +103,17 @@ def _table(source: Source, found: Mapping[str, Marked]) -> list[dict[str, Any]] 
     if not rows:
         source.refuse(node.start, "This table has no row, so nobody knows its columns.", "Write one.")
     return rows
+
+
+def _keychain(source: Source, node: Marked | None) -> dict[str, dict[str, str]]:
+    """The fields of credentials, by alias."""
+    return {
+        alias.value: {
+            key.value: text(source, value, "A credential's field") or ""
+            for key, value in entries(source, fields_of, f"The alias {alias.value}")
+        }
+        for alias, fields_of in entries(source, node, "`keychain`")
+    }
 
 
 def _effect(source: Source, node: Marked) -> dict[str, Any]:

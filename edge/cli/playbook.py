@@ -30,7 +30,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     graph = actions.add_parser("graph", help="draw a file as a Mermaid flowchart")
     graph.add_argument("file", type=Path, metavar="FILE")
     graph.set_defaults(command=_graph)
-    playbook_test.add(actions)
+    playbook_test.add(actions, shared)
     schema = actions.add_parser("schema", help="print the language as a JSON Schema, for editors")
     schema.set_defaults(command=_schema)
     reference = actions.add_parser("reference", help="print the language, key by key, in Markdown")

@@ -25,7 +25,7 @@ from playbooks.model.cases import PROBLEM
 from playbooks.shape import Step
 
 
-def record_case(path: Path, name: str, given: str | None) -> int:
+def record_case(path: Path, name: str, given: str | None, data: Path | None) -> int:
     """Run the playbook and add the case `name`; 0 where it is written. Raises RequestRefused."""
     from playbooks.cases import ENDING, read_cases
     from playbooks.compile import compile_playbook
@@ -40,7 +40,7 @@ def record_case(path: Path, name: str, given: str | None) -> int:
         raise RequestRefused("A case's input is a map.", mend="Give --input as JSON.")
     lines: list[str] = []
     below, _ = found_below(blueprint, path.resolve().parent, ())
-    with run_once(blueprint, payload, content_type, timeout_s=600.0, below=below) as done:
+    with run_once(blueprint, payload, content_type, timeout_s=600.0, below=below, data=data) as done:
         events = [
             event
             for _, group, _ in read_groups(done.settings.journal_folder)

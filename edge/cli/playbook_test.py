@@ -35,14 +35,16 @@ Run a playbook's cases: NAME.test.yaml beside NAME.yaml.
       expect: {status: completed, path: [fetch, judge, alarm], result_has: {alarm: true}}
 
 Real engine, sandboxed workers, virtual time: hours of waiting pass at once. A wait for a callback gets its effect's
-value. Every key: playbooks/REFERENCE.md.
+value. A credential that a block reads is made up here: keychain: {api: {token: not-the-real-one}}. Every key:
+playbooks/REFERENCE.md.
 """
 
 
-def add(actions: Any) -> None:
+def add(actions: Any, shared: argparse.ArgumentParser) -> None:
     """Add the action to `edge playbook`."""
     test = actions.add_parser(
         "test",
+        parents=[shared],
         help="run a playbook's cases, without a broker and without waiting",
         description=_HELP,
         epilog="exit codes: 0 all as expected, 1 some are not, 2 refused\n\n"
@@ -67,7 +69,7 @@ def _test(given: argparse.Namespace) -> int:
 
         if len(given.files) != 1:
             raise RequestRefused("--record takes one playbook.", mend="Name one FILE.yaml.")
-        return record_case(given.files[0], given.record, given.input)
+        return record_case(given.files[0], given.record, given.input, given.data)
     failed = 0
     for path in _files(given.files):
         failed += _run_file(path, as_json=given.json)
@@ -129,7 +131,10 @@ def rehearse(cases: list[tuple[bytes, Case]]) -> list[dict[str, Any]]:
     environment = {name: value for name, value in os.environ.items() if name != "EDGE_DATA"}
     asked = encode(
         [
-            {"blueprint": data, "input": case.input, "table": case.table, "effects": case.effects}
+            {
+                "blueprint": data,
+                **{key: getattr(case, key) for key in ("input", "table", "keychain", "effects")},
+            }
             for data, case in cases
         ]
     )

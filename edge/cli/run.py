@@ -26,7 +26,7 @@ from edge.cli.show import story_lines
 from edge.cli.story import plain_json, tell
 from edge.cli.subplaybooks import found_below
 from edge.core.codec import decode
-from edge.core.errors import EdgeError, RequestRefused, Unavailable
+from edge.core.errors import RequestRefused, Unavailable
 from edge.core.settings import Settings, load_settings
 from playbooks.blueprint import Blueprint
 
@@ -40,8 +40,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     """Add the command to the command line."""
     parser = groups.add_parser(
         "run",
+        parents=[shared],
         help="run one playbook file once, without a broker",
-        description="Run one playbook file once, in a scratch folder, without a broker.",
+        description="Run one playbook file once, in a scratch folder, without a broker. Of the data folder it uses\n"
+        "the keychain alone, where the playbook is granted an alias of it (`edge keychain set`).",
         epilog="exit codes: 0 completed, 1 failed, 2 refused at compile time\n\n"
         'example:\n  edge run playbooks/library/hello.yaml --input \'{"name": "Ada"}\'',
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,19 +87,17 @@ def _run(given: argparse.Namespace) -> int:
     below, _ = found_below(blueprint, given.file.resolve().parent, given.named)
     payload, content_type = read_input(given.input)
     try:
-        with run_once(blueprint, payload, content_type, timeout_s=given.timeout, below=below) as done:
+        with run_once(
+            blueprint, payload, content_type, timeout_s=given.timeout, below=below, data=given.data
+        ) as done:
             _say(done, as_json=given.json)
             return 0 if done.status == "completed" else 1
-    except _NotAccepted as refused:
-        return _say_refused(refused.error, as_json=given.json)
-
-
-class _NotAccepted(RequestRefused):
-    """The runtime did not accept the request; `error` says why."""
-
-    def __init__(self, error: RequestRefused) -> None:
-        super().__init__(error.message, mend=error.mend, code=error.problem_code)
-        self.error = error
+    except RequestRefused as error:
+        if not given.json:
+            raise
+        whole: dict[str, Any] = {"execution_id": None, "status": "refused", "result": None, "steps": {}}
+        print(plain_json({**whole, "error": error.problem()}))
+        return 2
 
 
 @contextmanager
@@ -108,23 +108,24 @@ def run_once(
     *,
     timeout_s: float,
     below: Sequence[Blueprint] = (),
+    data: Path | None = None,
 ) -> Generator[Done]:
     """Run a playbook once on a runtime of its own in a scratch folder, which is there until this is left.
 
-    `below` are the playbooks it runs. Raises RequestRefused where the request is not accepted, Unavailable where it
-    does not end in time.
+    `below` are the playbooks it runs, `data` the folder whose keychain they may use. Raises RequestRefused where the
+    request is not accepted, Unavailable where it does not end in time.
     """
     scratch = Path(tempfile.mkdtemp(prefix="edge-run-"))
     settings = load_settings(scratch)
+    if any(step.access.keychain for each in (*below, blueprint) for step in each.steps):
+        # A link, so that neither the sealed file nor its key is written anywhere else.
+        settings.keychain_folder.symlink_to(load_settings(data).keychain_folder)
     process = _start_runtime(settings)
     try:
         with _connect(settings, process, timeout_s) as runtime:
             for each in (*below, blueprint):
                 runtime.call("register", blueprint=each.data)
-            try:
-                execution_id = runtime.submit(blueprint.path, payload, content_type, None)
-            except RequestRefused as error:
-                raise _NotAccepted(error) from error
+            execution_id = runtime.submit(blueprint.path, payload, content_type, None)
             try:
                 status, kind, answer = runtime.answer()
             except NoAnswerInTime as error:
@@ -153,19 +154,6 @@ def _connect(settings: Settings, process: subprocess.Popen[bytes], timeout_s: fl
             if process.poll() is not None or time.monotonic() > deadline_s:
                 raise Unavailable("The runtime did not start.", mend="Its last words are above.") from None
             time.sleep(_POLL_S)
-
-
-def _say_refused(error: EdgeError, *, as_json: bool) -> int:
-    if as_json:
-        problem = error.problem()
-        print(
-            plain_json(
-                {"execution_id": None, "status": "refused", "result": None, "steps": {}, "error": problem}
-            )
-        )
-    else:
-        print(f"edge: {error}", file=sys.stderr)
-    return 2
 
 
 def _say(done: Done, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from edge.core.loops import collected
 from edge.core.settings import Settings
 from edge.core.state import Execution, StepState
 from edge.core.values import TableRef, ValueRef
-from edge.rehearsal.stand_ins import StandIns, with_stand_ins
+from edge.rehearsal.stand_ins import Recorded, StandIns, with_stand_ins
 from edge.rehearsal.virtual_time import VirtualTime
 from edge.runtime.admit import ARROW, CBOR, FreeSpace, Submission
 from edge.runtime.answers import Answer
@@ -80,12 +80,13 @@ class Stage:
     async def run(self, case: dict[str, Any]) -> dict[str, Any]:
         """What became of one case: `{status, result, problem, path, ctx, steps, missing, unused, execution_id}`.
 
-        `case` is `{blueprint, input, table, effects}`, as `playbooks.cases` reads them.
+        `case` is `{blueprint, input, table, keychain, effects}`, as `playbooks.cases` reads them.
         """
         engine, effects = self._engine, case["effects"]
         blueprint = with_stand_ins(Blueprint.decode(case["blueprint"]), effects)
         hosted = engine.executor.hosted
         stand_ins = hosted.kinds["wait"] = StandIns(hosted, self._waits, effects)
+        engine.executor.dispatcher.secrets = Recorded(case["keychain"])
         answers: list[Answer] = []
         receipts: list[Receipt] = []
         engine.on_answer = answers.append

@@ -12,14 +12,19 @@ from typing import Any, Final
 from edge.core.codec import decode
 from edge.core.events import CallbackReceived
 from edge.core.loop_state import Waiting
+from edge.core.values import Credential
 from edge.runtime.hosted import Hosted, HostedKind, HostedOutcome
 from edge.runtime.live import Live, Place
+from edge.runtime.secrets import Secrets
 from playbooks.blueprint import Blueprint, encode_blueprint
 from playbooks.shape import CONFIG_TREES, FOREIGN_TREES
 
 #: Kinds that reach nothing: they are run, in a sandboxed worker, unless the case records what they gave.
-RUN_HERE: Final = frozenset({"arrow", "duckdb", "noop", "python", "sql", "transform", "wait"})
+RUN_HERE: Final = frozenset({"arrow", "noop", "python", "sql", "transform", "wait"})
 _MARK: Final = "stand_in_for"
+_KEYCHAIN: Final = ["name", "keychain"]
+#: What kind of credential has a field of that name.
+_KIND_BY: Final = {"token": "bearer", "password": "basic", "api_key": "api_key"}
 
 
 def with_stand_ins(blueprint: Blueprint, effects: list[dict[str, Any]]) -> Blueprint:
@@ -32,25 +37,55 @@ def with_stand_ins(blueprint: Blueprint, effects: list[dict[str, Any]]) -> Bluep
 
 
 def _step(step: dict[str, Any], recorded: set[tuple[str, str | None]]) -> dict[str, Any]:
-    tasks = []
-    for task in step["tasks"]:
-        known = (step["name"], task["name"]) in recorded or (step["name"], None) in recorded
-        outside = task["effect"] == "write" or task["kind"] not in RUN_HERE
-        tasks.append(_in_clothes(task) if (known or outside) and task["effect"] != "pure" else task)
-    return {**step, "tasks": tasks}
+    tasks = [_in_clothes(task) if _stands_in(step, task, recorded) else task for task in step["tasks"]]
+    alone = all(task is not was for task, was in zip(tasks, step["tasks"], strict=True))
+    return {**step, "tasks": tasks, "input": _masked(step["input"]) if alone else step["input"]}
+
+
+def _stands_in(step: dict[str, Any], task: dict[str, Any], recorded: set[tuple[str, str | None]]) -> bool:
+    known = (step["name"], task["name"]) in recorded or (step["name"], None) in recorded
+    return task["effect"] == "write" or (task["effect"] != "pure" and (known or task["kind"] not in RUN_HERE))
 
 
 def _in_clothes(task: dict[str, Any]) -> dict[str, Any]:
+    """A task as a wait that says what it stands for. It touches nothing, so it is granted nothing."""
     trees = CONFIG_TREES.get(task["kind"], FOREIGN_TREES)
     config: list[Any] = ["dict"]
     for key, value in task["config"].items():
         if key in trees and value is not None:
-            config += [key, value]
+            config += [key, _masked(value)]
     seconds = ["dict", _MARK, ["const", task["kind"]], "config", config]
     clothes = {"callback": False, "after_power_loss": "fire"}
     if task["kind"] == "wait":  # one that waits for a callback goes on giving its step a token
         clothes = task["config"]
-    return {**task, "kind": "wait", "config": {**clothes, "seconds": seconds, "until": None}}
+    waits = {"kind": "wait", "config": {**clothes, "seconds": seconds, "until": None}}
+    return {**task, **waits, "input": _masked(task["input"]), "auth": None, "access": None}
+
+
+def _masked(tree: Any) -> Any:
+    """A tree with `***alias***` where it reads a credential."""
+    if isinstance(tree, dict):
+        return {key: _masked(part) for key, part in tree.items()}
+    if not isinstance(tree, list):
+        return tree
+    if len(tree) == 3 and isinstance(tree[1], list) and tree[1][1:2] == [_KEYCHAIN]:
+        alias = tree[1][2]  # a name, or the node of one that is written out
+        return ["const", f"***{alias if isinstance(alias, str) else alias[1]}***"]
+    return [_masked(part) for part in tree]
+
+
+class Recorded(Secrets):
+    """The keychain of a rehearsal: the credentials that the case gives, by alias."""
+
+    def __init__(self, keychain: Mapping[str, dict[str, str]]) -> None:
+        super().__init__(None)
+        self._opened = {alias: Credential(_kind(fields), fields) for alias, fields in keychain.items()}
+        self._why = "the case gives it no value (keychain: {alias: {token: …}} beside `input`)"
+
+
+def _kind(fields: Mapping[str, str]) -> str:
+    """The kind of a credential with these fields."""
+    return next((kind for field, kind in _KIND_BY.items() if field in fields), "map")
 
 
 class StandIns:

@@ -30,6 +30,12 @@ CASE: Final = Block(
         Key("input", MapOf(Tree()), "The request's input.", EDGE),
         Key("table", ListOf(MapOf(Tree())), "The request's table in place of an input, as rows.", EDGE),
         Key(
+            "keychain",
+            MapOf(MapOf(Text())),
+            "Credentials that blocks read, by alias, made up: everybody reads this file.",
+            EDGE,
+        ),
+        Key(
             "effects",
             ListOf(Of("case.effect")),
             "What tools that reach outside gave; they are not run.",

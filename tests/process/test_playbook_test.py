@@ -163,3 +163,59 @@ def test_a_case_is_recorded_with_the_playbooks_it_runs(
     assert '{"step": "ask", "value": 4}' in (tmp_path / "t.test.yaml").read_text("utf-8")
     (tmp_path / "child.yaml").unlink()
     assert main(command) == 0, capsys.readouterr().out
+
+
+KEYED = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: k, path: t/k}
+keychain: [{name: api}]
+spec: {policy: {access: {keychain: [api]}}}
+workflow:
+  - step: fetch
+    spec: {policy: {access: {hosts: ["127.0.0.1:9"]}}}
+    tool: {kind: http, url: "http://127.0.0.1:9/", auth: api, headers: {x: "{{ keychain.api.token }}"}}
+    next: [look]
+  - step: look
+    spec: {effect: read}
+    tool: {kind: python, input: {t: "{{ keychain.api }}"}, code: "return [len(t), t]"}
+"""
+
+
+def test_credentials_of_a_case_are_made_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands in for a tool needs no credential; a block that is run gets the case's, which nobody is shown."""
+    (tmp_path / "t.yaml").write_text(KEYED, "utf-8")
+    case = "cases:\n  - case: a\n    effects: [{step: fetch, value: 1}]\n    expect: {status: completed, result: R}\n"
+    (tmp_path / "t.test.yaml").write_text(case, "utf-8")
+    assert main(["playbook", "test", str(tmp_path / "t.yaml")]) == 1
+    said = capsys.readouterr().out
+    assert "the case gives it no value (keychain: {alias: {token: …}}" in said
+    given = case.replace("    effects", "    keychain: {api: {token: made-up-token}}\n    effects")
+    (tmp_path / "t.test.yaml").write_text(given.replace("R}", '[13, "***api***"]}'), "utf-8")
+    assert main(["playbook", "test", str(tmp_path / "t.yaml"), "--json"]) == 0
+    assert "made-up-token" not in capsys.readouterr().out
+
+
+def test_a_run_takes_the_keychain_of_the_data_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`edge run` and a recorded case go by the author's own keychain, and show and write down no secret."""
+    from edge.security.keychain import Keychain
+
+    (tmp_path / "t.yaml").write_text(
+        KEYED[: KEYED.index("  - step: fetch")] + KEYED[KEYED.index("  - step: look") :], "utf-8"
+    )
+    data, playbook = ["--data", str(tmp_path / "data")], str(tmp_path / "t.yaml")
+    assert main(["run", playbook, *data]) == 1
+    assert "secret_missing" in capfd.readouterr().out
+    Keychain(tmp_path / "data" / "keychain").put("api", "bearer", {"token": "a-real-secret"})
+    assert main(["run", playbook, *data]) == 0
+    assert main(["playbook", "test", playbook, "--record", "as it was", *data]) == 0
+    written = (tmp_path / "t.test.yaml").read_text("utf-8")
+    assert "***api***" in written
+    assert "a-real-secret" not in written + "".join(capfd.readouterr())
+    assert sorted(each.name for each in (tmp_path / "data" / "keychain").iterdir()) == [
+        "key",
+        "lock",
+        "sealed",
+    ]
