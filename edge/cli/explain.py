@@ -10,7 +10,7 @@ import argparse
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.cli.log import require_log
+from edge.cli.inputs import require_log
 from edge.cli.story import plain_json, shorten
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
 from edge.core.events import CatalogRegistered, Event, ExecutionRequested

@@ -9,6 +9,7 @@ from typing import Final
 from edge.core.codec import decode_json_payload
 from edge.core.errors import PayloadInvalid, RequestRefused
 from edge.core.limits import PLAYBOOK_BYTES_MAX
+from edge.core.settings import Settings
 
 _KINDS: Final = {
     ".json": "application/json",
@@ -76,3 +77,12 @@ def read_source(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise RequestRefused(f"{path} cannot be read: {error.strerror}.", mend="Check the path.") from error
+
+
+def require_log(settings: Settings) -> None:
+    """Raises RequestRefused where a data folder holds no log."""
+    if not settings.journal_folder.is_dir():
+        raise RequestRefused(
+            f"There is no log in {settings.data}.",
+            mend="Name the data folder with --data, or start `edge up`.",
+        )

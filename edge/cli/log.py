@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+from edge.cli import log_mend
 from edge.cli.client import RuntimeClient
-from edge.cli.inputs import positive_count
+from edge.cli.index_child import IndexChild
+from edge.cli.inputs import positive_count, require_log
 from edge.cli.story import event_line, plain_json
 from edge.core.chain import open_group
 from edge.core.codec import decode
-from edge.core.errors import EdgeError, Misconfigured, RequestRefused, Unavailable
+from edge.core.errors import LogDamaged, Unavailable
 from edge.core.events import StepDone
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
@@ -26,7 +27,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "log",
         help="show and verify the event log",
         description="Look into the event log; check that it is whole.",
-        epilog="examples:\n  edge log show --last 20\n  edge log verify",
+        epilog="examples:\n  edge log show --last 20\n  edge log verify\n  edge log recover --dry-run",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -37,6 +38,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     show.set_defaults(command=_show)
     verify = actions.add_parser("verify", parents=[shared], help="recompute the chain, compare both homes")
     verify.set_defaults(command=_verify)
+    log_mend.add(actions, shared)
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -48,15 +50,6 @@ def _show(given: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     return 0
-
-
-def require_log(settings: Settings) -> None:
-    """Raises RequestRefused where a data folder holds no log."""
-    if not settings.journal_folder.is_dir():
-        raise RequestRefused(
-            f"There is no log in {settings.data}.",
-            mend="Name the data folder with --data, or start `edge up`.",
-        )
 
 
 def _lines(settings: Settings, after: int) -> Iterator[str]:
@@ -93,8 +86,12 @@ def verify(settings: Settings) -> Report:
         with RuntimeClient(settings) as runtime:
             compare_index(settings.journal_folder, _indexed_groups(runtime), report, live=True)
     except Unavailable:
-        if settings.index_folder.is_dir():
-            _compare_in_child(settings, report)
+        index = IndexChild(settings.index_folder)
+        try:
+            compare_index(settings.journal_folder, index.groups(), report)
+        except LogDamaged as error:
+            report.problems.append(error.message)
+        report.problems += [index.damage] if index.damage else []
     return report
 
 
@@ -105,39 +102,6 @@ def _indexed_groups(runtime: RuntimeClient) -> Iterator[tuple[int, bytes, bytes]
         for first_seq, epoch_key, data in page:
             yield first_seq, epoch_key, data
             after = open_group(first_seq, data).last_seq
-
-
-def _compare_in_child(settings: Settings, report: Report) -> None:
-    """A damaged LMDB map can end the process that opens it by a signal, so a child opens it."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=_compare_offline, args=(settings, report, theirs))
-    child.start()
-    theirs.close()
-    try:
-        seen = ours.recv()
-    except EOFError:
-        seen = None, [*report.problems, "The index is so damaged that opening it ends the process."]
-    child.join()
-    if isinstance(seen, EdgeError):
-        raise seen
-    report.index_last_seq, report.problems = seen
-
-
-def _compare_offline(settings: Settings, report: Report, out: Any) -> None:
-    from edge.store.eventlog import EventLog
-
-    try:
-        index = EventLog(settings.index_folder, readonly=True)
-        groups = ((group.first_seq, key, data) for key, group, data in index.groups())
-        compare_index(settings.journal_folder, groups, report)
-        index.close()
-    except Misconfigured as error:
-        out.send(error)
-        return
-    except EdgeError as error:
-        report.problems.append(error.message)
-    out.send((report.index_last_seq, report.problems))
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -153,6 +117,8 @@ def _verify(given: argparse.Namespace) -> int:
     elif not report.whole:
         index = "not compared"
     print(f"index    {index}")
+    for first, last in report.lost:
+        print(f"lost     events {first} to {last}, and the log says so")
     for problem in report.problems:
         print(f"problem  {problem}", file=sys.stderr)
     print("whole" if report.whole else f"NOT whole: {len(report.problems)} problems")

@@ -36,7 +36,7 @@ class LoopState:
     `parts` are the committed outcomes in the order of the log. By index of items without one: `lost` is how many
     attempts were lost, `intended` the invocation whose effect was intended and whose outcome is not known, `tasks`
     what was recorded of the item's pipeline, `waiting` the hosted task it waits for, `callbacks`
-    what came for it.
+    what came for it, `again` which attempt the last intent began, where it was not the first.
     """
 
     started: LoopStarted
@@ -46,6 +46,15 @@ class LoopState:
     tasks: dict[int, tuple[TaskDone, ...]] = field(default_factory=dict)
     waiting: dict[int, Waiting] = field(default_factory=dict)
     callbacks: dict[int, tuple[CallbackReceived, ...]] = field(default_factory=dict)
+    again: dict[int, int] = field(default_factory=dict)
+
+    def attempts(self, index: int) -> int:
+        """How many attempts at an item have begun since its last progress, as far as the log knows.
+
+        One that was lost with its worker is an event; one lost with the runtime is known by its intent alone.
+        """
+        begun = self.again.get(index, 1) if index in self.intended else 0
+        return max(begun, self.lost.get(index, 0))
 
     @property
     def settled(self) -> int:
@@ -55,8 +64,11 @@ class LoopState:
 
 def item_intended(loop: LoopState | None, event: Event, body: StepStarted) -> LoopState:
     """An item's effect is intended."""
-    known = _begun(loop, event)
-    return replace(known, intended={**known.intended, event.iteration[0]: body.number})
+    known, index = _begun(loop, event), event.iteration[0]
+    intended = {**known.intended, index: body.number}
+    if event.attempt == 1:
+        return replace(known, intended=intended)
+    return replace(known, intended=intended, again={**known.again, index: event.attempt})
 
 
 def item_task_done(loop: LoopState | None, event: Event, body: TaskDone) -> LoopState:
@@ -76,6 +88,7 @@ def item_task_done(loop: LoopState | None, event: Event, body: TaskDone) -> Loop
         else known.intended,
         tasks={**known.tasks, index: (*tasks, body)},
         waiting=_without(known.waiting, mine),
+        again=_without(known.again, mine),
     )
 
 
@@ -84,7 +97,7 @@ def item_waiting(loop: LoopState | None, event: Event, body: StepWaiting) -> Loo
     known, index = _begun(loop, event), event.iteration[0]
     mine = range(index, index + 1)
     waiting = {**known.waiting, index: Waiting(event.seq, body)}
-    return replace(known, lost=_without(known.lost, mine), waiting=waiting)
+    return replace(known, lost=_without(known.lost, mine), waiting=waiting, again=_without(known.again, mine))
 
 
 def item_called(loop: LoopState | None, event: Event, body: CallbackReceived) -> LoopState:
@@ -122,6 +135,7 @@ def items_settled(loop: LoopState | None, event: Event, body: LoopItems) -> Loop
         _without(known.tasks, mine),
         _without(known.waiting, mine),
         _without(known.callbacks, mine),
+        _without(known.again, mine),
     )
 
 

@@ -113,17 +113,16 @@ def next_frame(
     """The next frame to claim, and what is left: as many items as a claim should take time for.
 
     `count_max` is how many items the playbook wants in a frame, where it says so. An item of which an attempt was
-    lost goes alone, so that blame falls right; so does every item where `alone`.
+    lost goes alone, so that blame falls right; so does one with recorded tasks to take along, and every item where
+    `alone`.
     """
     range_ = waiting[0]
     fitting = LOOP_CLAIM_US // max(item_us, 1)
     wanted = min(fitting, LOOP_CLAIM_ITEMS_MAX) if count_max is None else count_max
     count = 1 if alone else max(1, min(range_.count, wanted))
-    if loop.lost:
-        if range_.first in loop.lost:
-            count = 1
-        else:
-            count = next((n for n in range(1, count) if range_.first + n in loop.lost), count)
+    if count > 1 and (loop.lost or loop.tasks):
+        apart = (n for n in range(count) if range_.first + n in loop.lost or range_.first + n in loop.tasks)
+        count = max(1, next(apart, count))
     rest = [Frame(range_.first + count, range_.count - count)] if range_.count > count else []
     return Frame(range_.first, count), rest + waiting[1:]
 
@@ -141,7 +140,7 @@ def item_problem(
             "message": f"Item {index} may or may not have had its effect: {reason}.",
             "mend": "Look at the effect, then send a new request; or declare spec.on_unknown: retry.",
         }
-    if loop.lost.get(index, 0) < ATTEMPTS_MAX:
+    if loop.attempts(index) < ATTEMPTS_MAX:
         return None
     return {
         "code": (problem or {}).get("code", "worker_lost"),

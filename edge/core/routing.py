@@ -143,3 +143,26 @@ def _check_size(value: Any, what: str) -> None:
             mend="Keep large values in step results and refer to them.",
             code=f"{what}_too_large",
         )
+
+
+def ctx_clash(
+    step: Step, ctx: dict[str, Any], written: dict[str, Any], patches: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Why what an item wrote cannot be taken: in a parallel loop each name is written once, or to one value.
+
+    `written` is what items before it wrote.
+    """
+    assert step.loop is not None, step.name
+    if step.loop.parallel:
+        clash = [name for name, value in patches.items() if written.get(name, value) != value]
+        if clash:
+            return {
+                "code": "ctx_conflict",
+                "message": f"Two items of the parallel loop {step.name} write ctx.{clash[0]} differently.",
+                "mend": "Return the value and collect it from the loop's results, or loop sequentially.",
+            }
+    try:
+        check_ctx({**ctx, **written}, patches)
+    except EvaluationFailed as error:
+        return error.problem()
+    return None

@@ -66,16 +66,19 @@ def catch_up(journal: Journal, eventlog: EventLog) -> int:
     if seq > journal.last_seq:
         raise LogDamaged(
             f"The journal ends at event {journal.last_seq}, the index already at {seq}: the journal lost its end.",
-            mend="Run `edge log verify` to see what is whole.",
+            mend="Run `edge log recover`: it takes what is damaged from the other home.",
         )
     if seq == journal.last_seq and link != journal.last_link:
         raise LogDamaged(
             f"Journal and index both end at event {seq}, with different chains: one of them was exchanged.",
-            mend="Run `edge log verify` to see what is whole.",
+            mend="Run `edge log recover`: it takes what is damaged from the other home.",
         )
     start = seq
     batch: list[IndexedGroup] = []
     for header, group, data in read_groups(journal.folder, seq):
+        if group.first_seq == header.first_seq and header.lost:
+            # What is lost here has been named; the chain goes on from what the header says.
+            seq, link = max(seq, group.first_seq - 1), header.previous
         if group.first_seq != seq + 1:
             raise LogDamaged(f"Event {seq + 1} is missing: the journal goes on at {group.first_seq}.")
         link = group.check(link, header.epoch_key)
@@ -112,7 +115,7 @@ class Daemon:
         if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
             raise LogDamaged(
                 f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
-                mend="Put the journal back; or move the folder index away to begin a new log.",
+                mend="Put the journal back, or run `edge log recover` to make it from the index.",
             )
         journal = Journal(self._settings.journal_folder)
         eventlog = EventLog(self._settings.index_folder)

@@ -85,7 +85,7 @@ class Dispatcher:
                 self._record.record_intent(live, act, goal, 0)
                 return
             results = {name: live.results[name] for name in live.needs(goal.steps)}
-            progress = live.progress(goal, act.waited)
+            progress = live.progress(goal, act)
             self._submit(live, act, goal, live.state.ctx, goal.args, results, progress)
         elif type(goal) is RunLoop:
             self._loops.pursue(live, act, goal)

@@ -154,6 +154,7 @@ class Executor:
     def record_intent(self, live: Live, act: Activation, run: Run, number: int) -> None:
         """The effect waits until its intent is durable."""
         step = live.blueprint.steps[run.steps[0]].name
+        act.intended[None] = number
         act.intent_seq = self.append(live, StepStarted(number), step, visit=run.visit, attempt=run.attempt)
         self._gate.after(act.intent_seq, lambda _: self.dispatcher.pursue(live, act))
 

@@ -108,17 +108,17 @@ class Hosted:
             return
         step = live.blueprint.steps[live.blueprint.step_index[place.step]]
         effect = next(each.effect for each in step.tasks if each.name == task)
-        if effect != "write" or self._intended(live, place):
+        if effect != "write" or act.intended.get(item) == place.number:
             self.kinds[kind].begin(live, place, config)
             return
-        iteration = () if item is None else (item,)
+        act.intended[item] = place.number
         seq = self._log.append(
             live,
             StepStarted(place.number),
             place.step,
             visit=place.visit,
-            attempt=place.attempt,
-            iteration=iteration,
+            attempt=self._attempt(live, place),
+            iteration=() if item is None else (item,),
         )
 
         def durable(_: bytes) -> None:
@@ -142,13 +142,13 @@ class Hosted:
         return Place(live.state.seq, act.name, goal.visit, number, task, item, attempt)
 
     @staticmethod
-    def _intended(live: Live, place: Place) -> bool:
-        known = live.state.steps.get(place.step)
-        if known is None or known.visit != place.visit:
-            return False
+    def _attempt(live: Live, place: Place) -> int:
+        """Which attempt at its step, or at the item of its loop, a task's intent begins."""
         if place.item is None:
-            return known.intended == place.number
-        return known.loop is not None and known.loop.intended.get(place.item) == place.number
+            return place.attempt
+        loop = live.state.steps[place.step].loop
+        assert loop is not None, place
+        return loop.attempts(place.item) + 1
 
     @staticmethod
     def _holds(act: Activation, place: Place) -> bool:

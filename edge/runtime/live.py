@@ -79,8 +79,8 @@ class Activation:
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
     `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it;
     `waited` is the invocation before which a pipeline served a pause last, `paused` says that it is in one; `loop` is
-    the loop a step runs, with its own claims; `hosted` are the hosted tasks that are waited for, kind and place by
-    item (None: no loop).
+    the loop a step runs, with its own claims. By item (None: no loop): `hosted` are the hosted tasks that are waited
+    for, kind and place, `intended` is the invocation whose intent was made durable for the attempt under way.
     """
 
     goal: Run | RunLoop | FailStep | Finish
@@ -96,6 +96,7 @@ class Activation:
     overdue: dict[str, Any] | None = None
     loop: LoopRun | None = None
     hosted: dict[int | None, tuple[str, Place]] = field(default_factory=dict)
+    intended: dict[int | None, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -183,24 +184,28 @@ class Live:
             self._decoded[step] = seen_with(known.output, decode(output)) if type(output) is bytes else output
         return self._decoded[step]
 
-    def progress(self, run: Run, waited: int) -> Progress | None:
-        """How far the pipeline of a run came before, by the log; None where its step is no pipeline."""
+    def progress(self, run: Run, act: Activation) -> Progress | None:
+        """How far the pipeline of a run came before, by the log; None where its step is no pipeline.
+
+        Of an intent only that of this attempt counts: another attempt needs one of its own, or nobody could tell how
+        many there were.
+        """
         step = self.blueprint.steps[run.steps[0]]
         if not step.pipeline:
             return None
         known = self.state.steps.get(step.name)
         if known is None or known.visit != run.visit:
-            return Progress(waited=waited)
-        return Progress(_records(known.tasks), waited, known.intended)
+            return Progress(waited=act.waited)
+        return Progress(_records(known.tasks), act.waited, act.intended.get(None))
 
-    def item_progress(self, step: int, index: int, waited: int) -> Progress | None:
+    def item_progress(self, step: int, index: int, waited: int, act: Activation) -> Progress | None:
         """As `progress`, for one item of a step's loop."""
         known = self.blueprint.steps[step]
         if not known.pipeline:
             return None
         loop = self.state.steps[known.name].loop
         assert loop is not None, known.name
-        return Progress(_records(loop.tasks.get(index, ())), waited, loop.intended.get(index))
+        return Progress(_records(loop.tasks.get(index, ())), waited, act.intended.get(index))
 
     def needs(self, steps: Iterable[int]) -> list[str]:
         """Names of settled steps whose outputs these steps read."""

@@ -27,7 +27,7 @@ from edge.core.loops import (
     next_frame,
     results_problem,
 )
-from edge.core.routing import check_ctx
+from edge.core.routing import ctx_clash
 from edge.core.scheduler import FailStep, RunLoop
 from edge.core.values import TableRef
 from edge.runtime.commit import CommitGate
@@ -174,12 +174,14 @@ class Loops:
 
     def _intend(self, live: Live, act: Activation, goal: RunLoop, frame: Frame, number: int) -> None:
         """The item's effect waits until its intent is durable."""
-        run, step = act.loop, live.blueprint.steps[goal.step]
+        run, loop = act.loop, self._state(live, goal)
         assert run is not None
+        assert loop is not None
         run.resting += 1
-        seq = self._log.append(
-            live, StepStarted(number), step.name, visit=goal.visit, iteration=(frame.first,)
-        )
+        act.intended[frame.first] = number
+        name, attempt = live.blueprint.steps[goal.step].name, loop.attempts(frame.first) + 1
+        body, iteration = StepStarted(number), (frame.first,)
+        seq = self._log.append(live, body, name, visit=goal.visit, attempt=attempt, iteration=iteration)
         self._gate.after(seq, lambda _: self.rested(live, act, goal, frame.first))
 
     def rested(self, live: Live, act: Activation, goal: RunLoop, item: int) -> None:
@@ -215,7 +217,7 @@ class Loops:
         assert run is not None
         progress = None
         if frame.count == 1:
-            progress = live.item_progress(goal.step, frame.first, run.waited.get(frame.first, 0))
+            progress = live.item_progress(goal.step, frame.first, run.waited.get(frame.first, 0), act)
         over = run.items
         if isinstance(over, Rows):
             items = Items(frame.first, run.total, b"", over.table, frame.count, over.each, over.whole)
@@ -300,11 +302,14 @@ class Loops:
         failed = {first + n: outcome.problem for n, outcome in enumerate(made) if outcome.kind == FAILED}
         written: dict[str, Any] = {}
         for n, outcome in enumerate(made):
-            problem = self._clash(live, run, step, outcome.ctx)
+            if not outcome.ctx:
+                continue
+            problem = ctx_clash(step, live.state.ctx, run.written, outcome.ctx)
             if problem is not None:
                 failed[first + n] = problem
                 values[n] = None
-            elif outcome.ctx:
+            else:
+                run.written |= outcome.ctx
                 written |= outcome.ctx
         for n, ref in blocks_in(values).items():
             try:
@@ -324,28 +329,6 @@ class Loops:
         elif run.result_bytes > LOOP_RESULT_BYTES_MAX:
             run.problem = run.problem or results_problem(step.name)
 
-    def _clash(
-        self, live: Live, run: LoopRun, step: Step, patches: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
-        """Why what an item wrote cannot be taken: in a parallel loop each name is written once, or to one value."""
-        if not patches:
-            return None
-        assert step.loop is not None
-        if step.loop.parallel:
-            clash = [name for name, value in patches.items() if run.written.get(name, value) != value]
-            if clash:
-                return {
-                    "code": "ctx_conflict",
-                    "message": f"Two items of the parallel loop {step.name} write ctx.{clash[0]} differently.",
-                    "mend": "Return the value and collect it from the loop's results, or loop sequentially.",
-                }
-        try:
-            check_ctx({**live.state.ctx, **run.written}, patches)
-        except EvaluationFailed as error:
-            return error.problem()
-        run.written |= patches
-        return None
-
     def lost(self, live: Live, act: Activation, goal: RunLoop, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a frame: its items are tried again, each alone."""
         run, step = act.loop, live.blueprint.steps[goal.step]
@@ -361,6 +344,7 @@ class Loops:
                 )
             return
         frame = run.out.pop(claim.number)
+        act.intended.pop(frame.first, None)
         self._log.append(live, body, step.name, visit=goal.visit, iteration=(frame.first, frame.count))
         self._put_back(run, frame)
         self._go_on(live, act, goal)

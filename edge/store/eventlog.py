@@ -109,7 +109,7 @@ class EventLog:
         except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError) as error:
             raise LogDamaged(
                 f"The index in {folder} is damaged: {error}.",
-                mend="Move that folder away; it is made again from the journal at the next start.",
+                mend="Run `edge log recover`: it is made again from the journal.",
             ) from error
         except lmdb.Error as error:
             if isinstance(error, lmdb.ReadonlyError) or "ermission denied" in str(error):

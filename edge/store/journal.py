@@ -75,7 +75,7 @@ class Journal:
             raise LogDamaged(
                 f"{path.name} is damaged from byte {reader.end} to {beyond.offset}: "
                 f"events {seq + 1} to {beyond.first_seq - 1} cannot be read.",
-                mend="Run `edge log verify` to see what is whole.",
+                mend="Run `edge log recover`: it takes what is damaged from the other home.",
             )
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -37,23 +37,27 @@ _ZEROS: Final = bytes(256 * KIB)
 class SegmentHeader:
     """First frame of a segment: what is needed to read the rest alone.
 
-    `previous` is the chain's link before `first_seq`; `epoch_key` salts the bodies in this segment.
+    `previous` is the chain's link before `first_seq`; `epoch_key` salts the bodies in this segment. `lost` is how
+    many sequence numbers just before `first_seq` are lost and named as lost: the chain goes on from `previous` all
+    the same.
     """
 
     log_id: bytes
     first_seq: int
     previous: bytes
     epoch_key: bytes
+    lost: int = 0
 
     def encode(self) -> bytes:
-        """CBOR array, led by the format version."""
-        return encode([FORMAT_VERSION, self.log_id, self.first_seq, self.previous, self.epoch_key])
+        """CBOR array, led by the format version; `lost` stands at its end where there is a loss."""
+        parts = [FORMAT_VERSION, self.log_id, self.first_seq, self.previous, self.epoch_key]
+        return encode([*parts, self.lost] if self.lost else parts)
 
     @classmethod
     def decode(cls, data: bytes) -> SegmentHeader:
         """The header from its bytes. Raises ValueError where they are not of a known version."""
         parts = decode(data)
-        if not isinstance(parts, list) or len(parts) != 5 or parts[0] != FORMAT_VERSION:
+        if not isinstance(parts, list) or len(parts) not in (5, 6) or parts[0] != FORMAT_VERSION:
             raise ValueError("the segment has a format that this release does not know")
         made = cls(*parts[1:])
         if len(made.epoch_key) != EPOCH_KEY_BYTES:
@@ -105,6 +109,12 @@ def group_frame(header: SegmentHeader, first_seq: int, count: int, data: bytes) 
     return _FRAME.pack(_GROUP_MAGIC, len(data), crc, first_seq, count) + data
 
 
+def header_frame(header: SegmentHeader) -> bytes:
+    """A segment's first frame as the bytes to write."""
+    data = header.encode()
+    return _FRAME.pack(_HEADER_MAGIC, len(data), zlib.crc32(data), header.first_seq, 0) + data
+
+
 def prepare(path: Path, size_bytes: int = SEGMENT_BYTES) -> None:
     """Write a file of zeros and flush it. Raises StorageFailed; leaves nothing half made."""
     try:
@@ -125,8 +135,7 @@ def prepare(path: Path, size_bytes: int = SEGMENT_BYTES) -> None:
 
 def create(spare: Path, folder: Path, header: SegmentHeader) -> tuple[int, int]:
     """Turn a prepared file into a segment: `(file descriptor, offset of the first group)`."""
-    data = header.encode()
-    frame = _FRAME.pack(_HEADER_MAGIC, len(data), zlib.crc32(data), header.first_seq, 0) + data
+    frame = header_frame(header)
     try:
         fd = os.open(spare, os.O_RDWR | os.O_CLOEXEC)
         os.pwrite(fd, frame, 0)
@@ -152,36 +161,62 @@ def flush_folder(folder: Path) -> None:
 class SegmentReader:
     """Reads one segment from front to back."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises LogDamaged where the header cannot be read, Misconfigured where the file may not be."""
+    def __init__(self, path: Path, header: SegmentHeader | None = None) -> None:
+        """Raises LogDamaged where the header cannot be read, Misconfigured where the file may not be.
+
+        A `header` known from elsewhere is taken in place of one that cannot be read.
+        """
         self.path = path
+        #: False where the file's own header cannot be read.
+        self.own_header = True
         try:
             self._bytes = path.read_bytes()
         except PermissionError as error:
             raise not_allowed(path) from error
         try:
-            if len(self._bytes) < _FRAME.size:
-                raise ValueError(f"the file was cut to {len(self._bytes)} bytes")
-            magic, length, crc, first_seq, _ = _FRAME.unpack_from(self._bytes)
-            data = self._bytes[_FRAME.size : _FRAME.size + length]
-            if magic != _HEADER_MAGIC or zlib.crc32(data) != crc:
-                raise ValueError("its checksum is wrong")
-            self.header = SegmentHeader.decode(data)
-            if self.header.first_seq != first_seq or segment_name(first_seq) != path.name:
-                raise ValueError("it belongs to another file")
+            self.header, self.start = self._read_header()
         except ValueError as error:
-            raise LogDamaged(f"The header of {path.name} cannot be read: {error}.") from error
-        self.start = _FRAME.size + length
+            if header is None:
+                raise LogDamaged(
+                    f"The header of {path.name} cannot be read: {error}.",
+                    mend="Run `edge log recover`: it takes what is damaged from the other home.",
+                ) from error
+            self.header, self.start, self.own_header = header, 0, False
         #: Offset where the last sound frame ended, once `frames` has been exhausted.
         self.end = self.start
 
+    def _read_header(self) -> tuple[SegmentHeader, int]:
+        if len(self._bytes) < _FRAME.size:
+            raise ValueError(f"the file was cut to {len(self._bytes)} bytes")
+        magic, length, crc, first_seq, _ = _FRAME.unpack_from(self._bytes)
+        data = self._bytes[_FRAME.size : _FRAME.size + length]
+        if magic != _HEADER_MAGIC or zlib.crc32(data) != crc:
+            raise ValueError("its checksum is wrong")
+        header = SegmentHeader.decode(data)
+        if header.first_seq != first_seq or segment_name(first_seq) != self.path.name:
+            raise ValueError("it belongs to another file")
+        return header, _FRAME.size + length
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return len(self._bytes)
+
     def frames(self) -> Iterator[Frame]:
         """Sound frames in order, up to the first place that holds none."""
-        offset = self.start
+        offset = self.end = self.start
         while (frame := self._frame_at(offset)) is not None:
             yield frame
-            offset = frame.end
-            self.end = offset
+            offset = self.end = frame.end
+
+    def all_frames(self) -> Iterator[Frame]:
+        """Sound frames in order, those behind damage as well."""
+        yield from self.frames()
+        while (frame := self.sound_frame_after()) is not None:
+            while frame is not None:
+                yield frame
+                self.end = frame.end
+                frame = self._frame_at(self.end)
 
     def _frame_at(self, offset: int) -> Frame | None:
         if offset + _FRAME.size > len(self._bytes):

@@ -31,6 +31,8 @@ class Report:
     log_id: bytes = b""
     index_last_seq: int | None = None
     problems: list[str] = field(default_factory=list)
+    #: `(first, last)` of numbers that are lost and named as lost: no problem any more.
+    lost: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
@@ -57,11 +59,15 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
     reader = SegmentReader(path)
     header = reader.header
     if report.segments == 0:
-        report.first_seq, report.last_seq = header.first_seq, header.first_seq - 1
+        report.first_seq, report.last_seq = header.first_seq, header.first_seq - 1 - header.lost
         report.last_link, report.log_id = header.previous, header.log_id
     report.segments += 1
     if header.log_id != report.log_id:
         report.problems.append(f"{path.name} belongs to another log.")
+    if header.lost and header.first_seq - header.lost == report.last_seq + 1:
+        report.lost.append((report.last_seq + 1, header.first_seq - 1))
+        report.last_seq = header.first_seq - 1
+        report.last_link = header.previous
     if header.first_seq != report.last_seq + 1 or header.previous != report.last_link:
         report.problems.append(
             f"{path.name} does not follow: events {report.last_seq + 1} to {header.first_seq - 1} are missing."
@@ -101,7 +107,8 @@ def compare_index(
     journal = next(frames, None)
     expected: int | None = None
     for first_seq, epoch_key, data in groups:
-        if expected is not None and first_seq != expected:
+        lost = any(first == expected and last == first_seq - 1 for first, last in report.lost)
+        if expected is not None and first_seq != expected and not lost:
             report.problems.append(f"The index lacks events {expected} to {first_seq - 1}.")
         report.index_last_seq = open_group(first_seq, data).last_seq
         expected = report.index_last_seq + 1

@@ -1,0 +1,115 @@
+"""`edge log recover` and `edge log salvage` on a real box that was damaged while it was down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.core.events import Gap
+from edge.store.segment_file import SegmentReader, segment_paths
+from tests.process.box import Box
+
+SOURCE = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: p, path: p}
+workflow:
+  - step: a
+    tool: {kind: transform, value: "{{ n + 1 }}"}
+"""
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Iterator[Box]:
+    """A box that ran thirty executions and was stopped in order, so that the index has all of them."""
+    box = Box(tmp_path, 1)
+    box.start("runtime")
+    box.register(SOURCE)
+    for n in range(30):
+        assert box.run("p", {"n": n})["result"] == n + 1
+    box.kill("runtime", 15)
+    yield box
+    box.down()
+
+
+def starts(box: Box) -> None:
+    """It serves again, what it answers is in the log, and the log is whole."""
+    box.start("runtime")
+    box.status()
+    assert box.run("p", {"n": 1})["result"] == 2
+    report = box.verify()
+    assert not report.problems, report.problems
+    box.kill("runtime", 15)
+    assert not box.verify().problems
+
+
+def spoil(path: Path, at: int, size_bytes: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at : at + size_bytes] = b"\xff" * len(data[at : at + size_bytes])
+    path.write_bytes(data)
+
+
+def test_a_damaged_journal_is_made_whole_from_the_index(stopped: Box) -> None:
+    """Damage in the middle: the start is refused, recover takes the events from the index, and nothing is lost."""
+    (path,) = segment_paths(stopped.settings.journal_folder)
+    frames = list(SegmentReader(path).frames())
+    spoil(path, frames[5].offset, frames[9].end - frames[5].offset)
+    stopped.start("runtime")
+    assert stopped.processes.pop("runtime").wait(timeout=20) == 2
+    assert "edge log recover" in stopped.words()
+    tried = stopped.edge("log", "recover", "--dry-run").stdout
+    assert "would be written anew" in tried
+    assert not stopped.verify().whole
+    said = stopped.edge("log", "recover").stdout
+    assert "1 segments written anew" in said
+    starts(stopped)
+    assert "nothing to mend" in stopped.edge("log", "recover").stdout
+
+
+def test_a_lost_journal_is_made_from_the_index(stopped: Box) -> None:
+    """All of the journal may be gone: the index holds every event of a box that was stopped in order."""
+    for path in segment_paths(stopped.settings.journal_folder):
+        path.unlink()
+    assert "events taken from the index" in stopped.edge("log", "recover").stdout
+    starts(stopped)
+
+
+@pytest.mark.parametrize("size_bytes", [64, 4096, 1 << 20])
+def test_a_damaged_index_is_made_again(stopped: Box, size_bytes: int) -> None:
+    """An index that cannot be read is moved aside, and the next start makes it from the journal."""
+    spoil(stopped.settings.index_folder / "data.mdb", 0, size_bytes)
+    said = stopped.edge("log", "recover").stdout
+    assert "made again from the journal" in said
+    assert not stopped.settings.index_folder.exists()
+    starts(stopped)
+
+
+def test_what_no_home_has_is_named_and_the_log_goes_on(stopped: Box) -> None:
+    """Recover refuses to give anything up; salvage keeps all else, names the numbers, and the box runs on."""
+    (path,) = segment_paths(stopped.settings.journal_folder)
+    frames = list(SegmentReader(path).frames())
+    spoil(path, frames[5].offset, frames[6].end - frames[5].offset)
+    for file in stopped.settings.index_folder.iterdir():
+        file.unlink()
+    refused = stopped.edge("log", "recover", check=None)
+    assert refused.returncode != 0
+    assert "edge log salvage" in refused.stderr
+    lost = (frames[5].first_seq, frames[6].first_seq + frames[6].count - 1)
+    said = stopped.edge("log", "salvage").stdout
+    assert f"events {lost[0]} to {lost[1]}" in said
+    starts(stopped)
+    assert stopped.verify().lost == [lost]
+    gaps = [event.body for event in stopped.events() if isinstance(event.body, Gap)]
+    assert gaps == [Gap(*lost, "damaged")]
+    assert f"lost     events {lost[0]} to {lost[1]}" in stopped.edge("log", "verify").stdout
+
+
+def test_a_running_box_is_not_touched(stopped: Box) -> None:
+    """While a runtime serves the folder both commands refuse, and say what to do."""
+    stopped.start("runtime")
+    stopped.status()
+    refused = stopped.edge("log", "recover", check=None)
+    assert refused.returncode != 0
+    assert "Stop it first" in refused.stderr
