@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from edge.cli.index_child import IndexChild
@@ -15,13 +16,17 @@ from edge.cli.inputs import require_log
 from edge.core.chain import Context, encode_event, seal_group
 from edge.core.clock import SystemClock, boot_id
 from edge.core.errors import LogDamaged
+from edge.core.event_body import Body
 from edge.core.events import Event, Gap
 from edge.core.settings import Settings, load_settings
+from edge.replay.doubt import ending, in_doubt
 from edge.runtime.locks import lock_alone
-from edge.store.journal import Journal
+from edge.store.journal import Journal, read_groups
 from edge.store.recovery import Loss, Plan, carry_out, make_plan
+from edge.store.verify import verify_journal
 
 _CAUSE: Final = "damaged"
+_EVENTS_PER_GROUP: Final = 64
 
 
 def add(actions: Any, shared: argparse.ArgumentParser) -> None:
@@ -68,7 +73,8 @@ def _mend(given: argparse.Namespace, *, give_up: bool) -> int:
                 f"{_count(made.losses)} events cannot be recovered; nothing was changed.",
                 mend="Run `edge log salvage` to keep all others and to name these in the log.",
             )
-        return _do(settings, made, index, dry=given.dry_run)
+        known = verify_journal(settings.journal_folder).lost
+        return _do(settings, made, index.check(known), dry=given.dry_run)
     finally:
         os.close(lock_fd)
 
@@ -77,9 +83,8 @@ def _count(losses: list[Loss]) -> int:
     return sum(loss.last - loss.first + 1 for loss in losses)
 
 
-def _do(settings: Settings, made: Plan, index: IndexChild, *, dry: bool) -> int:
-    index_problem = index.check()
-    if made.nothing_to_do and not index_problem:
+def _do(settings: Settings, made: Plan, index_problem: str, *, dry: bool) -> int:
+    if made.nothing_to_do and not index_problem and not _unnoted(settings):
         print(f"whole    nothing to mend; the log ends at event {made.last_seq}")
         return 0
     kept = settings.data / f"damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
@@ -98,27 +103,57 @@ def _do(settings: Settings, made: Plan, index: IndexChild, *, dry: bool) -> int:
             settings.index_folder.rename(kept / "index")
     if dry:
         return 0
-    last_seq = _note_gaps(settings, made.losses)
-    print(f"kept     what was damaged, in {kept}")
-    print(f"done     the log ends at event {last_seq}; start the box, then run `edge log verify`")
+    _note_losses(settings)
+    if kept.exists():
+        print(f"kept     what was damaged, in {kept}")
+    print("done     start the box, then run `edge log verify`")
     return 0
 
 
-def _note_gaps(settings: Settings, losses: list[Loss]) -> int:
-    """Write what is lost into the log itself; the number of the last event."""
+def _unnoted(settings: Settings) -> list[Loss]:
+    """Losses that the segments name and the log itself does not: salvage was killed in between."""
+    noted: set[tuple[int, int]] = set()
+
+    def seen(event: Event) -> None:
+        if isinstance(event.body, Gap):
+            noted.add((event.body.first, event.body.last))
+
+    report = verify_journal(settings.journal_folder, seen)
+    return [Loss(*lost) for lost in report.lost if lost not in noted]
+
+
+def _note_losses(settings: Settings) -> None:
+    """Write into the log what is lost and not noted yet, and end what that leaves in doubt."""
+    losses = _unnoted(settings)
+    if not losses:
+        return
+    doubtful = in_doubt(_events(settings), losses[-1].last)
+    for execution in doubtful:
+        print(f"ended    execution {execution}: some of what it did may be lost")
+    said = ", ".join(map(str, losses))
+    bodies: list[tuple[Body, int | None]] = [(ending(said), execution) for execution in doubtful]
+    bodies += [(Gap(loss.first, loss.last, _CAUSE), None) for loss in losses]
     journal = Journal(settings.journal_folder)
     try:
-        if losses:
-            events = [
-                Event(seq, Gap(loss.first, loss.last, _CAUSE))
-                for seq, loss in enumerate(losses, journal.last_seq + 1)
-            ]
-            parts = [part for event in events for part in encode_event(event)]
-            if not journal.has_room_for(sum(map(len, parts)) + 64 * len(parts) + 512):
-                journal.roll()
-            context = Context(journal.log_id, boot_id(), SystemClock().read())
-            epoch_key = journal.header.epoch_key
-            journal.write(seal_group(events[0].seq, journal.last_link, context, epoch_key, parts))
-        return journal.last_seq
+        # The gaps come last: killed before them, the same command does all of this again.
+        for start in range(0, len(bodies), _EVENTS_PER_GROUP):
+            _append(journal, bodies[start : start + _EVENTS_PER_GROUP])
     finally:
         journal.close()
+
+
+def _events(settings: Settings) -> Iterator[Event]:
+    for _, group, _ in read_groups(settings.journal_folder):
+        yield from group.events()
+
+
+def _append(journal: Journal, bodies: list[tuple[Body, int | None]]) -> None:
+    events = [
+        Event(seq, body, execution) for seq, (body, execution) in enumerate(bodies, journal.last_seq + 1)
+    ]
+    parts = [part for event in events for part in encode_event(event)]
+    if not journal.has_room_for(sum(map(len, parts)) + 16 * len(parts) + 512):
+        journal.roll()
+    context = Context(journal.log_id, boot_id(), SystemClock().read())
+    epoch_key = journal.header.epoch_key
+    journal.write(seal_group(events[0].seq, journal.last_link, context, epoch_key, parts))

@@ -5,10 +5,13 @@ Pure; called by `edge.core.state`. A failure of a step is not among them: that s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from edge.core.event_body import Body
-from edge.core.events import ExecutionCancelled, ExecutionDeadline
+from edge.core.events import Event, ExecutionCancelled, ExecutionDeadline, ExecutionFinished
+
+#: Code of the problem that ends an execution when events of it may be lost.
+HISTORY_LOST: Final = "history_lost"
 
 
 def problem_of(body: Body) -> dict[str, Any]:
@@ -22,3 +25,11 @@ def problem_of(body: Body) -> dict[str, Any]:
     assert isinstance(body, ExecutionCancelled), body
     why = f": {body.reason}" if body.reason else ""
     return {"code": "cancelled", "message": f"{body.by} cancelled the execution{why}."}
+
+
+def what_counts(history: list[Event]) -> list[Event]:
+    """Of an execution that ended because events of it may be lost (`edge log salvage`): its request and that end."""
+    body = history[-1].body if history else None
+    if isinstance(body, ExecutionFinished) and (body.problem or {}).get("code") == HISTORY_LOST:
+        return [history[0], history[-1]]
+    return history

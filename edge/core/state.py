@@ -12,7 +12,7 @@ from dataclasses import field, replace
 from typing import Any, Final
 
 from edge.core import loop_state
-from edge.core.endings import problem_of
+from edge.core.endings import problem_of, what_counts
 from edge.core.errors import LogDamaged
 from edge.core.events import (
     AttemptLost,
@@ -141,7 +141,7 @@ def evolve(state: Execution | None, event: Event) -> Execution:
 def fold(events: Iterable[Event]) -> Execution:
     """The state after a whole history of one execution, oldest first. Raises LogDamaged."""
     state: Execution | None = None
-    for event in events:
+    for event in what_counts(list(events)):
         state = evolve(state, event)
     if state is None:
         raise LogDamaged("There is no event of this execution.")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from edge.core.codec import decode, encode
@@ -21,6 +23,8 @@ from edge.core.state import COMPLETED, Execution
 from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.runtime.admit import ARROW, CBOR, JSON
 from edge.store.blobs import BlobStore
+
+logger = logging.getLogger(__name__)
 
 #: More exceptions than this under a watermark, and it is set below the oldest of them instead.
 _EXCEPTIONS_MAX = 256
@@ -178,3 +182,12 @@ class Owed:
             return None
         self._noted = (through, owed)
         return ResponsesDelivered(through, owed or None)
+
+
+@contextmanager
+def unless_lost(execution: int) -> Iterator[None]:
+    """An answer whose request is lost, and named as lost, can be told to nobody: no reason not to start."""
+    try:
+        yield
+    except LogDamaged as error:
+        logger.error("the answer of execution %d is lost: %s", execution, error)

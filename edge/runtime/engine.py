@@ -31,7 +31,7 @@ from edge.runtime.admit import (
     request_event,
     started_workload,
 )
-from edge.runtime.answers import Answer, Owed, build_answer
+from edge.runtime.answers import Answer, Owed, build_answer, unless_lost
 from edge.runtime.callbacks import CallbackDoor, Tokens
 from edge.runtime.children import Catalog, Children, is_owed
 from edge.runtime.commit import CommitGate
@@ -292,11 +292,13 @@ class Engine:
             if event.seq > through and isinstance(event.body, ExecutionFinished)
         ]
         for execution in sorted(but):
-            self.owed.add(execution, self.state_of(execution).finished_seq)
+            with unless_lost(execution):
+                self.owed.add(execution, self.state_of(execution).finished_seq)
         for event in finished:
             assert event.execution is not None, event
-            if is_owed(self._eventlog.event(event.execution)):
-                self.owed.add(event.execution, event.seq)
+            with unless_lost(event.execution):
+                if is_owed(self._eventlog.event(event.execution)):
+                    self.owed.add(event.execution, event.seq)
         resumed = self._eventlog.open_executions()
         for seq in resumed:
             self._resume(self._eventlog.events_of(seq))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from edge.core.events import Gap
+from edge.cli.client import RuntimeClient
+from edge.core.events import ExecutionFinished, Gap
 from edge.store.segment_file import SegmentReader, segment_paths
 from tests.process.box import Box
 
@@ -104,6 +106,60 @@ def test_what_no_home_has_is_named_and_the_log_goes_on(stopped: Box) -> None:
     gaps = [event.body for event in stopped.events() if isinstance(event.body, Gap)]
     assert gaps == [Gap(*lost, "damaged")]
     assert f"lost     events {lost[0]} to {lost[1]}" in stopped.edge("log", "verify").stdout
+
+
+WAITING = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: w, path: w}
+workflow:
+  - step: a
+    tool: {kind: transform, value: 1}
+    next: b
+  - step: b
+    tool: {kind: wait, duration: 1h}
+"""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_loss_leaves_in_doubt_is_ended(stopped: Box, seed: int) -> None:
+    """Open executions that may have lost steps end as `history_lost`; whatever is lost, the box runs on."""
+    stopped.start("runtime")
+    stopped.status()
+    stopped.register(WAITING)
+    for _ in range(4):
+        start_waiting(stopped)
+    stopped.kill("runtime")
+    chance = Random(seed)
+    (path,) = segment_paths(stopped.settings.journal_folder)
+    frames = list(SegmentReader(path).frames())
+    first = chance.randrange(len(frames) - 3)
+    spoil(path, frames[first].offset + 3, frames[first + 2].offset - frames[first].offset)
+    for file in stopped.settings.index_folder.iterdir():
+        file.unlink()
+    said = stopped.edge("log", "salvage").stdout
+    ended = said.count("ended    execution")
+    stopped.start("runtime")
+    stopped.status()
+    failed = [
+        event.body.problem["code"]
+        for event in stopped.events()
+        if isinstance(event.body, ExecutionFinished) and event.body.problem
+    ]
+    assert failed == ["history_lost"] * ended
+    stopped.kill("runtime")
+    assert "nothing to mend" in stopped.edge("log", "salvage").stdout
+    stopped.start("runtime")
+    stopped.status()
+    stopped.register(SOURCE)
+    assert stopped.run("p", {"n": 1})["result"] == 2
+    assert not stopped.verify().problems
+
+
+def start_waiting(box: Box) -> None:
+    """Begin one execution and leave it: a request is durable once its receipt came."""
+    with RuntimeClient(box.settings) as runtime:
+        runtime.submit("w", b"{}", "application/json", None)
 
 
 def test_a_running_box_is_not_touched(stopped: Box) -> None:

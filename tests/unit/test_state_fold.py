@@ -150,3 +150,13 @@ def test_visits_never_go_back() -> None:
     """An outcome of an earlier visit after a later one is a second outcome, and refused."""
     with pytest.raises(LogDamaged):
         fold(history((StepDone(arc=0), "a", 0, 1), (StepDone(arc=0), "a", 1, 1), (StepDone(), "a", 0, 1)))
+
+
+def test_of_a_lost_history_only_request_and_end_count() -> None:
+    """An execution that `edge log salvage` ended folds without what is left in between."""
+    left = history((StepDone(arc=0), "a", 0, 1), (StepDone(), "a", 0, 1))
+    with pytest.raises(LogDamaged):
+        fold(left)
+    lost = ExecutionFinished("failed", problem={"code": "history_lost", "message": "m"})
+    state = fold([*left, Event(13, lost, 10)])
+    assert (state.status, state.steps) == (FAILED, {})
