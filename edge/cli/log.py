@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from edge.cli import log_mend
+from edge.cli import log_mend, log_stat
 from edge.cli.client import RuntimeClient
 from edge.cli.index_child import IndexChild
 from edge.cli.inputs import positive_count, require_log
@@ -38,6 +38,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     show.set_defaults(command=_show)
     verify = actions.add_parser("verify", parents=[shared], help="recompute the chain, compare both homes")
     verify.set_defaults(command=_verify)
+    log_stat.add(actions, shared)
     log_mend.add(actions, shared)
 
 

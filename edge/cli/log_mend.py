@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from edge.cli.index_child import IndexChild
 from edge.cli.inputs import require_log
@@ -29,7 +29,9 @@ _CAUSE: Final = "damaged"
 _EVENTS_PER_GROUP: Final = 64
 
 
-def add(actions: Any, shared: argparse.ArgumentParser) -> None:
+def add(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
     """Add both actions to `edge log`."""
     recover = actions.add_parser(
         "recover",

@@ -1,0 +1,110 @@
+"""`edge log stat`: what an event log consists of: sizes of its homes, events by type, times, open executions.
+
+Reads files only, so it works beside a running box: it then tells of the log up to the last whole group.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.cli.inputs import require_log
+from edge.cli.story import clock_text, plain_json
+from edge.core.chain import Context, OpenedGroup
+from edge.core.events import ExecutionFinished, ExecutionRequested
+from edge.core.settings import load_settings
+from edge.store.journal import read_groups
+from edge.store.segment_file import segment_paths
+
+
+@dataclass(slots=True)
+class Figures:
+    """What is counted. `bytes_by_type` are envelopes and bodies as they stand in the journal, before its frames."""
+
+    first_seq: int = 0
+    last_seq: int = 0
+    groups: int = 0
+    boots: set[bytes] = field(default_factory=set)
+    first: Context | None = None
+    last: Context | None = None
+    events_by_type: Counter[str] = field(default_factory=Counter)
+    bytes_by_type: Counter[str] = field(default_factory=Counter)
+    open_executions: set[int] = field(default_factory=set)
+
+
+def count(groups: Iterable[OpenedGroup]) -> Figures:
+    """Go over a log once, oldest first. Raises LogDamaged where an event cannot be read."""
+    figures = Figures()
+    for group in groups:
+        figures.first_seq = figures.first_seq or group.first_seq
+        figures.first = figures.first or group.context
+        figures.last_seq, figures.last = group.last_seq, group.context
+        figures.groups += 1
+        figures.boots.add(group.context.boot_id)
+        for place, event in enumerate(group.events()):
+            figures.events_by_type[event.type] += 1
+            figures.bytes_by_type[event.type] += sum(map(len, group.parts[2 * place : 2 * place + 2]))
+            if isinstance(event.body, ExecutionRequested):
+                figures.open_executions.add(event.seq)
+            elif isinstance(event.body, ExecutionFinished) and event.execution is not None:
+                figures.open_executions.discard(event.execution)
+    return figures
+
+
+def add(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], shared: argparse.ArgumentParser
+) -> None:
+    """Add the action to `edge log`."""
+    stat = actions.add_parser("stat", parents=[shared], help="sizes, events by type, times, open executions")
+    stat.add_argument("--json", action="store_true", help="one JSON object")
+    stat.set_defaults(command=_stat)
+
+
+def _stat(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    require_log(settings)
+    figures = count(group for _, group, _ in read_groups(settings.journal_folder))
+    sizes = {
+        "journal": _size_bytes(settings.journal_folder),
+        "index": _size_bytes(settings.index_folder),
+        "blobs": _size_bytes(settings.blob_folder),
+    }
+    if given.json:
+        print(plain_json(_document(figures, sizes, len(segment_paths(settings.journal_folder)))))
+        return 0
+    print(
+        f"events   {figures.first_seq} to {figures.last_seq} in {figures.groups} groups, {len(figures.boots)} boots"
+    )
+    if figures.first is not None and figures.last is not None:
+        print(f"from     {clock_text(figures.first.at)} to {clock_text(figures.last.at)}")
+    print(f"open     {len(figures.open_executions)} executions")
+    for name, size_bytes in sizes.items():
+        print(f"{name:<8} {size_bytes / 1e6:.1f} MB on the drive")
+    print(f"{'events':>9} {'bytes':>12}  type")
+    for kind, events in figures.events_by_type.most_common():
+        print(f"{events:>9} {figures.bytes_by_type[kind]:>12}  {kind}")
+    return 0
+
+
+def _size_bytes(folder: Path) -> int:
+    """What a folder takes on the drive; files that were filled ahead or are sparse count as what they occupy."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def _document(figures: Figures, sizes: dict[str, int], segments: int) -> dict[str, object]:
+    return {
+        "first_seq": figures.first_seq,
+        "last_seq": figures.last_seq,
+        "groups": figures.groups,
+        "segments": segments,
+        "boots": len(figures.boots),
+        "first_wall_ns": figures.first.at.wall_ns if figures.first else None,
+        "last_wall_ns": figures.last.at.wall_ns if figures.last else None,
+        "open_executions": len(figures.open_executions),
+        "size_bytes": sizes,
+        "events_by_type": dict(figures.events_by_type),
+        "bytes_by_type": dict(figures.bytes_by_type),
+    }
