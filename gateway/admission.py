@@ -63,7 +63,7 @@ class Admitted:
     reply_to: ReplyTo
 
     def submission(self, token: int) -> list[Any]:
-        """The frame for the runtime (`edge.runtime.api`)."""
+        """The frame for the runtime (`edge.runtime.api.socket`)."""
         to = self.reply_to
         return [
             "submit",
@@ -92,7 +92,7 @@ class Called:
     reply_to: ReplyTo | None
 
     def submission(self, token: int) -> list[Any]:
-        """The frame for the runtime (`edge.runtime.api`)."""
+        """The frame for the runtime (`edge.runtime.api.socket`)."""
         return ["callback", token, self.callback_token, self.content_type, self.payload]
 
 

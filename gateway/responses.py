@@ -43,7 +43,7 @@ class Result:
 
 
 def result_from(box: str, fields: list[Any]) -> Result:
-    """A result from the runtime's `answer` message (fields of `edge.runtime.answers.Answer`)."""
+    """A result from the runtime's `answer` message (fields of `edge.runtime.requests.answers.Answer`)."""
     execution, execution_id, _, principal, request_id, topic, correlation, status, kind, payload = fields
     return Result(
         execution,

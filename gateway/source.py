@@ -48,7 +48,7 @@ class Asked:
 
     @classmethod
     def from_row(cls, row: list[Any]) -> Asked:
-        """From the runtime's table (`edge.runtime.subscription_door`)."""
+        """From the runtime's table (`edge.runtime.api.subscription_door`)."""
         _, path, taking, topics, gone, headers = row
         return cls(path, taking, tuple((f, qos) for f, qos in topics), tuple(gone), frozenset(headers))
 

@@ -31,7 +31,7 @@ from playbooks.outputs import Accumulate, Output, output_of, together
 #: The kind that begins another playbook.
 CHILD: Final = "playbook"
 #: Kinds whose outcome comes from outside the workers, and whether they are told the task's inputs
-#: (`edge.runtime.hosted`). A step with such a task is always a pipeline.
+#: (`edge.runtime.waiting.hosted`). A step with such a task is always a pipeline.
 HOSTED: Final[Mapping[str, bool]] = {"mqtt": False, CHILD: True, "wait": False}
 EFFECTS: Final = ("pure", "read", "write")
 ON_UNKNOWN: Final = ("fail", "retry", "ask")

@@ -18,7 +18,7 @@ from edge.core.settings import Settings, load_settings
 from edge.core.values import TableRef
 from edge.replay.decisions import CHANGED, Decision
 from edge.replay.explain import explain
-from edge.runtime.admit import read_input, started_workload
+from edge.runtime.requests.admit import read_input, started_workload
 from edge.store.blobs import BlobStore
 from edge.store.blocks import REQUEST_TABLE, request_key
 from edge.store.journal import read_groups

@@ -1,7 +1,7 @@
 """The events of circuit breakers: codes 26 and 27 of the closed set in `edge.core.events`.
 
-The runtime appends these (`edge.runtime.circuits`) and reads them again at start. They belong to no execution: a
-downstream is the whole box's.
+The runtime appends these (`edge.runtime.downstreams.circuits`) and reads them again at start. They belong to no
+execution: a downstream is the whole box's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Circuit breakers: what is known of each downstream, and what follows from a success, a failure, a look.
 
-Pure; used by the runtime (all downstreams of the box, `edge.runtime.circuits`) and by workers (within one claim). A
-downstream is a name such as `api.example.org:443`. States are NoETL's: closed, open, half-open. Opened and closed are
-events, so they outlive the runtime; failures on the way there are not, they are counted anew after a restart.
+Pure; used by the runtime (all downstreams of the box, `edge.runtime.downstreams.circuits`) and by workers (within one
+claim). A downstream is a name such as `api.example.org:443`. States are NoETL's: closed, open, half-open. Opened and
+closed are events, so they outlive the runtime; failures on the way there are not, they are counted anew after a
+restart.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any
 from edge.core.codec import decode, encode
 from edge.core.settings import load_settings
 from edge.runtime.__main__ import fork_zygote
-from edge.runtime.locks import hold_workers_lock, lock_alone
+from edge.runtime.process.locks import hold_workers_lock, lock_alone
 
 
 def main() -> int:

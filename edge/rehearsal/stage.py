@@ -22,12 +22,12 @@ from edge.core.state import Execution, StepState
 from edge.core.values import TableRef, ValueRef
 from edge.rehearsal.stand_ins import Recorded, StandIns, with_stand_ins
 from edge.rehearsal.virtual_time import VirtualTime
-from edge.runtime.admit import ARROW, CBOR, FreeSpace, Submission
-from edge.runtime.answers import Answer
-from edge.runtime.callbacks import Tokens
-from edge.runtime.commit import CommitGate
-from edge.runtime.engine import Engine, Receipt
-from edge.runtime.workers import WorkerPool
+from edge.runtime.commit.gate import CommitGate
+from edge.runtime.executions.engine import Engine, Receipt
+from edge.runtime.requests.admit import ARROW, CBOR, FreeSpace, Submission
+from edge.runtime.requests.answers import Answer
+from edge.runtime.waiting.tokens import Tokens
+from edge.runtime.workers.pool import WorkerPool
 from edge.store.arrow_stream import stream_from_rows, table_from_stream
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks

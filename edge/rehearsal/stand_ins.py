@@ -13,9 +13,9 @@ from edge.core.codec import decode
 from edge.core.events import CallbackReceived
 from edge.core.loop_state import Waiting
 from edge.core.values import Credential
-from edge.runtime.hosted import Hosted, HostedKind, HostedOutcome
-from edge.runtime.live import Live, Place
-from edge.runtime.secrets import Secrets
+from edge.runtime.dispatch.secrets import Secrets
+from edge.runtime.running.live import Live, Place
+from edge.runtime.waiting.hosted import Hosted, HostedKind, HostedOutcome
 from playbooks.blueprint import Blueprint, encode_blueprint
 from playbooks.shape import CONFIG_TREES, FOREIGN_TREES
 

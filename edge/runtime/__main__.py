@@ -16,8 +16,8 @@ from pathlib import Path
 from edge.core.errors import EdgeError, LogDamaged, Misconfigured, Unavailable
 from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import Settings, load_settings
-from edge.runtime.hash_seed import with_own_seed
-from edge.runtime.locks import hold_workers_lock, lock_alone
+from edge.runtime.process.hash_seed import with_own_seed
+from edge.runtime.process.locks import hold_workers_lock, lock_alone
 
 OPTIONS = {
     "data": Option(None, help="data folder, $EDGE_DATA where it is left out"),
@@ -56,7 +56,7 @@ def _run(settings: Settings) -> int:
     import uvloop
 
     from edge.runtime.daemon import Daemon
-    from edge.runtime.heap import one_heap
+    from edge.runtime.process.heap import one_heap
 
     one_heap()
     # A thread that needs the interpreter lock after a flush must not wait 5 ms for it.

@@ -25,18 +25,18 @@ from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
 from edge.core.settings import Settings
-from edge.runtime.admit import FreeSpace
-from edge.runtime.api import Api
-from edge.runtime.callbacks import Tokens
-from edge.runtime.commit import CommitGate
-from edge.runtime.engine import Engine
-from edge.runtime.heap import Trimmer
-from edge.runtime.operations import Operations
-from edge.runtime.secrets import Secrets
-from edge.runtime.subscription_door import SubscriptionDoor
-from edge.runtime.subscription_operations import SubscriptionOperations
-from edge.runtime.subscriptions import Subscriptions
-from edge.runtime.workers import WorkerPool
+from edge.runtime.api.operations import Operations
+from edge.runtime.api.socket import Api
+from edge.runtime.api.subscription_door import SubscriptionDoor
+from edge.runtime.api.subscription_operations import SubscriptionOperations
+from edge.runtime.commit.gate import CommitGate
+from edge.runtime.dispatch.secrets import Secrets
+from edge.runtime.executions.engine import Engine
+from edge.runtime.process.heap import Trimmer
+from edge.runtime.requests.admit import FreeSpace
+from edge.runtime.subscriptions.subscriptions import Subscriptions
+from edge.runtime.waiting.tokens import Tokens
+from edge.runtime.workers.pool import WorkerPool
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog, IndexedGroup

@@ -1,7 +1,7 @@
 """Opens the keychain for the runtime, in a process that ends when it has: `python -m edge.security.unseal FOLDER`.
 
-Started by `edge.runtime.secrets`, whose daemon must not carry the library (10 MB). What it opened goes to standard
-output, a pipe only the runtime reads, as CBOR: `{alias: [kind, fields]}`, or a text that says why not.
+Started by `edge.runtime.dispatch.secrets`, whose daemon must not carry the library (10 MB). What it opened goes to
+standard output, a pipe only the runtime reads, as CBOR: `{alias: [kind, fields]}`, or a text that says why not.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Blocks are written and mapped by workers through `edge.store.cache`; the runtime knows their names and sizes from the
 outcomes, keeps them under the budget, and drops an execution's blocks when it ends. The cache is never
-the record: any block may vanish at any moment and is made again (`edge.runtime.rebuild`).
+the record: any block may vanish at any moment and is made again (`edge.runtime.running.rebuild`).
 """
 
 from __future__ import annotations

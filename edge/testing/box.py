@@ -16,14 +16,14 @@ from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
 from edge.core.events import BootStarted, Event
 from edge.core.limits import KIB, MIB
-from edge.runtime.admit import FreeSpace, Submission
-from edge.runtime.answers import Answer
-from edge.runtime.callbacks import KEY_FILE, Tokens
-from edge.runtime.commit import CommitGate
+from edge.runtime.commit.gate import CommitGate
 from edge.runtime.daemon import catch_up
-from edge.runtime.engine import Engine, Receipt
-from edge.runtime.messages import Arrived
-from edge.runtime.subscriptions import Subscriptions
+from edge.runtime.executions.engine import Engine, Receipt
+from edge.runtime.requests.admit import FreeSpace, Submission
+from edge.runtime.requests.answers import Answer
+from edge.runtime.subscriptions.messages import Arrived
+from edge.runtime.subscriptions.subscriptions import Subscriptions
+from edge.runtime.waiting.tokens import KEY_FILE, Tokens
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog

@@ -1,4 +1,4 @@
-"""A worker pool in this process: `edge.runtime.executor.Pool` without fork, socket or time limit.
+"""A worker pool in this process: `edge.runtime.dispatch.ports.Pool` without fork, socket or time limit.
 
 Claims queue until `run` takes them, one at a time, in order: a test decides what happens when. By default a
 claim is carried out by the real worker loop (`edge.worker.loop`), not locked in, so only code that a test
@@ -17,8 +17,8 @@ from typing import Final
 
 from edge.core.errors import CacheMiss
 from edge.core.frames import FrameBuffer, pack
-from edge.runtime.work import Work
-from edge.runtime.workers import Claims
+from edge.runtime.workers.pool import Claims
+from edge.runtime.workers.work import Work
 from edge.worker.claims import MISS, Outcome, read_reply
 from edge.worker.loop import run as serve
 

@@ -181,7 +181,8 @@ class Outcome:
     task whose number is `next_number`; `problem` names a block that was not there; `hosted` is `[kind, task, config]`
     of the task whose outcome the runtime brings about. `tasks` are a pipeline's new records, `ctx` what its rules
     wrote.
-    `met` are the calls to downstreams with a circuit breaker, as `edge.runtime.circuits.Circuits.over` takes them.
+    `met` are the calls to downstreams with a circuit breaker, as `Circuits.over`
+    (`edge.runtime.downstreams.circuits`) takes them.
     `adopted` is the request's table with rows and columns filled in, once a worker has validated it.
     """
 

@@ -1,7 +1,7 @@
 """The kind `mqtt`: publish to a granted topic, or ask there and take the answer.
 
 Called through `playbooks.kinds`. A hosted task: the worker evaluates its parts, the runtime and the gateway carry it
-out (`edge.runtime.mqtt`).
+out (`edge.runtime.downstreams.mqtt`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The `playbook` kind's entries: which playbook, what it is given, which of its steps answers.
 
-Read by `playbooks.kinds`. Whether the playbook is there is only known when the task runs (`edge.runtime.children`).
+Read by `playbooks.kinds`. Whether the playbook is there is only known when the task runs
+(`edge.runtime.executions.children`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The `wait` kind's entries: how long, until when, and what becomes of it over a power cut.
 
 Read by `playbooks.kinds`. What is written out is checked here; what a template gives is checked by the runtime when
-the wait begins (`edge.runtime.waits`), by the same readings (`playbooks.durations`).
+the wait begins (`edge.runtime.waiting.waits`), by the same readings (`playbooks.durations`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from edge.cli.client import RemoteProblem, RuntimeClient
 from edge.core.callbacks import Call, mint
 from edge.core.errors import EdgeError, Unavailable
 from edge.core.settings import Settings, load_settings
-from edge.runtime.callbacks import KEY_FILE
+from edge.runtime.waiting.tokens import KEY_FILE
 from playbooks.compile import compile_playbook
 from tests.bench.counters import parse_schedstat, parse_smaps_rollup
 from tests.bench.processes import BenchFailed, started, tail

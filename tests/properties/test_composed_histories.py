@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from edge.core.events import ExecutionRequested, LoopItems, StepDone
 from edge.core.state import COMPLETED, fold
-from edge.runtime import commit
-from edge.runtime.admit import ARROW
+from edge.runtime.commit import gate as commit
+from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
 from edge.testing.plain import playbook

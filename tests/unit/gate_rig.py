@@ -11,7 +11,7 @@ from edge.core.chain import Group
 from edge.core.errors import StorageFailed
 from edge.core.events import BootStopped, Event
 from edge.core.limits import KIB
-from edge.runtime.commit import CommitGate
+from edge.runtime.commit.gate import CommitGate
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog, IndexedGroup
 from edge.store.journal import Journal, read_groups

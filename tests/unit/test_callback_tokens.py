@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge.core.callbacks import MAC_BYTES, Call, mint, read
 from edge.core.errors import Misconfigured
 from edge.core.limits import CALLBACK_TOKEN_CHARS_MAX
-from edge.runtime.callbacks import Tokens
+from edge.runtime.waiting.tokens import Tokens
 from edge.store.key_file import read_or_make_key
 from gateway.topics import callback_prefix, callback_token
 

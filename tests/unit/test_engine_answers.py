@@ -20,7 +20,7 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import INLINE_BYTES_MAX, KIB
-from edge.runtime.admit import ARROW, CBOR, JSON
+from edge.runtime.requests.admit import ARROW, CBOR, JSON
 from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.store.journal import read_groups
 from edge.testing.box import Box

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from edge.core.values import TableRef
-from edge.runtime.admit import ARROW
-from edge.runtime.dispatch import MISSES_MAX
-from edge.runtime.work import Work
+from edge.runtime.dispatch.dispatcher import MISSES_MAX
+from edge.runtime.requests.admit import ARROW
+from edge.runtime.workers.work import Work
 from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.testing.box import Box
 from edge.testing.plain import playbook

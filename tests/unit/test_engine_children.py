@@ -13,8 +13,8 @@ import pytest
 from edge.core.events import Event, ExecutionCancelled, ExecutionRequested, StepWaiting
 from edge.core.limits import CHILD_DEPTH_MAX, INLINE_BYTES_MAX
 from edge.core.state import COMPLETED, fold
-from edge.runtime import commit
-from edge.runtime.admit import ARROW
+from edge.runtime.commit import gate as commit
+from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
 from edge.testing.clock import ManualClock

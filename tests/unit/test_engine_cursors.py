@@ -12,7 +12,7 @@ import pytest
 
 from edge.core.events import LoopItems, LoopStarted
 from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX
-from edge.runtime.admit import ARROW
+from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
 from edge.testing.plain import playbook

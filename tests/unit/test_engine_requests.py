@@ -18,7 +18,7 @@ from edge.core.events import (
     RequestRefusedNoted,
 )
 from edge.core.limits import EXECUTIONS_OPEN_MAX, REFUSALS_BURST
-from edge.runtime.admit import CBOR, JSON
+from edge.runtime.requests.admit import CBOR, JSON
 from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook
@@ -63,7 +63,7 @@ async def test_nothing_leaves_before_it_is_durable(box: Box, monkeypatch: pytest
         return any(type(e.body) is kind and e.execution == execution for e in box.events())
 
     box.engine.on_answer = lambda a: seen.append(("answer", on_drive(a.execution, ExecutionFinished)))
-    from edge.runtime.admit import Submission
+    from edge.runtime.requests.admit import Submission
 
     box.engine.submit(
         Submission("t", "alice", None, "v5", None, None, None, True, None, None, b""),

@@ -14,8 +14,8 @@ from edge.core.events import (
 )
 from edge.core.limits import RESUMES_MAX
 from edge.core.state import evolve, fold
-from edge.runtime.answers import Owed
-from edge.runtime.work import Work
+from edge.runtime.requests.answers import Owed
+from edge.runtime.workers.work import Work
 from edge.store.verify import verify_journal
 from edge.testing.box import Box
 from edge.testing.plain import playbook

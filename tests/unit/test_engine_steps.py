@@ -12,7 +12,7 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import ATTEMPTS_MAX
-from edge.runtime.work import Work
+from edge.runtime.workers.work import Work
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 from edge.testing.pool import Lost

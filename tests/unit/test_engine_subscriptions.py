@@ -20,7 +20,7 @@ from edge.core.subscription_events import (
     SubscriptionDeactivated,
     TicksMissed,
 )
-from edge.runtime.subscription_door import SubscriptionDoor
+from edge.runtime.api.subscription_door import SubscriptionDoor
 from edge.testing.box import Box
 from edge.testing.clock import ManualClock
 from edge.testing.plain import playbook

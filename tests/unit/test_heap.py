@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge.runtime.heap import Trimmer
+from edge.runtime.process.heap import Trimmer
 
 
 class Rig:

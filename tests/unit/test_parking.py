@@ -9,7 +9,7 @@ import pytest
 
 from edge.core.errors import RequestRefused
 from edge.core.state import fold
-from edge.runtime.timers import Timers
+from edge.runtime.waiting.timers import Timers
 from edge.testing.box import Box, NeverAlarm
 from edge.testing.clock import ManualClock
 from edge.testing.plain import playbook
@@ -82,8 +82,8 @@ async def test_a_branch_that_works_keeps_it_in_memory(box: Box) -> None:
 
 async def test_parked_ones_leave_room(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """They do not count as open, and have a bound of their own."""
-    monkeypatch.setattr("edge.runtime.engine.EXECUTIONS_OPEN_MAX", 2)
-    monkeypatch.setattr("edge.runtime.engine.EXECUTIONS_PARKED_MAX", 5)
+    monkeypatch.setattr("edge.runtime.executions.engine.EXECUTIONS_OPEN_MAX", 2)
+    monkeypatch.setattr("edge.runtime.executions.engine.EXECUTIONS_PARKED_MAX", 5)
     await box.register(playbook(one(wait(seconds=60), value("b", 1))))
     for _ in range(5):
         box.submit("t")
@@ -98,7 +98,7 @@ async def test_parked_ones_leave_room(box: Box, monkeypatch: pytest.MonkeyPatch)
 
 async def test_thousands_that_end_at_once_take_turns(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     """Woken together, no more are in memory than may be open."""
-    monkeypatch.setattr("edge.runtime.parking.EXECUTIONS_OPEN_MAX", 4)
+    monkeypatch.setattr("edge.runtime.waiting.parking.EXECUTIONS_OPEN_MAX", 4)
     await box.register(playbook(one(wait(seconds=60), value("b", 1))))
     for _ in range(10):
         box.submit("t")

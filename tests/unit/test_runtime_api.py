@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edge.core.frames import FrameBuffer, pack
-from edge.runtime.api import Api
+from edge.runtime.api.socket import Api
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 

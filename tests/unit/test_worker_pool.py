@@ -9,8 +9,8 @@ from pathlib import Path
 
 from edge.core.codec import encode
 from edge.core.frames import FrameBuffer, pack
-from edge.runtime.work import PIPELINE_US_MAX, Work
-from edge.runtime.workers import PIPELINE_CLAIMS_MAX, WorkerPool
+from edge.runtime.workers.pool import PIPELINE_CLAIMS_MAX, WorkerPool
+from edge.runtime.workers.work import PIPELINE_US_MAX, Work
 from edge.worker.claims import Claim, Outcome, reply
 
 DIGEST = bytes(32)

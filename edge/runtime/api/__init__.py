@@ -1,0 +1,1 @@
+"""The unix socket: what gateways and the command line may say to the runtime."""

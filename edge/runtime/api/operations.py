@@ -1,0 +1,187 @@
+"""What the command line may ask a running runtime: register, list, show, log, cache, status.
+
+Wired by the daemon into `edge.runtime.api.socket`. Every operation takes a map and replies with plain values; looking
+never changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from edge.core.codec import encode
+from edge.core.errors import RequestRefused
+from edge.core.events import Event, ExecutionRequested, StepWaiting
+from edge.core.loops import collected
+from edge.core.state import Execution, StepState
+from edge.core.values import ValueRef
+from edge.runtime.api.socket import Operation, Reply
+from edge.runtime.executions.engine import Engine
+from edge.store.blocks import Blocks
+from edge.store.eventlog import EventLog
+
+_GROUPS_MAX: Final = 256
+
+
+class Operations:
+    """The operations over one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        eventlog: EventLog,
+        blocks: Blocks,
+        status: dict[str, Any],
+        worker_pids: Callable[[], list[int]],
+    ) -> None:
+        self._engine, self._eventlog, self._blocks = engine, eventlog, blocks
+        self._status, self._worker_pids = status, worker_pids
+
+    def table(self) -> dict[str, Operation]:
+        """Operation names and what they run."""
+        return {
+            "register": self.register,
+            "playbooks": self.playbooks,
+            "execution": self.execution,
+            "cancel": self.cancel,
+            "callback": self.callback,
+            "indexed": self.indexed,
+            "circuits": lambda _, reply: reply(self._engine.executor.circuits.listed()),
+            "reset_circuit": self.reset_circuit,
+            "cache": self.cache,
+            "status": self.status,
+        }
+
+    def register(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{blueprint: bytes}` → `{path, new}` once durable and known to the gateways."""
+        self._engine.register(
+            argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
+        )
+
+    def reset_circuit(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{downstream}` → `{}` once it is durably closed."""
+        name = argument(arguments, "downstream", str)
+        self._engine.executor.circuits.reset(name, lambda: reply({}))
+
+    def playbooks(self, _: dict[str, Any], reply: Reply) -> None:
+        """→ `[{path, name, digest, steps}]`."""
+        reply(
+            [
+                {
+                    "path": blueprint.path,
+                    "name": blueprint.name,
+                    "digest": blueprint.digest,
+                    "steps": [step.name for step in blueprint.steps],
+                }
+                for blueprint in self._engine.playbooks()
+            ]
+        )
+
+    def execution(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{id}` → its summary and its events' sequence numbers."""
+        seq = self._engine.execution_seq(argument(arguments, "id", str))
+        events = self._engine.events_of(seq)
+        state = self._engine.state_of(seq)
+        described = describe(self._engine.execution_id(seq), state, events)
+        reply({**described, "waits": self._engine.executor.waits.told(state)})
+
+    def cancel(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{id, by, reason}` → `{status}`: cancelled once that is durable, or how it had ended before."""
+        seq = self._engine.execution_seq(argument(arguments, "id", str))
+        reason = arguments.get("reason")
+        by = argument(arguments, "by", str)
+        self._engine.cancel(seq, by, reason, lambda status: reply({"status": status}))
+
+    def callback(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{token, content_type, payload}` → `{execution_id}` once it is durable."""
+        token = argument(arguments, "token", str)
+        content_type, payload = arguments.get("content_type"), argument(arguments, "payload", bytes)
+        self._engine.callbacks.receive(
+            token, content_type, payload, lambda execution_id: reply({"execution_id": execution_id})
+        )
+
+    def indexed(self, arguments: dict[str, Any], reply: Reply) -> None:
+        """`{after}` → `{last, groups: [[first seq, epoch key, bytes]]}` of what LMDB holds, for verifying."""
+        after = argument(arguments, "after", int)
+        groups = [
+            [group.first_seq, key, data] for key, group, data in self._eventlog.groups(after, _GROUPS_MAX)
+        ]
+        reply({"last": self._eventlog.last()[0], "groups": groups})
+
+    def cache(self, _: dict[str, Any], reply: Reply) -> None:
+        """→ what `edge cache stat` shows."""
+        stat = self._blocks.stat()
+        reply({name: getattr(stat, name) for name in stat.__slots__})
+
+    def status(self, _: dict[str, Any], reply: Reply) -> None:
+        """→ box, versions, processes, open executions, owed answers."""
+        now: dict[str, Any] = {"worker_pids": self._worker_pids()}
+        executor = self._engine.executor
+        now |= {"open": len(executor.open), "waiting": len(executor.parking), "owed": len(self._engine.owed)}
+        reply({**self._status, **now})
+
+
+def argument(arguments: dict[str, Any], name: str, kind: type) -> Any:
+    """An argument of that kind. Raises RequestRefused."""
+    value = arguments.get(name)
+    if type(value) is not kind:
+        raise RequestRefused(
+            f"The argument {name!r} must be {kind.__name__}.", mend="Update the command line."
+        )
+    return value
+
+
+def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[str, Any]:
+    """One execution for people and programs: status, request, steps in the order they settled, events."""
+    request = state.request
+    return {
+        "execution_id": execution_id,
+        "status": state.status,
+        "principal": request.principal,
+        "request_id": request.request_id,
+        "batch": request.batch,
+        "digest": request.digest,
+        "problem": state.problem,
+        "steps": {
+            name: {
+                "status": step.status,
+                "visit": step.visit,
+                "attempts": step.attempts,
+                "arc": step.outcome.arc if step.outcome else None,
+                "duration_us": step.outcome.duration_us if step.outcome else None,
+                "output": _output(step) if step.outcome else None,
+                "problem": step.problem,
+            }
+            for name, step in state.steps.items()
+        },
+        "parent": None if request.parent is None else _parent(request),
+        "children": [
+            detail["child"]
+            for event in events
+            if isinstance(event.body, StepWaiting) and "child" in (detail := event.body.detail or {})
+        ],
+        "result_step": state.finished.result_step if state.finished else None,
+        "events": [event.seq for event in events],
+    }
+
+
+def _parent(request: ExecutionRequested) -> dict[str, Any]:
+    """The invocation a child stands for."""
+    return {"execution": request.parent, "step": request.parent_step, "item": request.parent_item}
+
+
+def _output(step: StepState) -> dict[str, Any]:
+    outcome: Any = step.outcome
+    if step.loop is not None:
+        results = collected(step.loop)
+        return {"kind": "value", "value": encode(results)}
+    table = outcome.table
+    if type(table) is ValueRef:
+        parts = {"preview": table.preview, "selected": table.selected or {}}
+        return {"kind": "large", "size_bytes": table.size_bytes, **parts}
+    if table is not None:
+        columns = list(table.columns or ())
+        return {"kind": "table", "rows": table.rows, "columns": columns, "size_bytes": table.size_bytes}
+    if outcome.value is not None:
+        return {"kind": "value", "value": outcome.value}
+    return {"kind": "digest", "digest": outcome.digest}

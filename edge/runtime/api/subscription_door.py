@@ -1,0 +1,92 @@
+"""Subscriptions as the gateways see them: the table of what to ask the broker for, messages in, confirmations out.
+
+Owned by the daemon, spoken to by `edge.runtime.api.socket`. From a gateway: `["source", number]` (its session at the
+broker is new: what it sends from here on comes in order) and `["message", token, number, topic, payload, content
+type, headers, packet, retained, again]`. To a gateway: `["subscriptions", [[number, path, open, [[filter, qos]],
+[filters to give up], [headers]]]]`, `["taken", token, number]` once the message is durable, and `["room", number]`:
+send again what was not taken.
+
+A message that is not taken gets no answer, and none after it is taken either until it comes again: that keeps the
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from edge.runtime.subscriptions.intake import DEACTIVATED, DRAINING
+from edge.runtime.subscriptions.messages import Arrived
+from edge.runtime.subscriptions.subscriptions import Subscriptions
+
+
+class Gateway(Protocol):
+    """A gateway's connection (`edge.runtime.api.socket.Peer`)."""
+
+    def send(self, message: list[Any]) -> None:
+        """Send one message."""
+
+
+class SubscriptionDoor:
+    """All gateways' messages, and one table for them."""
+
+    def __init__(self, subscriptions: Subscriptions, gateways: Callable[[], Iterable[Gateway]]) -> None:
+        self._subscriptions, self._gateways = subscriptions, gateways
+        #: The first message that was not taken, by gateway and subscription.
+        self._refused: dict[tuple[Gateway, int], int] = {}
+        subscriptions.on_change = self._tell
+        subscriptions.on_room = self._room
+        subscriptions.dead_letters.send = self._to_one
+
+    def welcome(self, gateway: Gateway) -> None:
+        """A gateway connected: tell it what there is."""
+        gateway.send(self._table())
+        self._subscriptions.dead_letters.go_on()
+
+    def left(self, gateway: Gateway) -> None:
+        """A gateway is gone; what it did not hear of, it sends again."""
+        self._refused = {key: token for key, token in self._refused.items() if key[0] is not gateway}
+
+    def heard(self, gateway: Gateway, message: list[Any]) -> None:
+        """One message of a gateway's. Raises ValueError, TypeError where it is nonsense."""
+        if message[0] == "dead_sent":
+            self._subscriptions.dead_letters.sent(int(message[1]))
+            return
+        if message[0] == "source":
+            self._refused.pop((gateway, int(message[1])), None)
+            return
+        _, token, number, topic, payload, content_type, headers, packet, retain, again = message
+        refused = self._refused.get((gateway, number))
+        if refused is not None and refused != token:
+            return
+        arrived = Arrived(topic, payload, content_type, headers or {}, packet, retain, again)
+        if self._subscriptions.receive(number, arrived, lambda: gateway.send(["taken", token, number])):
+            self._refused.pop((gateway, number), None)
+        elif packet:  # one at QoS 0 does not come again, so nothing waits for it
+            self._refused[gateway, number] = token
+
+    def _to_one(self, frame: list[Any]) -> bool:
+        gateway = next(iter(self._gateways()), None)
+        if gateway is not None:
+            gateway.send(frame)
+        return gateway is not None
+
+    def _room(self, number: int) -> None:
+        for gateway in self._gateways():
+            gateway.send(["room", number])
+
+    def _tell(self) -> None:
+        for gateway in self._gateways():
+            gateway.send(self._table())
+
+    def _table(self) -> list[Any]:
+        rows = []
+        for intake in self._subscriptions.all():
+            subscription = intake.subscription
+            if subscription.source != "mqtt":
+                continue
+            topics = [[pattern, qos] for pattern, qos in subscription.topics]
+            taking = intake.state not in (DRAINING, DEACTIVATED)
+            gone, headers = list(intake.gone), list(subscription.headers)
+            rows.append([intake.number, subscription.path, taking, topics, gone, headers])
+        return ["subscriptions", rows]

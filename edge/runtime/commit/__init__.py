@@ -1,0 +1,1 @@
+"""Group commit and the gate: what may leave waits here for durable."""

@@ -1,0 +1,1 @@
+"""From a command to a claim, and from what comes back to whoever writes it down."""

@@ -1,0 +1,1 @@
+"""All executions of a box: accepted, carried on, begun by others of them, resumed, ended."""

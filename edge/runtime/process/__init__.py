@@ -1,0 +1,1 @@
+"""The runtime as a process of its system: the two locks it holds, its hash seed, its heap."""

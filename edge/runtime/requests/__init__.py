@@ -1,0 +1,1 @@
+"""What comes from callers and goes back to them: submissions, answers, refusals."""

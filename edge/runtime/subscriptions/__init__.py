@@ -1,0 +1,1 @@
+"""Subscriptions: messages in, batches out, each message in exactly one executed batch."""

@@ -1,0 +1,1 @@
+"""Everything that waits without a worker: hosted tasks, timers, callbacks' tokens, deadlines, parked executions."""
