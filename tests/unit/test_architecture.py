@@ -43,7 +43,7 @@ SHORT_DOCSTRINGS = {
 #: Where everything may be caught and kept (house rule 4): the tool run, the top of a daemon or of one of its threads,
 #: the top of the command line, and one library's panic. Cleaning up and raising again is free.
 BROAD_CATCHES = {
-    "edge/runtime/commit/gate.py": "daemon top: the journal's thread and the index's end the runtime in good order",
+    "edge/runtime/commit/threads.py": "daemon top: the threads of journal and index end the runtime in good order",
     "edge/tools/python.py": "tool run: what author code raises, and what its error says of itself",
     "edge/worker/loop.py": "tool run",
     "gateway/mqtt/framing.py": "pyo3's panic has no importable name; all else is raised again",

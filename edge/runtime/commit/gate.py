@@ -6,34 +6,31 @@ output commit). While one flush runs the next group gathers, so nobody waits for
 waits for (a pure step's outcome) is held back for the next flush that somebody does wait for, a few
 milliseconds at most: it would be the flush that the answer behind it has to wait for.
 
-Two threads stand behind it: one owns the journal, one the LMDB write transaction. They run nothing but
-system calls and LMDB; encoding and hashing happen here, on the loop, because a thread that needs the
-interpreter lock after each flush would wait for it.
+Two threads stand behind it: one owns the journal, one the LMDB write transaction (`edge.runtime.commit.index`).
+They run nothing but system calls and LMDB; encoding and hashing happen here, on the loop, because a thread that
+needs the interpreter lock after each flush would wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from edge.core.chain import Context, Group, encode_event, open_group, seal_group
+from edge.core.chain import Context, Group, encode_event, seal_group
 from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
 from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionRequested
-from edge.core.limits import GROUP_BYTES_MAX, GROUP_EVENTS_MAX, INDEX_EVENTS_PER_COMMIT
+from edge.core.limits import GROUP_BYTES_MAX, GROUP_EVENTS_MAX
 from edge.core.timing import Moment
+from edge.runtime.commit.index import Index
+from edge.runtime.commit.threads import JobThread, unexpected
 from edge.store.blobs import BlobStore
-from edge.store.eventlog import EventLog, IndexedGroup, payload_mark, request_key
+from edge.store.eventlog import EventLog, IndexedGroup
 from edge.store.journal import Journal
-
-logger = logging.getLogger(__name__)
 
 #: A drive whose flush took longer than this gets a linger before the next one (measured: halves latency at
 #: 20 ms a flush, costs latency on a fast drive).
@@ -66,7 +63,7 @@ class CommitGate:
         has_claims: Callable[[], bool] = lambda: True,
         commit_window_ms: int = 0,
     ) -> None:
-        self._journal, self._eventlog, self._blobs = journal, eventlog, blobs
+        self._journal, self._blobs = journal, blobs
         self.clock, self._boot_id = clock, boot_id
         self._on_failure, self._has_claims = on_failure, has_claims
         self._window_s = commit_window_ms / 1000
@@ -85,20 +82,10 @@ class CommitGate:
         self._held_since_s = 0.0
         self._hold_timer: asyncio.TimerHandle | None = None
         self._flush_took_s = 0.0
-        self._overlay: deque[IndexedGroup] = deque()
-        self._overlay_events = 0
-        self._overlay_requests: dict[bytes, tuple[int, ExecutionRequested]] = {}
-        self._indexing = False
         self._idle: asyncio.Event = asyncio.Event()
         self._idle.set()
-        self._journal_jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._index_jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=_serve, args=(jobs,), name=name, daemon=True)
-            for jobs, name in ((self._journal_jobs, "journal"), (self._index_jobs, "index"))
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = JobThread("journal", self._fail)
+        self._index = Index(eventlog, journal.log_id, self._fail)
 
     # ---- appending -------------------------------------------------------------------------------
 
@@ -117,8 +104,7 @@ class CommitGate:
         if type(body) is ExecutionRequested:
             envelope["execution"] = seq
             if body.request_id is not None:
-                key = request_key(body.principal, body.request_id)
-                self._overlay_requests[key] = (seq, body)
+                self._index.requested(seq, body)
         event = Event(seq, body, **envelope)
         self._pending.append(event)
         self._next_seq = seq + 1
@@ -189,13 +175,13 @@ class CommitGate:
             batch, parts, size_bytes = self._take_batch()
         except (TypeError, ValueError) as error:
             # An event that cannot be written down is our mistake; going on without it would be a lie.
-            self._fail(_unexpected(error))
+            self._fail(unexpected(error))
             return
         self._in_flight = batch
         if self._journal.has_room_for(size_bytes):
             self._write(batch, parts)
         else:
-            self._run(self._journal.roll, lambda: self._rolled(batch, parts))
+            self._thread.run(self._journal.roll, lambda: self._rolled(batch, parts))
 
     def _take_batch(self) -> tuple[list[Event], list[bytes], int]:
         """The next group's events, their encoded parts, and a bound of its size in bytes.
@@ -216,7 +202,7 @@ class CommitGate:
         return batch, parts, size_bytes
 
     def _rolled(self, batch: list[Event], parts: list[bytes]) -> None:
-        self._index_now()
+        self._index.commit()
         self._write(batch, parts)
 
     def _write(self, batch: list[Event], parts: list[bytes]) -> None:
@@ -238,18 +224,17 @@ class CommitGate:
             self._written(group, epoch_key, batch, time.monotonic() - started_s)
 
         if not blobs and 0 < self._flush_took_s < INLINE_FLUSH_S and not self._has_claims():
-            self._run_here(write, written)
+            self._thread.run_here(write, written)
         else:
-            self._run(write, written)
+            self._thread.run(write, written)
 
     def _written(self, group: Group, epoch_key: bytes, batch: list[Event], took_s: float) -> None:
         self._flush_took_s = took_s
         self.durable_seq = group.last_seq
         events = tuple(batch)
-        self._overlay.append(
+        self._index.add(
             IndexedGroup(group.first_seq, group.last_seq, group.links[-1], epoch_key, group.data, events)
         )
-        self._overlay_events += len(events)
         self._in_flight = []
         self._flushing = False
         if not self._pending:
@@ -265,8 +250,7 @@ class CommitGate:
                 for callback in self._waiting.pop(seq, ())
             )
         )
-        if self._overlay_events >= INDEX_EVENTS_PER_COMMIT:
-            self._index_now()
+        self._index.commit_if_full()
 
     def _call_back(self, due: deque[tuple[Durable, bytes]]) -> None:
         """Tell all who wait for a group; one whose callback fails does not take the others' away from them."""
@@ -278,69 +262,12 @@ class CommitGate:
             if due:
                 self._loop.call_soon(self._call_back, due)
 
-    def _run_here(self, job: Callable[[], None], then: Callable[[], None]) -> None:
-        """Run a job on the loop's own thread: no hand-over to and fro, where nothing else is to be done."""
-        try:
-            job()
-        except StorageFailed as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 - as on the thread: whatever it is, nothing more is flushed
-            self._fail(_unexpected(error))
-        else:
-            then()
-
-    def _run(self, job: Callable[[], None], then: Callable[[], None]) -> None:
-        """Run a job on the journal thread and go on here; any error ends the runtime."""
-
-        def work() -> None:
-            try:
-                job()
-            except StorageFailed as error:
-                self._loop.call_soon_threadsafe(self._fail, error)
-            except Exception as error:  # noqa: BLE001 - the thread's top: whatever it is, nothing more is flushed
-                self._loop.call_soon_threadsafe(self._fail, _unexpected(error))
-            else:
-                self._loop.call_soon_threadsafe(then)
-
-        self._journal_jobs.put(work)
-
     def _fail(self, error: StorageFailed) -> None:
         self._failed = True
+        self._index.stop()
         self._waiting.clear()
         self._idle.set()
         self._on_failure(error)
-
-    # ---- the second home ---------------------------------------------------------------------------
-
-    def _index_now(self) -> None:
-        if self._indexing or not self._overlay or self._failed:
-            return
-        self._indexing = True
-        groups = list(self._overlay)
-
-        def work() -> None:
-            try:
-                self._eventlog.commit(groups, self._journal.log_id)
-            except StorageFailed as error:
-                self._loop.call_soon_threadsafe(self._fail, error)
-            except Exception as error:  # noqa: BLE001 - the thread's top
-                self._loop.call_soon_threadsafe(self._fail, _unexpected(error))
-            else:
-                self._loop.call_soon_threadsafe(self._indexed, groups)
-
-        self._index_jobs.put(work)
-
-    def _indexed(self, groups: list[IndexedGroup]) -> None:
-        self._indexing = False
-        for group in groups:
-            self._overlay.popleft()
-            self._overlay_events -= len(group.events)
-            for event in group.events:
-                body = event.body
-                if type(body) is ExecutionRequested and body.request_id is not None:
-                    self._overlay_requests.pop(request_key(body.principal, body.request_id), None)
-        if self._overlay_events >= INDEX_EVENTS_PER_COMMIT:
-            self._index_now()
 
     # ---- looking up ------------------------------------------------------------------------------
 
@@ -351,23 +278,15 @@ class CommitGate:
     def context_of(self, seq: int) -> Context:
         """What is constant over the group of a durable event: its clocks above all. Raises LogDamaged."""
         assert seq <= self.durable_seq, "its group is not written yet"
-        found = next((group for group in self._overlay if group.first_seq <= seq <= group.last_seq), None)
-        return open_group(found.first_seq, found.data).context if found else self._eventlog.context_of(seq)
+        return self._index.context_of(seq)
 
     def find_request(self, principal: str, request_id: str) -> tuple[int, bytes] | None:
         """Execution and payload mark of a request id, from memory first, then LMDB."""
-        key = request_key(principal, request_id)
-        found = self._overlay_requests.get(key)
-        if found is not None:
-            return found[0], payload_mark(found[1])
-        return self._eventlog.find_request(key)
+        return self._index.find_request(principal, request_id)
 
     def events_of(self, execution: int, first: int = 0, last: int = 2**63) -> list[Event]:
         """All events of one execution appended so far, durable or not, oldest first; those from `first` to `last`."""
-        found = self._eventlog.events_of(execution, first, last)
-        seen = found[-1].seq if found else first - 1
-        recent = (event for group in self._overlay for event in group.events)
-        found += [event for event in recent if event.execution == execution and seen < event.seq <= last]
+        found = self._index.events_of(execution, first, last)
         unflushed = (event for queue in (self._in_flight, self._pending) for event in queue)
         found += [event for event in unflushed if event.execution == execution and first <= event.seq <= last]
         return found
@@ -382,19 +301,5 @@ class CommitGate:
     async def close(self) -> None:
         """Flush all, put all into LMDB, end both threads."""
         await self.flushed()
-        while not self._failed and (self._overlay or self._indexing):
-            self._index_now()
-            await asyncio.sleep(0.001)
-        for jobs in (self._journal_jobs, self._index_jobs):
-            jobs.put(None)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join)
-
-
-def _unexpected(error: Exception) -> StorageFailed:
-    return StorageFailed(f"Writing the log ended with {type(error).__name__}: {error}.")
-
-
-def _serve(jobs: queue.SimpleQueue[Callable[[], None] | None]) -> None:
-    while (job := jobs.get()) is not None:
-        job()
+        await self._index.close()
+        await self._thread.end()
