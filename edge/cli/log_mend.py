@@ -20,7 +20,7 @@ from edge.core.event_body import Body
 from edge.core.events import Event, Gap
 from edge.core.settings import Settings, load_settings
 from edge.replay.doubt import ending, in_doubt
-from edge.runtime.locks import lock_alone
+from edge.runtime.process.locks import lock_alone
 from edge.store.journal import Journal, read_groups
 from edge.store.recovery import Loss, Plan, carry_out, make_plan
 from edge.store.verify import verify_journal

@@ -90,7 +90,7 @@ class Stage:
         answers: list[Answer] = []
         receipts: list[Receipt] = []
         engine.on_answer = answers.append
-        engine.register(blueprint.data, lambda path, new: None)
+        engine.catalog.register(blueprint.data, lambda path, new: None)
         await self._gate.flushed()
         kind, payload = CBOR, encode(case["input"])
         if case["table"] is not None:

@@ -157,7 +157,7 @@ class Daemon:
         engine.executor.dispatcher.secrets = Secrets(settings.keychain_folder)
         engine.executor.dispatcher.secrets.prepare()
         subscriptions = Subscriptions(engine, gate, homes.eventlog, blocks, free_space)
-        engine.load_catalog()
+        engine.load()
         subscriptions.load()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))

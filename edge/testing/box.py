@@ -94,7 +94,7 @@ class Box:
         self.taken: list[Arrived] = []
         self.engine.on_answer = self.answers.append
         self.subscriptions = Subscriptions(self.engine, self.gate, self.eventlog, self.blocks, free_space)
-        self.engine.load_catalog()
+        self.engine.load()
         self.subscriptions.load()
         self.gate.append(BootStarted("test", "box", True))
         self.resumed = self.engine.resume()
@@ -102,7 +102,7 @@ class Box:
 
     async def register(self, blueprint: Blueprint) -> Blueprint:
         """Put a blueprint into the catalog, durable when this returns."""
-        self.engine.register(blueprint.data, lambda path, new: None)
+        self.engine.catalog.register(blueprint.data, lambda path, new: None)
         await self.gate.flushed()
         return blueprint
 

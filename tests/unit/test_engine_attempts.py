@@ -11,7 +11,7 @@ import pytest
 from edge.core.events import LoopItems, StepStarted
 from edge.core.limits import ATTEMPTS_MAX
 from edge.core.state import fold
-from edge.runtime.work import Work
+from edge.runtime.workers.work import Work
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 

@@ -50,7 +50,7 @@ async def test_a_request_gets_receipt_and_answer(box: Box) -> None:
     assert (answer.correlation, answer.response_topic, answer.content_type) == (b"c9", "answers/a", JSON)
     request = box.engine.events_of(receipt.seq)[0]
     assert request.body == ExecutionRequested(
-        box.engine.playbooks()[0].digest, "alice", "r1", "v5", "answers/a", b"c9", None, b'{"b": 40}'
+        box.engine.catalog.playbooks()[0].digest, "alice", "r1", "v5", "answers/a", b"c9", None, b'{"b": 40}'
     )
 
 
@@ -240,14 +240,14 @@ async def test_registering_is_recorded_once(tmp_path: Path) -> None:
     told: list[tuple[str, bool]] = []
     first, second = playbook(SUM), playbook(SUM, workload={"a": 1})
     for blueprint in (first, first, second, first):
-        box.engine.register(blueprint.data, lambda path, new: told.append((path, new)))
+        box.engine.catalog.register(blueprint.data, lambda path, new: told.append((path, new)))
         await box.gate.flushed()
     assert told == [("t", True), ("t", False), ("t", True), ("t", True)]
     registered = [event.body for event in box.events() if isinstance(event.body, CatalogRegistered)]
     assert [body.digest for body in registered] == [first.digest, second.digest, first.digest]
     await box.close()
     box = Box(tmp_path)
-    assert [blueprint.digest for blueprint in box.engine.playbooks()] == [first.digest]
+    assert [blueprint.digest for blueprint in box.engine.catalog.playbooks()] == [first.digest]
     await box.close()
 
 
@@ -256,7 +256,7 @@ async def test_registering_is_confirmed_once_durable(box: Box) -> None:
     data = playbook(SUM).data
     told: list[int] = []
     for _ in range(2):
-        box.engine.register(data, lambda path, new: told.append(box.gate.durable_seq))
+        box.engine.catalog.register(data, lambda path, new: told.append(box.gate.durable_seq))
     await box.gate.flushed()
     assert told == [2, 2]
 
@@ -266,7 +266,7 @@ async def test_what_is_no_blueprint_is_refused(box: Box, data: bytes) -> None:
     """Bytes that are no blueprint are refused and nothing is logged."""
     before = box.gate.next_seq
     with pytest.raises(RequestRefused, match="not a blueprint"):
-        box.engine.register(data, lambda path, new: None)
+        box.engine.catalog.register(data, lambda path, new: None)
     assert box.gate.next_seq == before
 
 

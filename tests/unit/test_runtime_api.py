@@ -52,7 +52,7 @@ class Rig:
         self.lines: list[Line] = []
         blueprint = playbook([{"step": "a", "tool": {"kind": "noop"}}])
         self.api = Api(self.box.engine, "box", b"12345678", {})
-        self.api.operations["register"] = lambda _, reply: self.box.engine.register(
+        self.api.operations["register"] = lambda _, reply: self.box.engine.catalog.register(
             blueprint.data, lambda path, new: reply([path, new])
         )
 

@@ -54,7 +54,7 @@ class Operations:
 
     def register(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{blueprint: bytes}` → `{path, new}` once durable and known to the gateways."""
-        self._engine.register(
+        self._engine.catalog.register(
             argument(arguments, "blueprint", bytes), lambda path, new: reply({"path": path, "new": new})
         )
 
@@ -73,7 +73,7 @@ class Operations:
                     "digest": blueprint.digest,
                     "steps": [step.name for step in blueprint.steps],
                 }
-                for blueprint in self._engine.playbooks()
+                for blueprint in self._engine.catalog.playbooks()
             ]
         )
 

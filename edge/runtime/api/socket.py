@@ -61,7 +61,7 @@ class Api:
         #: Where messages of subscriptions go.
         self.door: SubscriptionDoor | None = None
         engine.on_answer = self._send_answer
-        engine.on_catalog = self._send_admission
+        engine.catalog.on_change = self._send_admission
         self._mqtt = engine.executor.mqtt
         self._mqtt.box, self._mqtt.send = box, self._to_gateway
 
@@ -104,7 +104,9 @@ class Api:
             asyncio.get_running_loop().call_later(_TAKE_UP_S, self._tell_taken_up, self._admission_version)
 
     def _admission(self) -> list[Any]:
-        table: dict[str, dict[str, Any]] = {blueprint.path: {} for blueprint in self._engine.playbooks()}
+        table: dict[str, dict[str, Any]] = {
+            blueprint.path: {} for blueprint in self._engine.catalog.playbooks()
+        }
         return ["admission", table, self._admission_version]
 
     def _tell_taken_up(self, at_least: int = 0) -> None:

@@ -14,12 +14,12 @@ from edge.core.codec import decode_cbor_payload, decode_json_payload, encode
 from edge.core.errors import RequestRefused
 from edge.core.events import CallbackReceived, Event
 from edge.core.limits import CALLBACK_BYTES_MAX, INLINE_BYTES_MAX
-from edge.core.state import Execution, fold
+from edge.core.state import fold
 from edge.runtime.commit.gate import CommitGate
+from edge.runtime.executions.catalog import Catalog
 from edge.runtime.executions.executor import Executor
 from edge.runtime.requests.admit import CBOR, JSON
 from edge.runtime.waiting.tokens import Tokens
-from playbooks.blueprint import Blueprint
 
 
 def value_of(content_type: str | None, payload: bytes) -> bytes | None:
@@ -54,8 +54,9 @@ class Called(Protocol):
     def events_of(self, execution: int) -> list[Event]:
         """Every event of one execution. Raises RequestRefused where there is none."""
 
-    def blueprint_of(self, state: Execution) -> Blueprint:
-        """What it runs."""
+    @property
+    def catalog(self) -> Catalog:
+        """What they run."""
 
     def execution_id(self, seq: int) -> str:
         """Its name outside."""
@@ -79,7 +80,7 @@ class CallbackDoor:
         except RequestRefused as error:  # the log lost what the token was minted for
             raise _refused(callbacks.UNKNOWN) from error
         state = fold(events)
-        step = self._engine.blueprint_of(state).steps[call.step].name
+        step = self._engine.catalog.blueprint_of(state).steps[call.step].name
         code = callbacks.refusal(state, events, step, call)
         if code is not None:
             raise _refused(code)

@@ -36,7 +36,7 @@ FORM: Final = "child"
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
+class Surroundings:
     """What children need of the engine: playbooks by path, an execution's name and state, and how one is laid out."""
 
     find: Callable[[str], Blueprint | None]
@@ -48,9 +48,9 @@ class Catalog:
 class Children:
     """All sub-executions of one runtime."""
 
-    def __init__(self, executor: Executor, gate: CommitGate, blocks: Blocks, catalog: Catalog) -> None:
+    def __init__(self, executor: Executor, gate: CommitGate, blocks: Blocks, around: Surroundings) -> None:
         self._executor, self._hosted = executor, executor.hosted
-        self._gate, self._blocks, self._catalog = gate, blocks, catalog
+        self._gate, self._blocks, self._around = gate, blocks, around
         #: The invocations that wait, by child.
         self._waiting: dict[int, Place] = {}
         #: Children whose invocation has not said yet that it waits: a power cut came between.
@@ -64,7 +64,7 @@ class Children:
         """Begin a child with the evaluated input, or take the one that was begun for this invocation before."""
         known = self._unclaimed.pop(place._replace(attempt=1), None)
         if known is not None:
-            self._wait_for(place, known, self._catalog.state_of(known))
+            self._wait_for(place, known, self._around.state_of(known))
             return
         try:
             child, body, payload = self._request(live, place, config)
@@ -90,7 +90,7 @@ class Children:
     def take_up(self, live: Live, place: Place, waiting: Waiting) -> None:
         """Go on waiting for the child that the log names."""
         child: int = (waiting.body.detail or {})["child"]
-        state = self._catalog.state_of(child)
+        state = self._around.state_of(child)
         if state.status == RUNNING:
             self._waiting[child] = place
         else:
@@ -129,7 +129,7 @@ class Children:
     def _cancel(self, child: int, parent: int) -> None:
         live = self._executor.parking.find(child)
         if live is not None and not live.ending:
-            by = f"execution {self._catalog.execution_id(parent)}"
+            by = f"execution {self._around.execution_id(parent)}"
             self._executor.cancel(live, by, "it does not wait for it any longer")
 
     # ---- the request ----------------------------------------------------------------------------------
@@ -164,12 +164,12 @@ class Children:
         )
         state = Execution(self._gate.next_seq, body)
         values = None if content_type == ARROW else given
-        return self._catalog.lay_out(blueprint, state, values, payload), body, payload
+        return self._around.lay_out(blueprint, state, values, payload), body, payload
 
     def _blueprint(self, live: Live, config: Mapping[str, Any]) -> Blueprint:
         """The playbook registered under the path now: the child is pinned to it. Raises RequestRefused."""
         path, step = config.get("path"), config.get("return_step")
-        blueprint = self._catalog.find(path) if type(path) is str else None
+        blueprint = self._around.find(path) if type(path) is str else None
         if blueprint is None:
             raise RequestRefused(
                 f"There is no playbook {path!r:.200} on this box.",
@@ -229,7 +229,7 @@ class Children:
         self._hosted.settle(place, outcome)
 
     def _outcome(self, place: Place, state: Execution) -> HostedOutcome:
-        execution_id = self._catalog.execution_id(state.seq)
+        execution_id = self._around.execution_id(state.seq)
         if state.status != COMPLETED:
             problem = state.problem or {"code": state.status, "message": f"it is {state.status}"}
             message = f"Execution {execution_id} ended as {state.status}: {problem.get('message')}"

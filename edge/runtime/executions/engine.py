@@ -1,19 +1,17 @@
 """The engine: requests in, answers out, everything in between in the log.
 
-Owned by the daemon, spoken to by the socket (`edge.runtime.api.socket`). It holds the catalog, accepts or refuses
-submissions, resumes what a restart interrupted, and hands finished executions to whoever is owed the answer.
+Owned by the daemon, spoken to by the socket (`edge.runtime.api.socket`). It accepts or refuses submissions, resumes
+what a restart interrupted, and hands finished executions to whoever is owed the answer.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from edge.core.errors import EdgeError, LogDamaged, RequestRefused, StorageFailed
+from edge.core.errors import RequestRefused, StorageFailed
 from edge.core.events import (
-    CatalogRegistered,
     Event,
     ExecutionFinished,
     ExecutionRequested,
@@ -26,7 +24,8 @@ from edge.core.state import Execution, fold
 from edge.core.values import TableRef
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.callback_door import CallbackDoor
-from edge.runtime.executions.children import Catalog, Children, is_owed
+from edge.runtime.executions.catalog import Catalog
+from edge.runtime.executions.children import Children, Surroundings, is_owed
 from edge.runtime.executions.executor import Executor
 from edge.runtime.requests.admit import (
     FreeSpace,
@@ -45,9 +44,6 @@ from edge.store.eventlog import EventLog, payload_mark
 from edge.tools.registry import runs_author_code
 from playbooks.blueprint import Blueprint
 
-logger = logging.getLogger(__name__)
-
-_COUNTED_REFUSALS_S: Final = 10.0
 #: Sequence numbers have 64 bits.
 _SEQ_DIGITS_MAX: Final = 18
 
@@ -82,16 +78,14 @@ class Engine:
         self._gate, self._eventlog, self._blobs, self._blocks = gate, eventlog, blobs, blocks
         self._log_id, self._free_space = log_id.hex(), free_space
         self.refusals = Refusals(gate)
-        self._catalog: dict[str, Blueprint] = {}
-        self._by_digest: dict[bytes, Blueprint] = {}
-        self._registered: dict[bytes, int] = {}
+        self.catalog = Catalog(gate, eventlog)
         #: Encoded default workloads by blueprint: requests that bring a table share them.
         self._workloads: dict[bytes, bytes] = {}
         self.executor = Executor(gate, blocks, tokens, on_finished=self._finished)
         self.executor.parking.fold = lambda execution: self._taken_up(self.events_of(execution))
         self.callbacks = CallbackDoor(self, tokens, gate)
-        catalog = Catalog(self._catalog.get, self.execution_id, self.state_of, self._live)
-        self._children = Children(self.executor, gate, blocks, catalog)
+        around = Surroundings(self.catalog.find, self.execution_id, self.state_of, self._live)
+        self._children = Children(self.executor, gate, blocks, around)
         self.owed = Owed(eventlog.delivered()[0])
         #: Called with each answer once its end is durable.
         self.on_answer: Callable[[Answer], None] = lambda answer: None
@@ -100,8 +94,6 @@ class Engine:
         self.on_batch_end: Callable[[Execution], None] = lambda state: None
         #: Called when the last open execution ended.
         self.on_quiet: Callable[[], None] = lambda: None
-        #: Called when the catalog changed, with what to call once requests may follow.
-        self.on_catalog: Callable[[Callable[[], None]], None] = lambda taken_up: taken_up()
 
     def execution_id(self, seq: int) -> str:
         """The name an execution has outside: log id and sequence number of its request."""
@@ -118,62 +110,6 @@ class Engine:
                 code="execution_unknown",
             )
         return int(number)
-
-    # ---- catalog -----------------------------------------------------------------------------------
-
-    def load_catalog(self) -> None:
-        """Take up every blueprint the log holds; the latest of a path is the one requests get."""
-        for seq in self._eventlog.catalog():
-            body = self._eventlog.event(seq).body
-            if not isinstance(body, CatalogRegistered):
-                raise LogDamaged(f"The catalog names event {seq}, which registers nothing.")
-            if body.kind == "playbook":
-                self._take_up(Blueprint.decode(body.blueprint))
-        self.executor.circuits.take_up(self._eventlog.circuits())
-
-    def _take_up(self, blueprint: Blueprint) -> None:
-        self._catalog[blueprint.path] = blueprint
-        self._by_digest[blueprint.digest] = blueprint
-
-    def register(self, data: bytes, registered: Callable[[str, bool], None]) -> None:
-        """Put a blueprint into the catalog; `registered(path, is_new)` once it is durable and may be asked for.
-
-        Raises RequestRefused where the bytes are no blueprint.
-        """
-        try:
-            blueprint = Blueprint.decode(data)
-        except (ValueError, EdgeError) as error:
-            raise RequestRefused(
-                f"This is not a blueprint: {error}", mend="Register playbooks with `edge playbook register`."
-            ) from error
-        known = self._catalog.get(blueprint.path)
-        if known is not None and known.digest == blueprint.digest:
-            seq = self._registered.get(blueprint.digest, 0)
-            if seq > self._gate.durable_seq:
-                self._gate.after(seq, lambda _: self.on_catalog(lambda: registered(blueprint.path, False)))
-            else:
-                self.on_catalog(lambda: registered(blueprint.path, False))
-            return
-        event = self._gate.append(CatalogRegistered(blueprint.path, blueprint.digest, data))
-        self._registered[blueprint.digest] = event.seq
-        self._take_up(blueprint)
-
-        self._gate.after(event.seq, lambda _: self.on_catalog(lambda: registered(blueprint.path, True)))
-
-    def playbooks(self) -> list[Blueprint]:
-        """The catalog, by path."""
-        return [self._catalog[path] for path in sorted(self._catalog)]
-
-    def playbook(self, path: str) -> Blueprint:
-        """What runs under a path now. Raises RequestRefused."""
-        blueprint = self._catalog.get(path)
-        if blueprint is None:
-            raise RequestRefused(
-                f"There is no playbook {path!r} on this box.",
-                mend="`edge playbook list` shows what there is; `edge playbook register FILE` adds one.",
-                code="playbook_unknown",
-            )
-        return blueprint
 
     # ---- requests ----------------------------------------------------------------------------------
 
@@ -192,7 +128,7 @@ class Engine:
             raise
 
     def _accept(self, submission: Submission, accepted: Accepted) -> None:
-        blueprint = self.playbook(submission.playbook)
+        blueprint = self.catalog.playbook(submission.playbook)
         body, blob = request_event(submission, blueprint)
         if submission.request_id is not None:
             known = self._gate.find_request(submission.principal, submission.request_id)
@@ -279,6 +215,11 @@ class Engine:
 
     # ---- after a restart -----------------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Take up the catalog and the circuits that the log holds; nothing begins. Raises LogDamaged."""
+        self.catalog.load()
+        self.executor.circuits.take_up(self._eventlog.circuits())
+
     def resume(self) -> int:
         """Take up every execution the log leaves open, and every answer still owed; how many were open.
 
@@ -309,7 +250,9 @@ class Engine:
     def _resume(self, events: list[Event]) -> None:
         state = fold(events)
         # Whether anybody still waits for a child is not known yet.
-        if state.request.parent is None and self.executor.parking.park(self.blueprint_of(state), state):
+        if state.request.parent is None and self.executor.parking.park(
+            self.catalog.blueprint_of(state), state
+        ):
             return
         live = self._taken_up(events)
         self.executor.open[state.seq] = live
@@ -324,7 +267,7 @@ class Engine:
     def _taken_up(self, events: list[Event]) -> Live:
         """An execution in memory again, by its events."""
         state = fold(events)
-        blueprint, request = self.blueprint_of(state), state.request
+        blueprint, request = self.catalog.blueprint_of(state), state.request
         payload = request.payload or b""
         if request.payload_digest is not None:
             payload = self._gate.blob(request.payload_digest)
@@ -388,10 +331,3 @@ class Engine:
         """The folded state of one execution, running or not."""
         live = self.executor.open.get(execution)
         return live.state if live is not None else fold(self.events_of(execution))
-
-    def blueprint_of(self, state: Execution) -> Blueprint:
-        """What an execution runs. Raises LogDamaged where the log does not hold it."""
-        blueprint = self._by_digest.get(state.request.digest)
-        if blueprint is None:
-            raise LogDamaged(f"Execution {state.seq} runs a blueprint that the log does not hold.")
-        return blueprint

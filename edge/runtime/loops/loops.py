@@ -1,42 +1,29 @@
-"""Loops under way: evaluates what they run over, sends frames of items, records what came of each.
+"""Loops under way: sends frames of items, takes back what came of each, goes on until none is left.
 
-Owned by the dispatcher. Which items are next is decided by `edge.core.loops`; here are the claims. Items are
-committed once, by index; a restart goes on with those that are missing.
+Owned by the dispatcher. Which items are next is decided by `edge.core.loops`; here are the claims. What a loop runs
+over is `edge.runtime.loops.beginning`'s, what its items gave `edge.runtime.loops.results`'s. Must never send an item
+whose intent is not durable, nor an item again that is committed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
-from edge.core.codec import check_plain, decode, encode
-from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, PayloadInvalid, ToolFailed
-from edge.core.events import AttemptLost, LoopItems, LoopStarted, StepStarted
-from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX, LOOP_RESULT_BYTES_MAX
+from edge.core.codec import encode
+from edge.core.errors import CacheMiss, EdgeError, ToolFailed
+from edge.core.events import AttemptLost, LoopItems, StepStarted
+from edge.core.limits import ATTEMPTS_MAX
 from edge.core.loop_state import LoopState
-from edge.core.loops import (
-    Frame,
-    Rows,
-    as_items,
-    as_rows,
-    blocks_in,
-    first_failure,
-    item_problem,
-    joined,
-    missing,
-    next_frame,
-    results_problem,
-)
-from edge.core.routing import ctx_clash
+from edge.core.loops import Frame, Rows, item_problem, joined, next_frame
 from edge.core.scheduler import FailStep, RunLoop
 from edge.core.values import TableRef
 from edge.runtime.commit.gate import CommitGate
+from edge.runtime.loops.beginning import begin, loop_state
 from edge.runtime.loops.ports import LoopRecord, Out
+from edge.runtime.loops.results import record_items
 from edge.runtime.running.live import UNKNOWN_US, Activation, Live, LoopRun
 from edge.runtime.waiting.hosted import Hosted
 from edge.worker.claims import FAILED, MISS, PAUSE, Claim, Items, Outcome
-from playbooks.evaluate import evaluate
-from playbooks.shape import Step
 
 #: Claims of one loop that are out at once where the playbook does not say: enough to keep every worker of a small box
 #: busy, few enough to leave room for other executions.
@@ -54,68 +41,24 @@ class Loops:
         """Begin or go on; what the step reads is at hand."""
         if act.loop is None:
             try:
-                act.loop = self._begin(live, act, goal)
+                begun = begin(live, goal, self._log, self._gate)
+                if isinstance(begun, TableRef):
+                    # A worker opens the table first, in a claim over no items.
+                    self._out.submit_items(live, act, goal, Items(0, 0, b"", begun), None)
+                    return
             except CacheMiss:
                 self._out.missed(live, act)
                 return
             except EdgeError as error:
                 self._fail(live, act, goal, error.problem())
                 return
-            if act.loop is None:
-                return  # a worker opens the table first
+            act.loop = begun
         self._go_on(live, act, goal)
 
     def _fail(self, live: Live, act: Activation, goal: RunLoop, problem: dict[str, Any]) -> None:
         name = live.blueprint.steps[goal.step].name
         self._log.fail_step(live, FailStep(name, goal.visit, 1, problem))
         self._out.on(live, act)
-
-    def _begin(self, live: Live, act: Activation, goal: RunLoop) -> LoopRun | None:
-        """Take up a loop where the log left it, or evaluate and record what it runs over.
-
-        None where that is a table nobody has opened yet: a worker does, and then the loop begins.
-        """
-        step = live.blueprint.steps[goal.step]
-        known = self._state(live, goal)
-        items: list[Any] | Rows
-        if known is None:
-            assert step.loop is not None
-            value = evaluate(step.loop.items, live.step_scope(goal.step, goal.args))
-            if step.loop.cursor and type(value) is TableRef and value.outside:
-                self._out.submit_items(live, act, goal, Items(0, 0, b"", value), None)
-                return None
-            items = (
-                as_rows(value, step.loop.frames, step.name)
-                if step.loop.cursor
-                else as_items(value, step.name)
-            )
-            total = items.total if isinstance(items, Rows) else len(items)
-            data = encode(items.parts()) if isinstance(items, Rows) else _plain_items(items, step.name)
-            digest = None
-            if len(data) > INLINE_BYTES_MAX:
-                digest = hashlib.sha256(data).digest()
-                self._gate.store_blob(digest, data)
-            body = LoopStarted(total, None if digest else data, digest)
-            self._log.append(live, body, step.name, held_back=True, visit=goal.visit)
-            known = self._state(live, goal)
-            assert known is not None
-        else:
-            started = known.started
-            data = started.items if started.items is not None else self._gate.blob(started.digest or b"")
-            kept = decode(data)
-            items = Rows(**kept) if type(kept) is dict else kept
-        run = LoopRun(items, known.started.total, missing(known))
-        run.result_bytes = sum(len(part.results) for part in known.parts)
-        for part in known.parts:
-            run.written |= part.ctx or {}
-        if not step.best_effort:
-            run.problem = first_failure(known)
-        return run
-
-    @staticmethod
-    def _state(live: Live, goal: RunLoop) -> LoopState | None:
-        known = live.state.steps.get(live.blueprint.steps[goal.step].name)
-        return known.loop if known is not None and known.visit == goal.visit else None
 
     def _go_on(self, live: Live, act: Activation, goal: RunLoop) -> None:
         """Send what may be out; end the loop where nothing is left."""
@@ -125,7 +68,7 @@ class Loops:
         while run.waiting and not run.missed and run.problem is None and not live.ending:
             if len(run.out) >= _CLAIMS_OUT or len(run.out) + run.resting >= step.loop.in_flight_max:
                 return
-            loop = self._state(live, goal)
+            loop = loop_state(live, goal)
             assert loop is not None
             if self._given_up(live, act, goal, loop):
                 continue
@@ -174,7 +117,7 @@ class Loops:
 
     def _intend(self, live: Live, act: Activation, goal: RunLoop, frame: Frame, number: int) -> None:
         """The item's effect waits until its intent is durable."""
-        run, loop = act.loop, self._state(live, goal)
+        run, loop = act.loop, loop_state(live, goal)
         assert run is not None
         assert loop is not None
         run.resting += 1
@@ -236,7 +179,7 @@ class Loops:
         self, live: Live, act: Activation, goal: RunLoop, claim: Claim, outcomes: list[Outcome]
     ) -> None:
         """Record the outcomes of a frame's items."""
-        run, step = act.loop, live.blueprint.steps[goal.step]
+        run = act.loop
         if run is None:
             self._opened(live, act, goal, outcomes[0])
             return
@@ -249,7 +192,7 @@ class Loops:
             self._pause(live, act, goal, Frame(frame.first, 1), outcomes[-1])
             return
         if made:
-            self._record(live, act, run, goal, step, frame.first, made)
+            record_items(live, act, goal, frame.first, made, self._log)
             took_us = sum(outcome.duration_us for outcome in made) // len(made) + 1
             run.item_us = took_us if run.item_us == UNKNOWN_US else run.item_us + (took_us - run.item_us) // 4
         left = frame.count - len(made)
@@ -288,47 +231,6 @@ class Loops:
             self._out.after_ms(outcome.wait_ms, lambda: self._pause_over(live, act, goal, item.first))
         self._go_on(live, act, goal)
 
-    def _record(
-        self,
-        live: Live,
-        act: Activation,
-        run: LoopRun,
-        goal: RunLoop,
-        step: Step,
-        first: int,
-        made: list[Outcome],
-    ) -> None:
-        values = [decode(each.value) if each.value is not None else each.table for each in made]
-        failed = {first + n: outcome.problem for n, outcome in enumerate(made) if outcome.kind == FAILED}
-        written: dict[str, Any] = {}
-        for n, outcome in enumerate(made):
-            if not outcome.ctx:
-                continue
-            problem = ctx_clash(step, live.state.ctx, run.written, outcome.ctx)
-            if problem is not None:
-                failed[first + n] = problem
-                values[n] = None
-            else:
-                run.written |= outcome.ctx
-                written |= outcome.ctx
-        for n, ref in blocks_in(values).items():
-            try:
-                self._log.keep_item(live, step.name, ref, claim_bound=act.claim_bound)
-            except CacheMiss as error:
-                failed[first + n] = {**error.problem(), "code": "output_lost"}
-                values[n] = None
-        results = encode(values)
-        run.result_bytes += len(results)
-        body = LoopItems(
-            first, len(made), results, failed or None, written or None, sum(each.duration_us for each in made)
-        )
-        self._log.append(live, body, step.name, held_back=step.effect != "write", visit=goal.visit)
-        if failed and not step.best_effort:
-            index = min(failed)
-            run.problem = run.problem or {**(failed[index] or {}), "item": index}
-        elif run.result_bytes > LOOP_RESULT_BYTES_MAX:
-            run.problem = run.problem or results_problem(step.name)
-
     def lost(self, live: Live, act: Activation, goal: RunLoop, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a frame: its items are tried again, each alone."""
         run, step = act.loop, live.blueprint.steps[goal.step]
@@ -355,7 +257,7 @@ class Loops:
 
     def _end(self, live: Live, act: Activation, goal: RunLoop) -> None:
         run, step = act.loop, live.blueprint.steps[goal.step]
-        loop = self._state(live, goal)
+        loop = loop_state(live, goal)
         assert run is not None
         assert loop is not None
         if run.problem is not None:
@@ -368,15 +270,3 @@ class Loops:
             else:
                 self._log.loop_done(live, goal.step, goal.visit, value)
         self._out.on(live, act)
-
-
-def _plain_items(items: list[Any], step: str) -> bytes:
-    """The items as the log keeps them. Raises EvaluationFailed."""
-    try:
-        return encode(check_plain(items))
-    except PayloadInvalid as error:
-        raise EvaluationFailed(
-            f"The loop of step {step} runs over what cannot be kept: {error.message}",
-            mend=error.mend,
-            code="loop_invalid",
-        ) from error

@@ -40,7 +40,7 @@ class Batches:
         first = events[0].body
         assert isinstance(first, MessageReceived)
         # A batch is of one playbook; it stands with its messages, so that a later attempt has it too.
-        blueprint = self._engine.playbook(first.playbook or subscription.playbook)
+        blueprint = self._engine.catalog.playbook(first.playbook or subscription.playbook)
         headers = first.headers or {}
         body = ExecutionRequested(
             blueprint.digest,

@@ -12,10 +12,6 @@ accepting up to that bound, because what a broker holds for us it may drop.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import logging
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,15 +21,12 @@ from edge.core.events import CatalogRegistered
 from edge.core.lanes import Batch
 from edge.core.limits import (
     EXECUTIONS_OPEN_MAX,
-    INLINE_BYTES_MAX,
     POSITION_MESSAGES,
     SUBSCRIPTIONS_MAX,
 )
-from edge.core.repeats import mark_of
 from edge.core.state import CANCELLED, COMPLETED, RUNNING, Execution
 from edge.core.subscription_events import (
     MessageDeadLettered,
-    MessageDeduplicated,
     MessageReceived,
     SubscriptionDeactivated,
     SubscriptionDraining,
@@ -44,18 +37,17 @@ from edge.core.subscription_events import (
 )
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.engine import Engine
-from edge.runtime.requests.admit import FreeSpace, RefusalBudget
+from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.running.live import Live
 from edge.runtime.subscriptions.batches import Batches
 from edge.runtime.subscriptions.dead_letters import DeadLetters
 from edge.runtime.subscriptions.intake import ACTIVE, DEACTIVATED, DRAINING, PAUSED, Intake
-from edge.runtime.subscriptions.messages import Arrived, directed, lane_of
+from edge.runtime.subscriptions.messages import Arrived
+from edge.runtime.subscriptions.reception import Reception
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
 from playbooks.blueprint import Blueprint
 from playbooks.subscription import KIND, Subscription
-
-logger = logging.getLogger(__name__)
 
 _BOOT_MARK_BYTES: Final = 4
 
@@ -67,14 +59,12 @@ class Subscriptions:
         self, engine: Engine, gate: CommitGate, eventlog: EventLog, blocks: Blocks, free_space: FreeSpace
     ) -> None:
         self._engine, self._gate, self._eventlog = engine, gate, eventlog
-        self._free_space = free_space
-        self._repeats = RefusalBudget()
+        self._reception = Reception(gate, free_space)
         self.batches = Batches(engine, gate, blocks)
         self.dead_letters = DeadLetters(self.batches)
         self._by_number: dict[int, Intake] = {}
         self._by_path: dict[str, Intake] = {}
         self._running: dict[int, tuple[Intake, Batch]] = {}
-        self._full: set[int] = set()
         #: Called when the gateways have to know of something else.
         self.on_change: Callable[[], None] = lambda: None
         #: Called with a subscription's number when it takes messages again.
@@ -164,7 +154,7 @@ class Subscriptions:
             each.allowed or () for each in subscription.directives if each.controls == "dispatch.playbook"
         ]
         for path in (subscription.playbook, *(path for allowed in named for path in allowed)):
-            self._engine.playbook(path)
+            self._engine.catalog.playbook(path)
         is_new = known is None or known.subscription.digest != subscription.digest
         number = known.number if known is not None else self._gate.next_seq
         if not is_new:
@@ -199,75 +189,26 @@ class Subscriptions:
         intake = self._by_number.get(number)
         if intake is None or intake.state in (DRAINING, DEACTIVATED):
             return False
-        found = self._came_before(intake, message)
+        found = self._reception.came_before(intake, message)
         if found is not None:
             if found > self._gate.durable_seq:
                 self._gate.after(found, lambda _: accepted())
             else:
                 accepted()
             return True
-        if not self._has_room(intake):
+        if not self._reception.has_room(intake):
             return False
-        event = self._gate.append(self._body(intake, message), execution=number)
+        event = self._reception.take(intake, message)
         self._gate.after(event.seq, lambda _: accepted())
         intake.took(event, self._gate.clock.read().mono_ns)
         self._drive(intake)
         return True
 
-    def _body(self, intake: Intake, message: Arrived) -> MessageReceived:
-        subscription, payload = intake.subscription, message.payload
-        large = len(payload) > INLINE_BYTES_MAX
-        digest = hashlib.sha256(payload).digest() if large else None
-        if digest is not None:
-            self._gate.store_blob(digest, payload)
-        decided = directed(subscription, message.headers)
-        content_type = decided.get("content_type", message.content_type)
-        return MessageReceived(
-            message.topic,
-            self._gate.clock.read().wall_ns,
-            None if large else payload,
-            digest,
-            content_type,
-            message.headers or None,
-            message.packet,
-            message.retain,
-            lane_of(subscription.key, message.topic, message.headers, content_type, payload),
-            decided.get("dispatch.playbook"),
-            decided.get("idempotency_key"),
-        )
-
-    def _came_before(self, intake: Intake, message: Arrived) -> int | None:
-        """The event of the same message, where it came before."""
-        if message.again and message.packet:
-            payload = message.payload
-            if len(payload) > INLINE_BYTES_MAX:
-                payload = hashlib.sha256(payload).digest()
-            found = intake.deliveries.find(message.packet, mark_of(message.topic, payload))
-            if found is not None:
-                return found
-        if not intake.subscription.dedup_window_s:
-            return None
-        key = directed(intake.subscription, message.headers).get("idempotency_key")
-        found = None if key is None else intake.window.find(key, self._gate.clock.read().mono_ns)
-        if found is not None and key is not None:
-            intake.counts["deduplicated"] += 1
-            if self._repeats.spend("repeated", time.monotonic()):
-                self._append(intake, MessageDeduplicated(key, found), held_back=True)
-        return found
-
-    def _has_room(self, intake: Intake) -> bool:
-        if intake.lanes.backlog < intake.subscription.backlog_max:
-            with contextlib.suppress(RequestRefused):
-                self._free_space.require()
-                return True
-        self._full.add(intake.number)
-        return False
-
     def look_for_room(self) -> None:
         """Tell the gateway of subscriptions that take messages again; called when work ends, and by `look`."""
-        for number in list(self._full):
-            self._full.discard(number)
-            if self._has_room(self._by_number[number]):
+        for number in list(self._reception.full):
+            self._reception.full.discard(number)
+            if self._reception.has_room(self._by_number[number]):
                 self.on_room(number)
 
     def look(self) -> None:
@@ -324,7 +265,7 @@ class Subscriptions:
         intake.unnoted += batch.count
         if intake.unnoted >= POSITION_MESSAGES:
             self._note(intake)
-        if intake.number in self._full:
+        if intake.number in self._reception.full:
             self.look_for_room()
         self._drive(intake)
 
