@@ -17,13 +17,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edge.core.chain import GENESIS, Context, encode_event, open_group, seal_group
-from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.clock import WALL_IMPLAUSIBLE, WALL_SYNCHRONISED, WALL_UNCONFIRMED, Reading
 from edge.core.codec import encode
-from edge.core.event_body import Body
 from edge.core.events import (
     AttemptLost,
     BootStarted,
@@ -49,53 +47,29 @@ from edge.core.events import (
 )
 from edge.core.limits import KIB
 from edge.core.state import fold
-from edge.core.subscription_events import (
-    MessageDeadLettered,
-    MessageDeduplicated,
-    MessageReceived,
-    SubscriptionDeactivated,
-    SubscriptionDraining,
-    SubscriptionPaused,
-    SubscriptionPosition,
-    SubscriptionResumed,
-    TicksMissed,
-)
 from edge.core.values import TableRef
 from edge.store.segment_file import SegmentHeader, create, group_frame, prepare
 from edge.testing.plain import plain
 from tests.golden.composed import COMPOSED
+from tests.golden.entries import BLUEPRINT, DIGEST, PROBLEM, Entry, of, of_box
+from tests.golden.subscribed import CIRCUITS, SUBSCRIPTIONS
 
 SEGMENT_BYTES: Final = 8 * KIB
 LOG_ID: Final = bytes.fromhex("00112233445566ff")
 BOOTS: Final = (b"first boot id  .", b"second boot id .")
-BLUEPRINT: Final = encode({"version": 1, "note": "only its digest matters here"})
-DIGEST: Final = hashlib.sha256(BLUEPRINT).digest()
 STREAM: Final = b"stands for an Arrow stream of 3 rows"
 TABLE: Final = TableRef("1b-read-0.arrow", hashlib.sha256(STREAM).digest(), len(STREAM), 3, ("t", "value"))
 LARGE: Final = TableRef("20-make-0.arrow", hashlib.sha256(b"large").digest(), 1_000_000, 50_000, ("n",))
-PROBLEM: Final = {
-    "code": "tool_failed",
-    "message": "Step bad ended with ValueError: näh.",
-    "mend": "Mend it.",
-}
-
-Entry = tuple[Body, dict[str, Any]]
-
-
-def _of(execution: int, body: Body, step: str | None = None, **envelope: Any) -> Entry:
-    return body, {"execution": execution, "step": step, **envelope}
-
-
-def _box(body: Body, **envelope: Any) -> Entry:
-    return body, envelope
-
 
 #: Groups of events in the order of the log; a number as execution is the place of its request in the log.
 GROUPS: Final[list[list[Entry]]] = [
-    [_box(BootStarted("0.1.0", "golden", False)), _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT))],
+    [
+        of_box(BootStarted("0.1.0", "golden", False)),
+        of_box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT)),
+    ],
     # 3: two pure steps, patches, an arc; everything in one group.
     [
-        _of(
+        of(
             3,
             ExecutionRequested(
                 DIGEST,
@@ -112,36 +86,36 @@ GROUPS: Final[list[list[Entry]]] = [
                 "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             ),
         ),
-        _of(
+        of(
             3,
             StepDone(encode({"x": 1.5, "ü": None}), arc=1, ctx={"n": 1, "deep": {"list": [1, [True, b"b"]]}}),
             "first",
         ),
-        _of(3, StepDone(encode([1, 2]), ctx={"n": 2}, duration_us=812), "second"),
-        _of(3, ExecutionFinished("completed", "second")),
+        of(3, StepDone(encode([1, 2]), ctx={"n": 2}, duration_us=812), "second"),
+        of(3, ExecutionFinished("completed", "second")),
     ],
     # 7: a back arc, three visits of one step, the result in the end's own event.
     [
-        _of(7, ExecutionRequested(DIGEST, "bob", form="local", receipt=False)),
-        _of(7, StepDone(b"\x00", arc=0, ctx={"k": 0}), "again"),
-        _of(7, StepDone(b"\x01", arc=0, ctx={"k": 1}), "again", visit=1),
-        _of(7, StepDone(None, digest=hashlib.sha256(b"x").digest()), "again", visit=2),
-        _of(7, ExecutionFinished("completed", "again", encode("the result"))),
+        of(7, ExecutionRequested(DIGEST, "bob", form="local", receipt=False)),
+        of(7, StepDone(b"\x00", arc=0, ctx={"k": 0}), "again"),
+        of(7, StepDone(b"\x01", arc=0, ctx={"k": 1}), "again", visit=1),
+        of(7, StepDone(None, digest=hashlib.sha256(b"x").digest()), "again", visit=2),
+        of(7, ExecutionFinished("completed", "again", encode("the result"))),
     ],
     # 12: a write that was lost once and tried again; 13: one that was lost and not tried again.
     [
-        _of(12, ExecutionRequested(DIGEST, "alice", "r-12", "v311")),
-        _of(13, ExecutionRequested(DIGEST, "alice", "r-13")),
+        of(12, ExecutionRequested(DIGEST, "alice", "r-12", "v311")),
+        of(13, ExecutionRequested(DIGEST, "alice", "r-13")),
     ],
-    [_of(12, StepStarted(), "effect"), _of(13, StepStarted(), "effect")],
-    [_of(12, AttemptLost("it ran longer than 30 s", "timeout"), "effect")],
-    [_of(13, AttemptLost("its worker was ended by signal 9 (SIGKILL)"), "effect")],
-    [_of(12, StepStarted(), "effect", attempt=2, cause=16)],
+    [of(12, StepStarted(), "effect"), of(13, StepStarted(), "effect")],
+    [of(12, AttemptLost("it ran longer than 30 s", "timeout"), "effect")],
+    [of(13, AttemptLost("its worker was ended by signal 9 (SIGKILL)"), "effect")],
+    [of(12, StepStarted(), "effect", attempt=2, cause=16)],
     [
-        _of(12, StepDone(encode(True)), "effect", attempt=2),
-        _of(12, ExecutionFinished("completed", "effect")),
-        _of(13, StepFailed({"code": "outcome_unknown", "message": "Nobody knows."}), "effect"),
-        _of(
+        of(12, StepDone(encode(True)), "effect", attempt=2),
+        of(12, ExecutionFinished("completed", "effect")),
+        of(13, StepFailed({"code": "outcome_unknown", "message": "Nobody knows."}), "effect"),
+        of(
             13,
             ExecutionFinished(
                 "failed", problem={"code": "outcome_unknown", "message": "Nobody knows.", "step": "effect"}
@@ -149,198 +123,137 @@ GROUPS: Final[list[list[Entry]]] = [
         ),
     ],
     [
-        _box(RequestRefusedNoted("playbook_unknown", "eve", "nope", "r-0")),
-        _box(RequestRefusedNoted("queue_full", count=17)),
+        of_box(RequestRefusedNoted("playbook_unknown", "eve", "nope", "r-0")),
+        of_box(RequestRefusedNoted("queue_full", count=17)),
     ],
-    [_box(ResponsesDelivered(22, [13]))],
+    [of_box(ResponsesDelivered(22, [13]))],
     # 26: a read step's table, kept in its event.
     [
-        _of(
+        of(
             26,
             ExecutionRequested(
                 DIGEST, "alice", content_type="application/vnd.apache.arrow.stream", payload_digest=b"p" * 32
             ),
         ),
-        _of(26, StepDone(None, TABLE, None, STREAM, 0, {"table": TABLE}), "read", iteration=(0, 2)),
+        of(26, StepDone(None, TABLE, None, STREAM, 0, {"table": TABLE}), "read", iteration=(0, 2)),
     ],
     # 28 fails in its block; the box stops in order.
     [
-        _of(28, ExecutionRequested(DIGEST, "alice", "r-28", payload=b"")),
-        _of(28, StepFailed(PROBLEM, 77), "bad"),
-        _of(28, ExecutionFinished("failed", problem={**PROBLEM, "step": "bad"})),
+        of(28, ExecutionRequested(DIGEST, "alice", "r-28", payload=b"")),
+        of(28, StepFailed(PROBLEM, 77), "bad"),
+        of(28, ExecutionFinished("failed", problem={**PROBLEM, "step": "bad"})),
     ],
-    [_box(BootStopped())],
+    [of_box(BootStopped())],
     # The second boot: 26 is resumed, ends with a blob; 34 stays open, resumed twice.
-    [_box(BootStarted("0.1.0", "golden")), _of(26, ExecutionResumed())],
-    [_of(34, ExecutionRequested(DIGEST, "alice", "r-34"))],
+    [of_box(BootStarted("0.1.0", "golden")), of(26, ExecutionResumed())],
+    [of(34, ExecutionRequested(DIGEST, "alice", "r-34"))],
     [
-        _of(26, StepDone(None, LARGE), "make"),
-        _of(26, ExecutionFinished("completed", "make", None, LARGE.digest, "table")),
+        of(26, StepDone(None, LARGE), "make"),
+        of(26, ExecutionFinished("completed", "make", None, LARGE.digest, "table")),
     ],
-    [_of(34, ExecutionResumed()), _of(34, ExecutionResumed()), _of(34, AttemptLost("again"), "slow")],
-    [_box(Gap(1_000, 1_009, "as an example"))],
-    [_box(ResponsesDelivered(36))],
+    [of(34, ExecutionResumed()), of(34, ExecutionResumed()), of(34, AttemptLost("again"), "slow")],
+    [of_box(Gap(1_000, 1_009, "as an example"))],
+    [of_box(ResponsesDelivered(36))],
 ]
 #: After which groups a new segment begins.
 ROLLS: Final = (3, 13)
 
 #: Branches, failures led on and borne, and pipelines.
 BRANCHES: Final[list[list[Entry]]] = [
-    [_box(BootStarted("0.2.0", "golden", False)), _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT))],
-    # 3: a fork with args, branches that settle out of order, a join, a circle, an end.
-    [_of(3, ExecutionRequested(DIGEST, "alice", "r-3", payload=b"{}"))],
     [
-        _of(3, StepDone(encode(1), ctx={"n": 1}, ways=[[0, "left", {"k": 2}], [2, "right"]]), "fork"),
-        _of(3, StepDone(encode(30), ways=[[0, "join"]]), "right"),
-        _of(3, StepDone(encode(20), ctx={"l": 1}, ways=[[0, "join", {"from": "left"}]]), "left", cause=4),
-        _of(3, StepDone(encode(50), arc=1), "join"),
-        _of(3, StepDone(encode(1), ways=[[0, "fork", None, True], [1, "last"]]), "again"),
-        _of(3, StepDone(encode("end")), "last"),
+        of_box(BootStarted("0.2.0", "golden", False)),
+        of_box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT)),
+    ],
+    # 3: a fork with args, branches that settle out of order, a join, a circle, an end.
+    [of(3, ExecutionRequested(DIGEST, "alice", "r-3", payload=b"{}"))],
+    [
+        of(3, StepDone(encode(1), ctx={"n": 1}, ways=[[0, "left", {"k": 2}], [2, "right"]]), "fork"),
+        of(3, StepDone(encode(30), ways=[[0, "join"]]), "right"),
+        of(3, StepDone(encode(20), ctx={"l": 1}, ways=[[0, "join", {"from": "left"}]]), "left", cause=4),
+        of(3, StepDone(encode(50), arc=1), "join"),
+        of(3, StepDone(encode(1), ways=[[0, "fork", None, True], [1, "last"]]), "again"),
+        of(3, StepDone(encode("end")), "last"),
     ],
     # 10: a failure that an arc takes, one that is borne, and the end of what is left.
     [
-        _of(10, ExecutionRequested(DIGEST, "alice", "r-10")),
-        _of(10, StepDone(encode(None), ways=[[0, "a"], [1, "b"]]), "fork"),
-        _of(10, StepFailed(PROBLEM, 5, [[1, "mend", {"why": "x"}]], {"seen": True}), "a"),
-        _of(10, StepFailed(PROBLEM, 6, []), "b"),
-        _of(10, StepDone(encode("mended")), "mend"),
-        _of(10, ExecutionFinished("completed", "mend")),
+        of(10, ExecutionRequested(DIGEST, "alice", "r-10")),
+        of(10, StepDone(encode(None), ways=[[0, "a"], [1, "b"]]), "fork"),
+        of(10, StepFailed(PROBLEM, 5, [[1, "mend", {"why": "x"}]], {"seen": True}), "a"),
+        of(10, StepFailed(PROBLEM, 6, []), "b"),
+        of(10, StepDone(encode("mended")), "mend"),
+        of(10, ExecutionFinished("completed", "mend")),
     ],
     # 16: a pipeline with a failed attempt, a table, an intent that came true and one that did not.
-    [_of(16, ExecutionRequested(DIGEST, "bob", form="local"))],
+    [of(16, ExecutionRequested(DIGEST, "bob", form="local"))],
     [
-        _of(16, TaskDone(0, "fetch", problem={"code": "x", "message": "y"}, duration_us=9), "pipe"),
-        _of(16, TaskDone(1, "fetch", None, TABLE, STREAM), "pipe"),
-        _of(16, StepStarted(3), "pipe"),
+        of(16, TaskDone(0, "fetch", problem={"code": "x", "message": "y"}, duration_us=9), "pipe"),
+        of(16, TaskDone(1, "fetch", None, TABLE, STREAM), "pipe"),
+        of(16, StepStarted(3), "pipe"),
     ],
-    [_of(16, TaskDone(3, "send", encode({"ok": True})), "pipe"), _of(16, StepStarted(5), "pipe")],
-    [_of(16, AttemptLost("it died"), "pipe")],
+    [of(16, TaskDone(3, "send", encode({"ok": True})), "pipe"), of(16, StepStarted(5), "pipe")],
+    [of(16, AttemptLost("it died"), "pipe")],
     # 23: a loop whose items settle out of order, one lost twice, one failed; 30: one that has only begun.
-    [_of(23, ExecutionRequested(DIGEST, "alice", "r-24"))],
+    [of(23, ExecutionRequested(DIGEST, "alice", "r-24"))],
     [
-        _of(23, LoopStarted(5, encode([1, 2, 3, 4, 5])), "each", cause=23),
-        _of(23, LoopItems(2, 2, encode([30, 40]), None, {"k": 1}, 11), "each"),
-        _of(23, AttemptLost("it died"), "each", iteration=(0, 2)),
-        _of(23, LoopItems(0, 1, encode([10])), "each"),
-        _of(23, StepStarted(), "each", iteration=(1,)),
-        _of(23, LoopItems(4, 1, encode([None]), {4: PROBLEM}), "each"),
+        of(23, LoopStarted(5, encode([1, 2, 3, 4, 5])), "each", cause=23),
+        of(23, LoopItems(2, 2, encode([30, 40]), None, {"k": 1}, 11), "each"),
+        of(23, AttemptLost("it died"), "each", iteration=(0, 2)),
+        of(23, LoopItems(0, 1, encode([10])), "each"),
+        of(23, StepStarted(), "each", iteration=(1,)),
+        of(23, LoopItems(4, 1, encode([None]), {4: PROBLEM}), "each"),
     ],
-    [_of(30, ExecutionRequested(DIGEST, "alice", "r-31")), _of(30, LoopStarted(2, None, b"d" * 32), "each")],
+    [of(30, ExecutionRequested(DIGEST, "alice", "r-31")), of(30, LoopStarted(2, None, b"d" * 32), "each")],
     [
-        _of(23, LoopItems(1, 1, encode([20])), "each"),
-        _of(23, StepDone(digest=hashlib.sha256(b"list").digest(), arc=0), "each"),
-        _of(30, ExecutionCancelled("cli", "wrong box")),
-        _of(
-            30, ExecutionFinished("cancelled", problem={"code": "cancelled", "message": "cli cancelled it."})
-        ),
+        of(23, LoopItems(1, 1, encode([20])), "each"),
+        of(23, StepDone(digest=hashlib.sha256(b"list").digest(), arc=0), "each"),
+        of(30, ExecutionCancelled("cli", "wrong box")),
+        of(30, ExecutionFinished("cancelled", problem={"code": "cancelled", "message": "cli cancelled it."})),
     ],
-    [_box(BootStopped())],
+    [of_box(BootStopped())],
 ]
 
 
 #: Hosted tasks that wait, in a pipeline and in a loop.
 WAITING: Final[list[list[Entry]]] = [
-    [_box(BootStarted("0.3.0", "golden", False)), _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT))],
-    # 3: a wait that is over, one that is begun anew after a cut, one whose intent came first and that still waits.
-    [_of(3, ExecutionRequested(DIGEST, "alice", "r-3"))],
-    [_of(3, StepWaiting(1, "pause", "wait", {"for_ms": 5_000}), "pipe")],
     [
-        _of(3, TaskDone(1, "pause", encode({"by": "boottime"}), duration_us=5_000_000), "pipe"),
-        _of(3, StepWaiting(3, "until", "wait", {"until_ms": 1_767_225_600_000, "lost": "restart"}), "pipe"),
-        _of(3, StepWaiting(3, "until", "wait", {"until_ms": 1_767_225_600_000, "lost": "restart"}), "pipe"),
+        of_box(BootStarted("0.3.0", "golden", False)),
+        of_box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT)),
     ],
-    [_of(3, TaskDone(3, "until", problem=PROBLEM), "pipe"), _of(3, StepStarted(4), "pipe", attempt=2)],
+    # 3: a wait that is over, one that is begun anew after a cut, one whose intent came first and that still waits.
+    [of(3, ExecutionRequested(DIGEST, "alice", "r-3"))],
+    [of(3, StepWaiting(1, "pause", "wait", {"for_ms": 5_000}), "pipe")],
     [
-        _of(3, StepWaiting(4, "send", "wait"), "pipe", attempt=2),
-        _of(3, CallbackReceived(0, encode(7)), "pipe"),
+        of(3, TaskDone(1, "pause", encode({"by": "boottime"}), duration_us=5_000_000), "pipe"),
+        of(3, StepWaiting(3, "until", "wait", {"until_ms": 1_767_225_600_000, "lost": "restart"}), "pipe"),
+        of(3, StepWaiting(3, "until", "wait", {"until_ms": 1_767_225_600_000, "lost": "restart"}), "pipe"),
+    ],
+    [of(3, TaskDone(3, "until", problem=PROBLEM), "pipe"), of(3, StepStarted(4), "pipe", attempt=2)],
+    [
+        of(3, StepWaiting(4, "send", "wait"), "pipe", attempt=2),
+        of(3, CallbackReceived(0, encode(7)), "pipe"),
     ],
     # 12: items that wait, of which one settles and one has its task's outcome.
     [
-        _of(12, ExecutionRequested(DIGEST, "alice", "r-12")),
-        _of(12, LoopStarted(3, encode([1, 2, 3])), "each"),
-        _of(12, AttemptLost("it died"), "each", iteration=(1, 1)),
-        _of(12, StepWaiting(0, "pause", "wait", {"for_ms": 1}), "each", iteration=(0,)),
-        _of(12, StepWaiting(0, "pause", "wait", {"for_ms": 2}), "each", iteration=(1,)),
-        _of(12, StepWaiting(0, "pause", "wait", {"for_ms": 3}), "each", iteration=(2,)),
-        _of(12, TaskDone(0, "pause", encode(None)), "each", iteration=(0,)),
-        _of(12, TaskDone(0, "pause", encode(None)), "each", iteration=(1,)),
-        _of(12, CallbackReceived(1), "each", iteration=(2,)),
-        _of(12, CallbackReceived(0, encode(None)), "each", iteration=(0,)),
-        _of(12, LoopItems(0, 1, encode([1])), "each"),
+        of(12, ExecutionRequested(DIGEST, "alice", "r-12")),
+        of(12, LoopStarted(3, encode([1, 2, 3])), "each"),
+        of(12, AttemptLost("it died"), "each", iteration=(1, 1)),
+        of(12, StepWaiting(0, "pause", "wait", {"for_ms": 1}), "each", iteration=(0,)),
+        of(12, StepWaiting(0, "pause", "wait", {"for_ms": 2}), "each", iteration=(1,)),
+        of(12, StepWaiting(0, "pause", "wait", {"for_ms": 3}), "each", iteration=(2,)),
+        of(12, TaskDone(0, "pause", encode(None)), "each", iteration=(0,)),
+        of(12, TaskDone(0, "pause", encode(None)), "each", iteration=(1,)),
+        of(12, CallbackReceived(1), "each", iteration=(2,)),
+        of(12, CallbackReceived(0, encode(None)), "each", iteration=(0,)),
+        of(12, LoopItems(0, 1, encode([1])), "each"),
     ],
     # 23: a deadline that passed.
     [
-        _of(23, ExecutionRequested(DIGEST, "alice", "r-23", deadline_ms=5_000)),
-        _of(23, StepWaiting(0, "answer", "wait", {"for_ms": 60_000, "round": 0}), "pipe"),
-        _of(23, ExecutionDeadline(5_000, "wall")),
-        _of(23, ExecutionFinished("failed", problem={"code": "deadline_exceeded", "message": "late"})),
+        of(23, ExecutionRequested(DIGEST, "alice", "r-23", deadline_ms=5_000)),
+        of(23, StepWaiting(0, "answer", "wait", {"for_ms": 60_000, "round": 0}), "pipe"),
+        of(23, ExecutionDeadline(5_000, "wall")),
+        of(23, ExecutionFinished("failed", problem={"code": "deadline_exceeded", "message": "late"})),
     ],
-    [_box(BootStopped())],
-]
-
-
-def _batch(batch: list[Any]) -> ExecutionRequested:
-    return ExecutionRequested(DIGEST, "subscription:in/golden", form="subscription", batch=batch)
-
-
-#: A subscription: messages, batches that completed and failed, its states, a timer's ticks.
-SUBSCRIPTIONS: Final[list[list[Entry]]] = [
-    [
-        _box(BootStarted("0.3.0", "golden", False)),
-        _box(CatalogRegistered("demo/golden", DIGEST, BLUEPRINT)),
-        _of(3, CatalogRegistered("in/golden", DIGEST, BLUEPRINT, "subscription")),
-    ],
-    [
-        _of(3, MessageReceived("a/ü", 1_767_225_600_000_000_000, b'{"n": 1}', packet=1)),
-        _of(3, MessageReceived("a/b", 5, None, DIGEST, "text/plain", {"h": "v"}, 2, True, "k", "a/p", "id")),
-        _of(3, MessageDeduplicated("id", 5)),
-    ],
-    # 7: a batch that completes; 9: one of the other lane that fails, twice.
-    [
-        _of(
-            7,
-            ExecutionRequested(
-                DIGEST, "subscription:in/golden", form="subscription", batch=[3, 4, 4, 1, None, 1]
-            ),
-        ),
-        _of(7, ExecutionFinished("completed")),
-        _of(
-            9,
-            ExecutionRequested(
-                DIGEST, "subscription:in/golden", form="subscription", batch=[3, 5, 5, 1, "k", 1]
-            ),
-        ),
-        _of(9, ExecutionFinished("failed", problem=PROBLEM)),
-    ],
-    [
-        _of(3, SubscriptionPaused("cli")),
-        _of(3, SubscriptionResumed("cli")),
-        _of(
-            13,
-            ExecutionRequested(
-                DIGEST, "subscription:in/golden", form="subscription", batch=[3, 5, 5, 1, "k", 2]
-            ),
-        ),
-        _of(13, ExecutionFinished("failed", problem=PROBLEM)),
-        _of(3, MessageDeadLettered(5, 5, 1, 2, PROBLEM, "k")),
-        _of(3, SubscriptionPosition(5, "draining", {"received": 2, "dead": 1}, 15, [7, 8, 9, b"boot"])),
-    ],
-    [
-        _of(3, SubscriptionDraining("cli")),
-        _of(3, SubscriptionDeactivated()),
-        _of(3, MessageReceived("", 9, tick=[8, 9, 10, b"boot"])),
-        _of(3, TicksMissed(3)),
-        _box(BootStopped()),
-    ],
-]
-
-
-#: A downstream that fails, is tried in vain, and is there again; another that is closed by hand.
-CIRCUITS: Final[list[list[Entry]]] = [
-    [_box(BootStarted("0.3.0", "golden", False)), _box(CircuitOpened("api.example.org:443", 5, 30_000))],
-    [_box(CircuitOpened("api.example.org:443", 6, 30_000)), _box(CircuitOpened("10.0.0.5:80", 1, 500))],
-    [_box(CircuitClosed("api.example.org:443", "success")), _box(CircuitClosed("10.0.0.5:80", "reset"))],
-    [_box(BootStopped())],
+    [of_box(BootStopped())],
 ]
 
 

@@ -12,10 +12,14 @@ ROOT = Path(__file__).parents[2]
 DESIGN = ROOT / "playbooks" / "DESIGN.md"
 TITLE = "## NoETL's constructs, one by one"
 KINDS = ("same", "differs", "refused")
-#: Short names of the table for tests of one file.
+#: Short names of the table: a file and its test, and where the examples stand that it goes through.
 SHORT = {
     "conformance": ("unit/test_conformance.py", "test_means_here_what_it_means_there"),
-    "refusal": ("unit/test_conformance.py", "test_is_refused_with_its_reason"),
+    "refusal": ("unit/test_conformance_refusals.py", "test_is_refused_with_its_reason"),
+}
+EXAMPLES = {
+    "conformance": ("unit/conformance_routing.py", "unit/conformance_tools.py"),
+    "refusal": ("unit/test_conformance_refusals.py",),
 }
 
 
@@ -32,6 +36,10 @@ def _rows() -> list[Row]:
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     cells = [re.split(r"(?<!\\)\|", line.strip("|")) for line in lines]
     return [Row(*(cell.strip() for cell in row)) for row in cells if row[0].strip() != "Construct"]
+
+
+def _text(file: str) -> str:
+    return (ROOT / "tests" / file).read_text("utf-8")
 
 
 ROWS = _rows()
@@ -54,17 +62,17 @@ def test_every_construct_is_shown_by_a_test(row: Row) -> None:
     for each in named:
         short = re.fullmatch(r"(\w+)\[(.+)\]", each)
         file, test = SHORT[short[1]] if short else each.split("::")
-        text = (ROOT / "tests" / file).read_text("utf-8")
-        assert re.search(rf"def {test}\b", text), f"{file} has no {test}"
-        if short and not short[2].startswith("kind-"):
-            assert f'"{short[2]}":' in text, f"{file} has no example {short[2]}"
-        elif short:
-            assert f'"{short[2].removeprefix("kind-")}"' in text, f"{file} has no example {short[2]}"
+        assert re.search(rf"def {test}\b", _text(file)), f"{file} has no {test}"
+        if short:
+            text = "".join(map(_text, EXAMPLES[short[1]]))
+            kind = short[2].startswith("kind-")
+            wanted = f'"{short[2].removeprefix("kind-")}"' if kind else f'"{short[2]}":'
+            assert wanted in text, f"{file} has no example {short[2]}"
 
 
 def test_every_example_stands_in_the_table() -> None:
     """The conformance set shows nothing that the table does not speak of."""
-    text = (ROOT / "tests" / "unit" / "test_conformance.py").read_text("utf-8")
+    text = "".join(_text(file) for files in EXAMPLES.values() for file in files)
     examples = set(re.findall(r'^    "([a-z-]+)": (?:Example)?\(', text, re.MULTILINE))
     said = set(re.findall(r"(?:conformance|refusal)\[([a-z_-]+)\]", DESIGN.read_text("utf-8")))
     assert examples - said == set()
