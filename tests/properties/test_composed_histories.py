@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from edge.core.events import ExecutionRequested, LoopItems, StepDone
 from edge.core.state import COMPLETED, fold
-from edge.runtime.commit import gate as commit
+from edge.runtime.commit import gate
 from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
@@ -64,11 +64,11 @@ def steps(kind: str, size: int, effect: str) -> list[dict[str, Any]]:
 @contextmanager
 def groups_of_one() -> Iterator[None]:
     """Every event in a flush of its own, so that a cut can come between any two."""
-    before, commit.GROUP_EVENTS_MAX = commit.GROUP_EVENTS_MAX, 1
+    before, gate.GROUP_EVENTS_MAX = gate.GROUP_EVENTS_MAX, 1
     try:
         yield
     finally:
-        commit.GROUP_EVENTS_MAX = before
+        gate.GROUP_EVENTS_MAX = before
 
 
 async def begin(folder: Path, workflow: list[dict[str, Any]]) -> Box:

@@ -14,7 +14,6 @@ import pytest
 from edge.core.errors import RequestRefused
 from edge.core.events import CallbackReceived, Event, TaskDone
 from edge.core.state import RUNNING, fold
-from edge.runtime import commit
 from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook
@@ -126,7 +125,7 @@ async def test_every_cut_leads_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[dict[str, Any]]
 ) -> None:
     """Cut after any event and carried on, it ends in the same state; the first callback is taken, once."""
-    monkeypatch.setattr(commit, "GROUP_EVENTS_MAX", 1)
+    monkeypatch.setattr("edge.runtime.commit.gate.GROUP_EVENTS_MAX", 1)
     box = Box(tmp_path / "whole")
     await box.register(playbook(steps))
     box.submit("t")

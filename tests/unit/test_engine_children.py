@@ -13,7 +13,6 @@ import pytest
 from edge.core.events import Event, ExecutionCancelled, ExecutionRequested, StepWaiting
 from edge.core.limits import CHILD_DEPTH_MAX, INLINE_BYTES_MAX
 from edge.core.state import COMPLETED, fold
-from edge.runtime.commit import gate as commit
 from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
@@ -366,7 +365,7 @@ async def test_any_cut_leads_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: list[dict[str, Any]]
 ) -> None:
     """Cut between any two events of an execution with a child: the same answer, one child, no orphan."""
-    monkeypatch.setattr(commit, "GROUP_EVENTS_MAX", 1)
+    monkeypatch.setattr("edge.runtime.commit.gate.GROUP_EVENTS_MAX", 1)
     clean = Box(tmp_path / "clean")
     await run(clean, calling(input={"a": 1, "b": 1}), child)
     await clean.pass_time(61)

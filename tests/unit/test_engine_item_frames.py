@@ -10,7 +10,6 @@ import pytest
 
 from edge.core.events import Event, LoopItems, TaskDone
 from edge.core.state import fold
-from edge.runtime import commit
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 
@@ -68,7 +67,7 @@ async def test_a_cut_between_the_events_of_a_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     """Cut anywhere among the events that one frame brought, the items that have recorded tasks take them along."""
-    monkeypatch.setattr(commit, "GROUP_EVENTS_MAX", 1)
+    monkeypatch.setattr("edge.runtime.commit.gate.GROUP_EVENTS_MAX", 1)
     box = Box(tmp_path / "whole")
     await box.register(playbook(looping(mode, READ, ROWS, SUM)))
     box.submit("t")
