@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.core.errors import EvaluationFailed
-from playbooks.evaluate import truth
+from playbooks.conditions import condition
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import choice, entries, fields, text
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
@@ -20,7 +19,7 @@ from playbooks.model.workflow import ARC, NEXT, NEXT_SPEC
 from playbooks.names import Known
 from playbooks.problems import Source, allowed, suggest
 from playbooks.shape import MODES, NO_MATCH
-from playbooks.templates import compile_condition, compile_tree
+from playbooks.templates import compile_tree
 from playbooks.walks import inside
 
 CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -199,20 +198,3 @@ def _asks_how_it_ended(node: NodeList) -> bool:
     if node[:2] == ["attr", ["name", "output"]] and node[2:] in (["status"], ["error"]):
         return True
     return any(map(_asks_how_it_ended, inside(node)))
-
-
-def condition(source: Source, node: Marked, resolve: Resolve) -> NodeList | None:
-    """The node of a `when`; None where it always holds; one that mentions nothing is decided here."""
-    made = compile_condition(source, node, resolve)
-    if made is None or _mentions(made):
-        return made
-    try:
-        return None if truth(made, {}) else ["const", False]
-    except EvaluationFailed as error:
-        source.refuse(node.start, f"This `when` always fails: {error.message}", error.mend)
-        return None
-
-
-def _mentions(node: NodeList) -> bool:
-    """Whether a node, or anything in it, is a name."""
-    return node[0] in ("name", "step") or any(map(_mentions, inside(node)))

@@ -26,6 +26,12 @@ def field_of(body: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     return value
 
 
+def text_value(value: Any) -> str:
+    """The value if it is a text. Raises ValueError."""
+    expect(type(value) is str, f"{value!r:.40} is no text")
+    return str(value)
+
+
 def limited(body: Mapping[str, Any], key: str, least: int, most: int) -> int:
     """A whole number within bounds. Raises ValueError."""
     value = field_of(body, key, int)

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.core.limits import PLAYBOOK_BYTES_MAX
-from playbooks.fields import choice, entries, fields, items, text
-from playbooks.loader import Listing, Mapping_, Marked, Scalar, load
+from edge.core.limits import LOOP_ITEMS_MAX, VISITS_MAX
+from playbooks.fields import choice, entries, fields, items, text, whole
+from playbooks.loader import Listing, Mapping_, Marked, load
 from playbooks.model.cases import CASE, CASES, EFFECT, EXPECT, PROBLEM, STATUS, STEP, STEP_STATUS
-from playbooks.problems import PlaybookRefused, Problem, Source
+from playbooks.problems import PlaybookRefused, Problem, Source, open_source
 
 ENDING: Final = ".test.yaml"
+_COUNTED: Final = {"visit": VISITS_MAX, "item": LOOP_ITEMS_MAX}
 _PROBLEM_SAYS: Final = ("code", "message", "mend", "retryable", "status")
 
 
@@ -46,14 +47,9 @@ class Cases:
 
 def read_cases(data: bytes, file_name: str) -> Cases:
     """The cases of a file. Raises PlaybookRefused with all problems."""
-    if len(data) > PLAYBOOK_BYTES_MAX:
-        message = f"A file of cases has at most {PLAYBOOK_BYTES_MAX} bytes; this has {len(data)}."
-        raise PlaybookRefused([Problem(file_name, 1, 1, message, "Split it.")])
-    try:
-        source = Source(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), file_name)
-    except UnicodeDecodeError as error:
-        said = Problem(file_name, 1, 1, "The file is not UTF-8.", "Save it as UTF-8.")
-        raise PlaybookRefused([said]) from error
+    source = open_source(data, file_name)
+    if isinstance(source, Problem):
+        raise PlaybookRefused([source])
     root = load(source)
     made = Cases() if root is None else _cases(source, root)
     if source.problems:
@@ -124,7 +120,7 @@ def _effect(source: Source, node: Marked) -> dict[str, Any]:
     if isinstance(node, Mapping_) and "step" not in found:
         source.refuse(node.start, "This effect does not say of which step.", "Add `step:`.")
     made: dict[str, Any] = {key: text(source, found.get(key), f"`{key}`") for key in ("step", "task")}
-    made |= {key: _whole(source, found.get(key), f"`{key}`") for key in ("visit", "item")}
+    made |= {key: whole(source, found.get(key), f"`{key}`", 0, most) for key, most in _COUNTED.items()}
     if "problem" in found:
         problem = fields(source, found["problem"], "`problem`", PROBLEM)
         text(source, problem.get("code"), "`code`")
@@ -172,15 +168,6 @@ def _outcome(source: Source, found: Mapping[str, Marked], statuses: tuple[str, .
 
 def _map(source: Source, node: Marked | None, what: str) -> dict[str, Any]:
     return {key.value: value_of(value) for key, value in entries(source, node, what)}
-
-
-def _whole(source: Source, node: Marked | None, what: str) -> int | None:
-    if node is None:
-        return None
-    if isinstance(node, Scalar) and type(node.value) is int and node.value >= 0:
-        return node.value
-    source.refuse(node.start, f"{what} must be a whole number from 0.")
-    return None
 
 
 def value_of(node: Marked) -> Any:

@@ -39,7 +39,7 @@ def compile_column(source: Source, node: Marked) -> NodeList:
         if hole is None:
             return ["const", node.value if isinstance(node, Scalar) else None]
         assert isinstance(node, Scalar)
-        return _row(source, node, hole)
+        return _row(hole)
     except Refused as refused:
         assert isinstance(node, Scalar)
         place(source, node, refused, 0)
@@ -60,7 +60,7 @@ def compile_aggregate(source: Source, node: Marked) -> list[Any]:
         if not bar or name not in AGGREGATES:
             message = f"The outermost filter must be an aggregate.{suggest(name, AGGREGATES)}"
             raise Refused(hole.offset, message, allowed(sorted(AGGREGATES)))
-        return [AGGREGATES[name], _row(source, node, Hole(head, hole.offset))]
+        return [AGGREGATES[name], _row(Hole(head, hole.offset))]
     except Refused as refused:
         assert isinstance(node, Scalar)
         place(source, node, refused, 0)
@@ -83,7 +83,7 @@ def _hole(source: Source, node: Marked) -> Hole | None:
     return None
 
 
-def _row(source: Source, scalar: Scalar, hole: Hole) -> NodeList:
+def _row(hole: Hole) -> NodeList:
     """A row expression. Raises Refused with an offset into the scalar's text."""
     try:
         places: dict[int, int] = {}

@@ -7,11 +7,11 @@ All problems are found in one run.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from edge.core.limits import (
     BLUEPRINT_BYTES_MAX,
-    PLAYBOOK_BYTES_MAX,
     PLAYBOOK_PATH_BYTES_MAX,
     PLAYBOOK_STEPS_MAX,
 )
@@ -24,7 +24,7 @@ from playbooks.loader import Listing, Mapping_, Marked, Scalar, load
 from playbooks.model.policy import SPEC
 from playbooks.model.root import METADATA, PLAYBOOK
 from playbooks.names import Known
-from playbooks.problems import PlaybookRefused, Problem, Source
+from playbooks.problems import PlaybookRefused, Problem, Source, open_source
 from playbooks.run import straight_line
 from playbooks.spec import Spec, overlay, read_spec
 from playbooks.steps import Outline, outline, read_step
@@ -32,6 +32,7 @@ from playbooks.workbook import Templates, read_workbook
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _NAME_LENGTH_MAX: Final = 200
+_T = TypeVar("_T")
 
 
 def compile_playbook(source: bytes, file_name: str) -> Blueprint:
@@ -47,35 +48,33 @@ def check_playbook(source: bytes, file_name: str) -> list[Problem]:
     return _compile(source, file_name)[1]
 
 
-def open_source(data: bytes, file_name: str) -> Source | Problem:
-    """A document's text, ready to be read, or why it cannot be."""
-    if len(data) > PLAYBOOK_BYTES_MAX:
-        message = f"A playbook has at most {PLAYBOOK_BYTES_MAX} bytes; this has {len(data)}."
-        return Problem(file_name, 1, 1, message, "Split it.")
-    try:
-        text_of_file = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        return Problem(file_name, line, column, "The file is not UTF-8 here.", "Save it as UTF-8.")
-    return Source(text_of_file.replace("\r\n", "\n").replace("\r", "\n"), file_name)
+def compiled(
+    data: bytes,
+    file_name: str,
+    read: Callable[[Source, Marked], dict[str, Any] | None],
+    encode: Callable[[dict[str, Any]], bytes],
+    decode: Callable[[bytes], _T],
+) -> tuple[_T | None, list[Problem]]:
+    """A document's compiled form, or what is wrong with its source, in order of position.
 
-
-def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Problem]]:
+    `read` makes its body of the root, `encode` canonical bytes of that.
+    """
     source = open_source(data, file_name)
     if isinstance(source, Problem):
         return None, [source]
     root = load(source)
-    body = None if root is None else _root(source, root)
+    body = None if root is None else read(source, root)
     if body is None or source.problems:
         return None, source.problems
-    encoded = encode_blueprint(body)
+    encoded = encode(body)
     if len(encoded) > BLUEPRINT_BYTES_MAX:
-        message = (
-            f"The compiled playbook has {len(encoded)} bytes; at most {BLUEPRINT_BYTES_MAX} are allowed."
-        )
+        message = f"The compiled form has {len(encoded)} bytes; at most {BLUEPRINT_BYTES_MAX} are allowed."
         return None, [Problem(file_name, 1, 1, message, "Split it.")]
-    return Blueprint.decode(encoded), []
+    return decode(encoded), []
+
+
+def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Problem]]:
+    return compiled(data, file_name, _root, encode_blueprint, Blueprint.decode)
 
 
 def _root(source: Source, root: Marked) -> dict[str, Any] | None:
@@ -163,7 +162,7 @@ def _steps(
         )  # also one of a name that was there: what is wrong inside is said in the same run
         if outlines.setdefault(made.name, made) is not made:
             source.refuse(item.start, f"There are two steps named {made.name!r}.", "Rename one of them.")
-    ctx = {name for made in written for name in made.ctx_names(source)}
+    ctx = {name for made in written for name in made.ctx_names()}
     known = Known(tuple(outlines), ctx, frozenset(workload), aliases)
     steps = [read_step(source, made, known, defaults) for made in written]
     executor.check_final(source, outlines)

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from edge.core.access import GRANTS, Access
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import fields, items, text
-from playbooks.loader import Marked, Scalar
-from playbooks.model.keychain import CENTRE_KINDS, KEYCHAIN_ENTRY, KINDS
+from playbooks.fields import choice, fields, items, text
+from playbooks.grants import read_alias
+from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.model.keychain import CENTRE_KINDS, KEYCHAIN_ENTRY, KINDS, SCOPES
 from playbooks.problems import Source, allowed, suggest
 from playbooks.shape import HOSTED
 from playbooks.templates import compile_tree
@@ -30,15 +31,15 @@ def read_keychain(source: Source, node: Marked | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for item in items(source, node, "`keychain`"):
         entry = fields(source, item, "An alias of the keychain", KEYCHAIN_ENTRY)
-        name = text(source, entry.get("name"), "An alias")
+        name = read_alias(source, entry.get("name"))
+        if "name" not in entry and isinstance(item, Mapping_):
+            source.refuse(item.start, "This alias has no `name`.", "Write `- name: api`.")
         if name is None:
-            if not source.problems:
-                source.refuse(item.start, "This alias has no `name`.", "Write `- name: api`.")
             continue
         if name in found:
             source.refuse(item.start, f"There are two aliases named {name!r:.80}.", "Take one out.")
         found[name] = _kind(source, entry.get("kind"), name)
-        text(source, entry.get("scope"), "`scope`")
+        choice(source, entry.get("scope"), "`scope`", SCOPES)
         text(source, entry.get("description"), "`description`")
     return found
 

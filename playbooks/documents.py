@@ -7,9 +7,9 @@ is named where it stands.
 from __future__ import annotations
 
 from playbooks.blueprint import Blueprint
-from playbooks.compile import check_playbook, compile_playbook, open_source
+from playbooks.compile import compile_playbook
 from playbooks.loader import Mapping_, Scalar, load
-from playbooks.problems import PlaybookRefused, Problem
+from playbooks.problems import PlaybookRefused, Problem, open_source
 from playbooks.subscription import Subscription
 from playbooks.subscription_compile import compile_subscription
 
@@ -24,13 +24,6 @@ def compile_document(data: bytes, file_name: str) -> Document:
     if made is None:
         raise PlaybookRefused(problems)
     return made
-
-
-def check_document(data: bytes, file_name: str) -> list[Problem]:
-    """What is wrong with a file, in order of position; empty where it compiles."""
-    if _says_subscription(data, file_name):
-        return compile_subscription(data, file_name)[1]
-    return check_playbook(data, file_name)
 
 
 def _says_subscription(data: bytes, file_name: str) -> bool:

@@ -6,18 +6,15 @@ and goes on with None, so that one run shows all problems.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from edge.core.limits import STEP_MEMORY_MB_MAX, STEP_MEMORY_MB_MIN, STEP_TIMEOUT_MS_MAX
+from edge.core.limits import STEP_TIMEOUT_MS_MAX
+from playbooks.durations import duration_ms
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.model.parts import Block
 from playbooks.problems import Source, allowed, suggest
 from playbooks.templates import has_template
-
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m)")
-_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000}
 
 
 def fields(source: Source, node: Marked | None, what: str, block: Block) -> dict[str, Marked]:
@@ -94,36 +91,46 @@ def entries(source: Source, node: Marked | None, what: str) -> tuple[tuple[Scala
     return ()
 
 
-def timeout_ms(source: Source, node: Marked | None) -> int | None:
-    """A length of time: seconds as a number, or a text such as "500ms", "5s", "2m"."""
+def whole(source: Source, node: Marked | None, what: str, least: int, most: int) -> int | None:
+    """A whole number within bounds, or None where there is none."""
     if node is None:
         return None
     value = node.value if isinstance(node, Scalar) else None
-    milliseconds: float | None = None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        milliseconds = value * 1_000
-    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        milliseconds = float(match[1]) * _UNIT_MS[match[2]]
-    if milliseconds is None:
-        source.refuse(node.start, "`timeout` must be a length of time.", 'Write 5, "5s", "500ms" or "2m".')
-        return None
-    if not 1 <= milliseconds <= STEP_TIMEOUT_MS_MAX:
-        mend = "A longer wait needs a callback, not a held worker."
-        source.refuse(node.start, f"`timeout` must be 1 ms to {STEP_TIMEOUT_MS_MAX // 1_000} s.", mend)
-        return None
-    return round(milliseconds)
-
-
-def memory_mb(source: Source, node: Marked | None) -> int | None:
-    """A number of megabytes within the box's limits."""
-    if node is None:
-        return None
-    value = node.value if isinstance(node, Scalar) else None
-    if type(value) is int and STEP_MEMORY_MB_MIN <= value <= STEP_MEMORY_MB_MAX:
+    if type(value) is int and least <= value <= most:
         return value
-    limits = f"{STEP_MEMORY_MB_MIN} to {STEP_MEMORY_MB_MAX}"
-    source.refuse(node.start, f"`memory_mb` must be a whole number of megabytes, {limits}.")
+    source.refuse(node.start, f"{what} must be a whole number of {least} to {most}.")
     return None
+
+
+def length_ms(
+    source: Source, node: Marked | None, what: str, most_ms: int, *, least_ms: int = 1, mend: str = ""
+) -> int | None:
+    """A length of time: seconds as a number, or a text such as "500ms", "5s", "2m", "1h"."""
+    if node is None:
+        return None
+    found_ms = duration_ms(node.value if isinstance(node, Scalar) else None)
+    if found_ms is not None and least_ms <= found_ms <= most_ms:
+        return round(found_ms)
+    if found_ms is None:
+        source.refuse(node.start, f"{what} must be a length of time.", 'Write 5, "5s", "500ms" or "2m".')
+    else:
+        source.refuse(node.start, f"{what} must be {least_ms} ms to {most_ms // 1_000} s.", mend)
+    return None
+
+
+def timeout_ms(source: Source, node: Marked | None) -> int | None:
+    """How long a claim, or a call in it, may take."""
+    mend = "A longer wait needs a callback, not a held worker."
+    return length_ms(source, node, "`timeout`", STEP_TIMEOUT_MS_MAX, mend=mend)
+
+
+def one_spelling(source: Source, found: Mapping[str, Marked], keys: Sequence[str]) -> str | None:
+    """The one of these keys, which all say the same, that is there; a second one is refused."""
+    named = [key for key in keys if key in found]
+    for other in named[1:]:
+        message = f"`{named[0]}` and `{other}` say the same."
+        source.refuse(found[other].start, message, "Take one of them out.")
+    return named[0] if named else None
 
 
 def plain(source: Source, node: Marked) -> Any:

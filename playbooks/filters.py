@@ -206,15 +206,16 @@ FILTERS: Final[Mapping[str, Filter]] = {
     },
 }
 
-_NO_CHANCE: Final = "It would give something else each time; draw in a python step and keep the result."
+NO_CLOCK: Final = "An expression cannot see the clock; take the time from a step's result."
+NO_CHANCE: Final = "It would give something else each time; draw in a python step and keep the result."
 #: What Jinja2, NoETL or Ansible have besides, and what to write instead.
 FILTERS_ELSEWHERE: Final[Mapping[str, str]] = {
     "attr": "Write `x.key` or `x['key']`.",
     "encrypt_secret": "Keep secrets in the keychain and name them by `auth`.",
     "filesizeformat": "Write `(x / 1024) | round(1)`.",
-    "random": _NO_CHANCE,
-    "shuffle": _NO_CHANCE,
-    "now": "An expression cannot see the clock; take the time from a step's result.",
+    "random": NO_CHANCE,
+    "shuffle": NO_CHANCE,
+    "now": NO_CLOCK,
     "strftime": "Make the text of a time in a python step.",
     "pprint": "Write `x | tojson(2)`.",
     "striptags": "Take HTML apart in a python step.",

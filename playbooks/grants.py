@@ -17,6 +17,7 @@ from playbooks.fields import choice, fields, items, text
 from playbooks.loader import Mapping_, Marked
 from playbooks.model.access import ACCESS, ACCESS_FILE, ALIAS_PATTERN
 from playbooks.problems import Source
+from playbooks.topic_filters import filter_problem
 
 #: A policy block's grants as it says them, by kind; a kind that is not there is inherited.
 Grants = Mapping[str, tuple[Any, ...]]
@@ -26,8 +27,6 @@ _NAME: Final = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\.?")
 _HOST: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]{1,5}))?")
 _ALIAS: Final = re.compile(ALIAS_PATTERN)
 _NUL: Final = "\0"
-_REST: Final = "#"
-_WILD: Final = ("+", _REST)
 _MEND_HOST: Final = "Write name, name:port, 10.0.0.5:80, [::1]:80 or *.example.org:443."
 
 
@@ -92,9 +91,7 @@ def _topic(source: Source, node: Marked) -> str | None:
     value = _entry(source, node, "A topic")
     if value is None:
         return None
-    levels = value.split("/")
-    odd = [level for level in levels if level not in _WILD and not set(level).isdisjoint(_WILD)]
-    if odd or _REST in levels[:-1] or _NUL in value:
+    if filter_problem(value):
         mend = "`+` stands for one whole level, `#` for all that follow, at the end."
         source.refuse(node.start, f"{value!r:.80} is no MQTT topic filter.", mend)
         return None
@@ -143,9 +140,10 @@ def _device(source: Source, node: Marked) -> str | None:
     return path
 
 
-def _alias(source: Source, node: Marked) -> str | None:
+def read_alias(source: Source, node: Marked | None) -> str | None:
+    """The name of a credential, None where it is none."""
     value = text(source, node, "An alias")
-    if value is None or _ALIAS.fullmatch(value):
+    if value is None or node is None or _ALIAS.fullmatch(value):
         return value
     mend = "Use up to 64 letters, digits, _ and -, not beginning with a digit or -."
     source.refuse(node.start, f"{value!r:.80} cannot be an alias.", mend)
@@ -157,6 +155,6 @@ _READERS: Final[Mapping[str, Callable[[Source, Marked], Any]]] = {
     "topics": _topic,
     "files": _file,
     "devices": _device,
-    "keychain": _alias,
+    "keychain": read_alias,
     "programs": lambda source, node: _path(source, node, "A program"),
 }

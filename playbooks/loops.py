@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from edge.core.limits import EXECUTIONS_OPEN_MAX, LOOP_FRAME_ROWS_MAX
+from edge.core.limits import EXECUTIONS_OPEN_MAX, LOOP_FRAME_ROWS_MAX, STEP_TIMEOUT_MS_MAX
 from playbooks.arcs import CTX_NAME
 from playbooks.expressions import Resolve
-from playbooks.fields import choice, fields, flag, text, timeout_ms
+from playbooks.fields import choice, fields, flag, length_ms, text, whole
 from playbooks.loader import Mapping_, Marked, Scalar
-from playbooks.model.workflow import CURSOR_KINDS, LOOP, LOOP_CURSOR, LOOP_FRAME, LOOP_POLICY, LOOP_SPEC
+from playbooks.model.workflow import (
+    CURSOR_KINDS,
+    LEASE_MS_MAX,
+    LOOP,
+    LOOP_CURSOR,
+    LOOP_FRAME,
+    LOOP_POLICY,
+    LOOP_SPEC,
+)
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.problems import Source
 from playbooks.shape import LOOP_MODES
@@ -52,7 +60,7 @@ def read_loop(source: Source, node: Marked | None, resolve: Resolve) -> dict[str
         "in": compile_tree(source, over, resolve) if over is not None else ["list"],
         "iterator": name or "item",
         "mode": mode,
-        "max_in_flight": _in_flight(source, spec.get("max_in_flight")),
+        "max_in_flight": whole(source, spec.get("max_in_flight"), "`max_in_flight`", 1, EXECUTIONS_OPEN_MAX),
         **frames,
     }
 
@@ -85,35 +93,16 @@ def _over(source: Source, node: Marked, found: dict[str, Marked], mode: str) -> 
 def _frames(source: Source, node: Marked | None, mode: str) -> list[Any]:
     """`[rows, bytes, seconds, whether a frame is one item]`."""
     found = fields(source, node, "`frame`", LOOP_FRAME)
-    rows = _count(source, found.get("max_rows"), "`max_rows`", LOOP_FRAME_ROWS_MAX)
-    size_bytes = _count(source, found.get("max_bytes"), "`max_bytes`", 2**40)
-    milliseconds = timeout_ms(source, found.get("max_seconds"))
-    whole = choice(source, found.get("process"), "`process`", ("row", "frame")) == "frame"
-    if mode != "cursor" and (whole or size_bytes is not None):
+    rows = whole(source, found.get("max_rows"), "`max_rows`", 1, LOOP_FRAME_ROWS_MAX)
+    size_bytes = whole(source, found.get("max_bytes"), "`max_bytes`", 1, 2**40)
+    milliseconds = length_ms(source, found.get("max_seconds"), "`max_seconds`", STEP_TIMEOUT_MS_MAX)
+    as_table = choice(source, found.get("process"), "`process`", ("row", "frame")) == "frame"
+    if mode != "cursor" and (as_table or size_bytes is not None):
         at = found.get("process") or found.get("max_bytes")
         assert at is not None
         source.refuse(at.start, "Only a table comes in frames.", "Write mode: cursor, and give a table.")
-    for key in ("lease_seconds", "heartbeat_seconds", "row_concurrency"):
-        _count(source, found.get(key), f"`{key}`", 2**31)
+    for key in ("lease_seconds", "heartbeat_seconds"):
+        length_ms(source, found.get(key), f"`{key}`", LEASE_MS_MAX, least_ms=0)
+    whole(source, found.get("row_concurrency"), "`row_concurrency`", 1, 2**31)
     flag(source, found.get("verify_ipc"), "`verify_ipc`")
-    return [rows, size_bytes, None if milliseconds is None else milliseconds / 1_000, whole]
-
-
-def _count(source: Source, node: Marked | None, what: str, most: int) -> int | None:
-    if node is None:
-        return None
-    value = node.value if isinstance(node, Scalar) else None
-    if type(value) in (int, float) and 1 <= value <= most:  # type: ignore[operator]
-        return int(value)  # type: ignore[arg-type]
-    source.refuse(node.start, f"{what} must be a number of 1 to {most}.")
-    return None
-
-
-def _in_flight(source: Source, node: Marked | None) -> int | None:
-    if node is None:
-        return None
-    value = node.value if isinstance(node, Scalar) else None
-    if type(value) is int and 1 <= value <= EXECUTIONS_OPEN_MAX:
-        return value
-    source.refuse(node.start, f"`max_in_flight` must be a whole number of 1 to {EXECUTIONS_OPEN_MAX}.")
-    return None
+    return [rows, size_bytes, None if milliseconds is None else milliseconds / 1_000, as_table]

@@ -12,7 +12,7 @@ from playbooks.compile import compile_playbook
 from playbooks.fields import items
 from playbooks.loader import Mapping_, Scalar, load
 from playbooks.nodes import Prepared
-from playbooks.problems import Source
+from playbooks.problems import Source, open_source
 from playbooks.shape import Arc, Step, Task
 from playbooks.spoken import spoken
 from playbooks.steps import Outline, outline
@@ -38,7 +38,8 @@ def mermaid(data: bytes, file_name: str) -> str:
 
 
 def _outlines(data: bytes, file_name: str) -> dict[str, Outline]:
-    source = Source(data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), file_name)
+    source = open_source(data, file_name)
+    assert isinstance(source, Source), "it compiled"
     root = load(source)
     assert isinstance(root, Mapping_), "it compiled"
     templates = read_workbook(source, root.get("workbook"))

@@ -6,12 +6,14 @@ gives null. How the block is written in YAML stands in `playbooks.results`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.errors import ToolFailed
 from edge.core.limits import INLINE_BYTES_MAX, PREVIEW_BYTES, PREVIEW_BYTES_MAX, SELECTED_MAX
 from edge.core.values import TableRef
+from playbooks.blueprint_fields import text_value
 from playbooks.deferred import Deferred
 
 STRATEGIES: Final = ("append", "replace", "merge", "concat")
@@ -66,7 +68,7 @@ def output_of(raw: Any) -> Output:
         raise ValueError(f"not a blueprint: output {raw!r:.80}")
     try:
         select, inline_bytes, preview_bytes, recorded, accumulate = raw
-        parts = tuple((_text(name), _path(path)) for name, path in select)
+        parts = tuple((text_value(name), _path(path)) for name, path in select)
         gathered = None if accumulate is None else _accumulate(*accumulate)
     except TypeError as error:
         raise ValueError(f"not a blueprint: output {raw!r:.80}") from error
@@ -83,13 +85,7 @@ def _accumulate(
     sound = strategy in STRATEGIES and type(on_success) is bool and type(on_error) is bool
     if not sound or (items_max is not None and (type(items_max) is not int or items_max < 1)):
         raise ValueError("not a blueprint: accumulate")
-    return Accumulate(strategy, _path(path), _text(name), on_success, on_error, items_max)
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise ValueError("not a blueprint: a name is no text")
-    return value
+    return Accumulate(strategy, _path(path), text_value(name), on_success, on_error, items_max)
 
 
 def _path(value: Any) -> Path:
@@ -161,7 +157,7 @@ def _merged(how: Accumulate, before: Any, more: Any) -> Any:
     return deep_merged(before or {}, more)
 
 
-def deep_merged(before: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def deep_merged(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     """Two maps as one: maps merge deeply, all else of the later one replaces."""
     made = dict(before)
     for key, value in more.items():

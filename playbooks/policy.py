@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from edge.core.limits import RETRY_ATTEMPTS_MAX, RETRY_DELAY_S_MAX
-from playbooks.arcs import CTX_NAME, condition
+from playbooks.arcs import CTX_NAME
+from playbooks.conditions import read_rule
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import choice, entries, fields, items, text
+from playbooks.fields import choice, entries, fields, items, text, whole
 from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.model.policy import RULE, TASK_POLICY, THEN
 from playbooks.problems import Source, allowed, suggest
@@ -23,7 +24,7 @@ from playbooks.templates import compile_tree, has_template
 ATTEMPTS: Final = 3
 
 
-def policy_writes(source: Source, spec: Marked | None) -> set[str]:
+def policy_writes(spec: Marked | None) -> set[str]:
     """The ctx names a task's rules write; problems are noted when the rules are read."""
     names: set[str] = set()
     for then in _all_then(spec):
@@ -81,16 +82,8 @@ def read_policy(
 
 
 def _rule(source: Source, node: Marked, labels: Sequence[str], resolve: Resolve) -> dict[str, Any]:
-    found = fields(source, node, "A rule", RULE)
-    other = found.get("else")
-    if other is not None and len(found) > 1:
-        source.refuse(
-            other.start, "A rule has `when` and `then`, or `else`.", "Make `else` a rule of its own."
-        )
-    then = found.get("then", other)
-    inner = [value for key, value in entries(source, then, "`then`") if key.value == "then"]
-    when = condition(source, found["when"], resolve) if "when" in found else None
-    return {"when": when, **_then(source, node, inner[0] if inner else then, labels, resolve)}
+    when, then = read_rule(source, node, RULE, resolve)
+    return {"when": when, **_then(source, node, then, labels, resolve)}
 
 
 def _then(
@@ -107,23 +100,13 @@ def _then(
     ctx, iteration = _writes(source, found, resolve)
     return {
         "do": do or "continue",
-        "attempts": _attempts(source, found.get("attempts")),
+        "attempts": whole(source, found.get("attempts"), "`attempts`", 1, RETRY_ATTEMPTS_MAX) or ATTEMPTS,
         "backoff": choice(source, found.get("backoff"), "`backoff`", BACKOFF) or "none",
         "delay": _delay(source, found.get("delay"), resolve),
         "to": _target(source, found, rule, do, labels),
         "ctx": ctx,
         "iter": iteration,
     }
-
-
-def _attempts(source: Source, node: Marked | None) -> int:
-    if node is None:
-        return ATTEMPTS
-    value = node.value if isinstance(node, Scalar) else None
-    if type(value) is int and 1 <= value <= RETRY_ATTEMPTS_MAX:
-        return value
-    source.refuse(node.start, f"`attempts` must be a whole number of 1 to {RETRY_ATTEMPTS_MAX}.")
-    return ATTEMPTS
 
 
 def _delay(source: Source, node: Marked | None, resolve: Resolve) -> NodeList | None:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from edge.core.errors import PlaybookInvalid
+from edge.core.limits import PLAYBOOK_BYTES_MAX
 
 #: Beyond this many problems an author mends the first ones first; it also bounds the message.
 PROBLEMS_MAX: Final = 50
@@ -77,6 +78,20 @@ class Source:
             last.file, last.line, last.column, f"{len(found) - PROBLEMS_MAX} further problems are not shown."
         )
         return [*found[:PROBLEMS_MAX], more]
+
+
+def open_source(data: bytes, file_name: str) -> Source | Problem:
+    """A file's text, ready to be read, or why it cannot be."""
+    if len(data) > PLAYBOOK_BYTES_MAX:
+        message = f"A file has at most {PLAYBOOK_BYTES_MAX} bytes; this has {len(data)}."
+        return Problem(file_name, 1, 1, message, "Split it.")
+    try:
+        text_of_file = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        return Problem(file_name, line, column, "The file is not UTF-8 here.", "Save it as UTF-8.")
+    return Source(text_of_file.replace("\r\n", "\n").replace("\r", "\n"), file_name)
 
 
 def allowed(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from edge.core.limits import INLINE_BYTES_MAX, LOOP_ITEMS_MAX, PREVIEW_BYTES, PREVIEW_BYTES_MAX, SELECTED_MAX
 from playbooks.arcs import CTX_NAME
-from playbooks.fields import choice, fields, flag, items, text
+from playbooks.fields import choice, fields, flag, items, text, whole
 from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.model.results import (
     ACCUMULATE,
@@ -155,16 +155,11 @@ def _accumulate(source: Source, node: Marked | None) -> list[Any] | None:
             found["manifest_as"].start, f"{name!r:.80} cannot be a name.", "Use letters, digits and _."
         )
     on_success = flag(source, found.get("on_success"), "`on_success`")
-    most = found.get("max_items")
-    count = most.value if isinstance(most, Scalar) else None
-    if most is not None and (type(count) is not int or not 1 <= count <= LOOP_ITEMS_MAX):
-        source.refuse(most.start, f"`max_items` must be a whole number of 1 to {LOOP_ITEMS_MAX}.")
-        count = None
     return [
         choice(source, found.get("strategy"), "`strategy`", STRATEGIES) or "append",
         _path(source, found.get("merge_path")) or [],
         name,
         True if on_success is None else on_success,
         flag(source, found.get("on_error"), "`on_error`") or False,
-        count,
+        whole(source, found.get("max_items"), "`max_items`", 1, LOOP_ITEMS_MAX),
     ]

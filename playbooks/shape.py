@@ -23,7 +23,7 @@ from edge.core.limits import (
     STEP_TIMEOUT_MS_MAX,
     WAIT_S_MAX,
 )
-from playbooks.blueprint_fields import expect, field_of, limited, one_of, optional
+from playbooks.blueprint_fields import expect, field_of, limited, one_of, optional, text_value
 from playbooks.frames import Frames, frames_of
 from playbooks.nodes import Prepared
 from playbooks.outputs import Accumulate, Output, output_of, together
@@ -236,7 +236,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
     expect(0 < len(raw_tasks) <= STEP_TASKS_MAX, "number of tasks")
     tasks = tuple(_task(task, len(raw_tasks)) for task in raw_tasks)
     arcs = tuple(_arc(arc, place in back) for place, arc in enumerate(field_of(raw, "arcs", list)))
-    sets = _pairs(raw, "set", lambda name, tree: (_text(name), Prepared(tree)))
+    sets = _pairs(raw, "set", lambda name, tree: (text_value(name), Prepared(tree)))
     inclusive = one_of(raw, "mode", MODES) == "inclusive"
     pipeline = is_pipeline([(task.kind, task.rules is not None) for task in tasks])
     output = together(tuple(task.output for task in tasks))
@@ -259,7 +259,7 @@ def step_of(raw: dict[str, Any], step_count: int, back: set[int]) -> Step:
         if raw.get("admit") is None
         else _pairs(raw, "admit", lambda when, allow: AdmitRule(_condition(when), _flag(allow))),
         best_effort=one_of(raw, "failure", FAILURE) == "best_effort",
-        reads=tuple(_text(name) for name in field_of(raw, "reads", list)),
+        reads=tuple(text_value(name) for name in field_of(raw, "reads", list)),
         reads_workload=field_of(raw, "reads_workload", bool),
         reads_ctx=field_of(raw, "reads_ctx", bool),
         reads_output=field_of(raw, "reads_output", bool),
@@ -347,12 +347,6 @@ def _tree(raw: Mapping[str, Any], key: str) -> Prepared | None:
     return None if raw.get(key) is None else Prepared(field_of(raw, key, list))
 
 
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise ValueError("not a blueprint: a name is no text")
-    return value
-
-
 def _flag(value: Any) -> bool:
     expect(type(value) is bool, "neither true nor false")
     return bool(value)
@@ -377,7 +371,7 @@ def _arc(raw: list[Any], back: bool) -> Arc:
 
 
 def _named_trees(raw: Any) -> tuple[tuple[str, Prepared], ...]:
-    return _pairs({"set": raw}, "set", lambda name, tree: (_text(name), Prepared(tree)))
+    return _pairs({"set": raw}, "set", lambda name, tree: (text_value(name), Prepared(tree)))
 
 
 def _pairs(raw: Mapping[str, Any], key: str, build: Callable[[Any, Any], _T]) -> tuple[_T, ...]:

@@ -10,14 +10,12 @@ from typing import Final
 
 from jinja2 import nodes as jinja
 
-from playbooks.filters import FILTERS, FILTERS_ELSEWHERE, Filter
+from playbooks.filters import FILTERS, FILTERS_ELSEWHERE, NO_CHANCE, NO_CLOCK, Filter
 from playbooks.methods import METHODS, METHODS_ELSEWHERE
 from playbooks.predicates import TESTS, TESTS_ELSEWHERE
 from playbooks.problems import allowed, suggest
 from playbooks.refusal import Refused
 
-_NO_CLOCK: Final = "An expression cannot see the clock; take the time from a step's result."
-_NO_CHANCE: Final = "It would give something else each time; draw in a python step and keep the result."
 #: Functions authors reach for, and what to write instead.
 _FUNCTIONS_ELSEWHERE: Final[Mapping[str, str]] = {
     "len": "Write `x | length`.",
@@ -34,11 +32,11 @@ _FUNCTIONS_ELSEWHERE: Final[Mapping[str, str]] = {
     "sorted": "Write `x | sort`.",
     "zip": "Work on lists side by side in a python step.",
     "enumerate": "Use `loop.index0` in a `{% for %}`.",
-    "now": _NO_CLOCK,
-    "utcnow": _NO_CLOCK,
-    "today": _NO_CLOCK,
-    "time": _NO_CLOCK,
-    "random": _NO_CHANCE,
+    "now": NO_CLOCK,
+    "utcnow": NO_CLOCK,
+    "today": NO_CLOCK,
+    "time": NO_CLOCK,
+    "random": NO_CHANCE,
     "uuid": "Use `execution_id`, or make one in a python step.",
     "uuid4": "Use `execution_id`, or make one in a python step.",
     "env": "An expression cannot see the environment; give the value in `workload` or with the request.",
@@ -47,7 +45,7 @@ _FUNCTIONS_ELSEWHERE: Final[Mapping[str, str]] = {
     "secret": "Credentials go by `auth: alias`, never through an expression.",
     "cycler": "Use `loop.cycle('a', 'b')` in a `{% for %}`.",
     "joiner": "Use `{% if not loop.last %},{% endif %}` in a `{% for %}`.",
-    "lipsum": _NO_CHANCE,
+    "lipsum": NO_CHANCE,
     "loop": "Loops do not call themselves; walk a tree in a python step.",
     "namespace": "Only as all of a `{% set x = namespace(count=0) %}`.",
     "super": "Templates have no blocks to inherit from.",

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
-from edge.core.limits import STEP_TIMEOUT_MS_MAX, WAIT_S_MAX
-from playbooks.arcs import condition
+from edge.core.limits import STEP_MEMORY_MB_MAX, STEP_MEMORY_MB_MIN, STEP_TIMEOUT_MS_MAX, WAIT_S_MAX
 from playbooks.breaker import read_breaker
-from playbooks.durations import duration_ms
+from playbooks.conditions import read_rule
 from playbooks.expressions import Resolve
-from playbooks.fields import choice, entries, fields, flag, items, memory_mb, timeout_ms
+from playbooks.fields import choice, fields, flag, items, length_ms, timeout_ms, whole
 from playbooks.grants import Grants, merged, read_access
-from playbooks.loader import Mapping_, Marked, Scalar
+from playbooks.loader import Mapping_, Marked
 from playbooks.model.parts import Block
 from playbooks.model.policy import (
     ADMIT,
@@ -62,13 +61,13 @@ def read_spec(source: Source, node: Marked | None, what: str, block: Block) -> S
     return Spec(
         choice(source, found.get("effect"), "`effect`", EFFECTS),
         _timeout_ms(source, found.get("timeout") or lifecycle.get("timeout_s")),
-        memory_mb(source, found.get("memory_mb")),
+        whole(source, found.get("memory_mb"), "`memory_mb`", STEP_MEMORY_MB_MIN, STEP_MEMORY_MB_MAX),
         choice(source, found.get("on_unknown"), "`on_unknown`", ON_UNKNOWN),
         choice(source, failure, "The failure `mode`", FAILURE),
         policy.get("admit"),
         read_access(source, granted),
         read_breaker(source, node.get("breaker") if isinstance(node, Mapping_) else None),
-        _deadline_ms(source, lifecycle.get("deadline_s")),
+        length_ms(source, lifecycle.get("deadline_s"), "`deadline_s`", WAIT_S_MAX * 1_000),
     )
 
 
@@ -79,18 +78,6 @@ def _timeout_ms(source: Source, node: Marked | None) -> int | None:
     parts = fields(source, node, "`timeout`", TIMEOUT)
     lengths = [timeout_ms(source, part) for part in parts.values()]
     return min(sum(length or 0 for length in lengths), STEP_TIMEOUT_MS_MAX) or None
-
-
-def _deadline_ms(source: Source, node: Marked | None) -> int | None:
-    """How long a step may take in all."""
-    if node is None:
-        return None
-    length_ms = duration_ms(node.value if isinstance(node, Scalar) else None)
-    if length_ms is not None and 1 <= length_ms <= WAIT_S_MAX * 1_000:
-        return round(length_ms)
-    mend = f'Write 90, "5s", "2m", "1h" or "7d", at most {WAIT_S_MAX // 86_400} days.'
-    source.refuse(node.start, "`deadline_s` must be a length of time.", mend)
-    return None
 
 
 def overlay(outer: Spec, inner: Spec) -> Spec:
@@ -117,16 +104,8 @@ def read_admit(source: Source, node: Marked | None, resolve: Resolve) -> list[li
 
 
 def _admit_rule(source: Source, node: Marked, resolve: Resolve) -> list[Any] | None:
-    found = fields(source, node, "A rule", ADMIT_RULE)
-    other = found.get("else")
-    if other is not None and len(found) > 1:
-        source.refuse(
-            other.start, "A rule has `when` and `then`, or `else`.", "Make `else` a rule of its own."
-        )
-    when = condition(source, found["when"], resolve) if "when" in found else None
-    then = found.get("then", other)
-    inner = [value for key, value in entries(source, then, "`then`") if key.value == "then"]
-    action = fields(source, inner[0] if inner else then, "`then`", ADMIT_THEN)
+    when, then = read_rule(source, node, ADMIT_RULE, resolve)
+    action = fields(source, then, "`then`", ADMIT_THEN)
     allow = flag(source, action.get("allow"), "`allow`")
     if allow is None and isinstance(node, Mapping_):
         source.refuse(node.start, "This rule does not say what to do.", "Write then: {allow: true}.")

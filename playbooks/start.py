@@ -13,6 +13,7 @@ from edge.core.errors import EvaluationFailed
 from playbooks.blueprint import Blueprint
 from playbooks.budget import Budget
 from playbooks.evaluate import evaluate
+from playbooks.outputs import deep_merged
 from playbooks.scope import build_scope
 
 
@@ -21,7 +22,7 @@ def start_workload(blueprint: Blueprint, given: Mapping[str, Any], execution_id:
 
     What the request gives is a value and never a template, whatever it looks like. All templates share one budget.
     """
-    workload = merged(blueprint.workload, given)
+    workload = deep_merged(blueprint.workload, given)
     budget = Budget()
     for path, node in blueprint.defaults:
         if _replaced(path, blueprint.workload, given):
@@ -35,15 +36,6 @@ def start_workload(blueprint: Blueprint, given: Mapping[str, Any], execution_id:
             ) from error
         workload = _placed(workload, path, value)
     return workload
-
-
-def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The playbook's workload with the request's input over it: maps merge deeply, all else replaces."""
-    made = dict(defaults)
-    for key, value in given.items():
-        before = made.get(key)
-        made[key] = merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
-    return made
 
 
 def _replaced(path: Sequence[str | int], defaults: Any, given: Any) -> bool:

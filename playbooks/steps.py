@@ -56,10 +56,10 @@ class Outline:
     next: NextOutline = field(default_factory=NextOutline)
     tasks: list[TaskOutline] = field(default_factory=list)
 
-    def ctx_names(self, source: Source) -> set[str]:
+    def ctx_names(self) -> set[str]:
         """What its `set`, its arcs and the policies of its tools write."""
         names = {name for name, _ in self.ctx} | {name for arc in self.next.arcs for name, _ in arc.ctx}
-        return names.union(*(task.ctx_names(source) for task in self.tasks))
+        return names.union(*(task.ctx_names() for task in self.tasks))
 
 
 def outline(source: Source, node: Marked, position: int, templates: Templates) -> Outline | None:

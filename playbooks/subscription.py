@@ -29,7 +29,7 @@ from edge.core.limits import (
     TIMER_EVERY_MS_MAX,
     TIMER_EVERY_MS_MIN,
 )
-from playbooks.blueprint_fields import expect, field_of, limited
+from playbooks.blueprint_fields import expect, field_of, limited, one_of
 from playbooks.shape import BACKOFF
 from playbooks.topic_filters import filter_problem, overlaps
 
@@ -129,8 +129,8 @@ class Subscription:
         expect(encode_canonical(body) == data, "its bytes are not canonical")
         path, name = field_of(body, "path", str), field_of(body, "name", str)
         expect(0 < len(path.encode()) <= PLAYBOOK_PATH_BYTES_MAX, "path")
-        source = _one_of(body, "source", SOURCES)
-        ordering = _one_of(body, "ordering", ORDERINGS)
+        source = one_of(body, "source", SOURCES)
+        ordering = one_of(body, "ordering", ORDERINGS)
         key = _key(body.get("key"))
         expect((key is not None) == (ordering == "per_key"), "key")
         timer = source == "timer"
@@ -143,9 +143,9 @@ class Subscription:
             _topics(body, source),
             limited(body, "every_ms", TIMER_EVERY_MS_MIN if timer else 0, TIMER_EVERY_MS_MAX if timer else 0),
             field_of(body, "align", bool),
-            _one_of(body, "missed", MISSED),
+            one_of(body, "missed", MISSED),
             field_of(body, "playbook", str),
-            _one_of(body, "payload_from", PAYLOADS),
+            one_of(body, "payload_from", PAYLOADS),
             field_of(body, "table", bool),
             limited(body, "rows_max", 1, BATCH_ROWS_MAX),
             limited(body, "bytes_max", 1, BATCH_BYTES_MAX),
@@ -162,7 +162,7 @@ class Subscription:
             key,
             limited(body, "attempts", 1, RETRY_ATTEMPTS_MAX),
             limited(body, "delay_ms", 0, RETRY_DELAY_S_MAX * 1_000),
-            _one_of(body, "backoff", BACKOFF),
+            one_of(body, "backoff", BACKOFF),
             None if body.get("dead_letter_topic") is None else field_of(body, "dead_letter_topic", str),
         )
 
@@ -179,12 +179,6 @@ def is_subscription(data: bytes) -> bool:
 def encode_subscription(body: Mapping[str, Any]) -> bytes:
     """Canonical bytes of a subscription's body, as the compiler builds it."""
     return encode_canonical({"version": VERSION, "kind": KIND, **body})
-
-
-def _one_of(body: Mapping[str, Any], name: str, words: tuple[str, ...]) -> str:
-    word = field_of(body, name, str)
-    expect(word in words, name)
-    return word
 
 
 def _texts(body: Mapping[str, Any], name: str) -> tuple[str, ...]:

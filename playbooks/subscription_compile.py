@@ -1,4 +1,4 @@
-"""A subscription's source to its compiled form: `compile_subscription` and `check_subscription`.
+"""A subscription's source to its compiled form: `compile_subscription`.
 
 Called by `playbooks.documents`; never by a daemon. NoETL's Subscription document, with the sources that one box has:
 what belongs to a data centre, or means nothing on one box, is refused by name. All problems are found in one run.
@@ -13,20 +13,17 @@ from edge.core.limits import (
     BATCH_BYTES_MAX,
     BATCH_ROWS_MAX,
     BATCH_WAIT_MS_MAX,
-    BLUEPRINT_BYTES_MAX,
     SUBSCRIPTION_BACKLOG,
     SUBSCRIPTION_BACKLOG_MAX,
     SUBSCRIPTION_IN_FLIGHT_MAX,
 )
-from playbooks.compile import open_source, read_metadata
-from playbooks.fields import choice, fields, flag, text
-from playbooks.loader import Mapping_, Marked, load
+from playbooks.compile import compiled, read_metadata
+from playbooks.fields import choice, fields, flag, length_ms, text, whole
+from playbooks.loader import Mapping_, Marked
 from playbooks.model import subscription as model
 from playbooks.problems import Problem, Source
 from playbooks.subscription import PAYLOADS, Subscription, encode_subscription
 from playbooks.subscription_parts import (
-    count,
-    duration_ms,
     read_columns,
     read_dead_letter,
     read_dedup,
@@ -43,20 +40,7 @@ _IN_FLIGHT: Final = 4
 
 def compile_subscription(data: bytes, file_name: str) -> tuple[Subscription | None, list[Problem]]:
     """A subscription's compiled form, or what is wrong with its source, in order of position."""
-    source = open_source(data, file_name)
-    if isinstance(source, Problem):
-        return None, [source]
-    root = load(source)
-    body = None if root is None else _root(source, root)
-    if body is None or source.problems:
-        return None, source.problems
-    encoded = encode_subscription(body)
-    if len(encoded) > BLUEPRINT_BYTES_MAX:
-        message = (
-            f"The compiled subscription has {len(encoded)} bytes; at most {BLUEPRINT_BYTES_MAX} are allowed."
-        )
-        return None, [Problem(file_name, 1, 1, message, "Shorten it.")]
-    return Subscription.decode(encoded), []
+    return compiled(data, file_name, _root, encode_subscription, Subscription.decode)
 
 
 def _root(source: Source, root: Marked) -> dict[str, Any] | None:
@@ -116,12 +100,12 @@ def _dispatch(source: Source, block: Marked, spec: dict[str, Marked], *, ticks: 
         source.refuse(where, "The subscription names no playbook.", "Add `dispatch: {playbook: its/path}`.")
     runtime = fields(source, spec.get("runtime"), "`runtime`", model.RUNTIME)
     table = flag(source, found.get("batch_dispatch"), "`batch_dispatch`") or False
-    rows = count(source, runtime.get("batch"), "`batch`", 1, BATCH_ROWS_MAX)
-    most = count(source, found.get("batch_max"), "`batch_max`", 1, BATCH_ROWS_MAX)
-    size = count(source, runtime.get("batch_bytes"), "`batch_bytes`", 1, BATCH_BYTES_MAX)
-    wait = count(source, runtime.get("timeout_ms"), "`timeout_ms`", 0, BATCH_WAIT_MS_MAX)
+    rows = whole(source, runtime.get("batch"), "`batch`", 1, BATCH_ROWS_MAX)
+    most = whole(source, found.get("batch_max"), "`batch_max`", 1, BATCH_ROWS_MAX)
+    size = whole(source, runtime.get("batch_bytes"), "`batch_bytes`", 1, BATCH_BYTES_MAX)
+    wait = whole(source, runtime.get("timeout_ms"), "`timeout_ms`", 0, BATCH_WAIT_MS_MAX)
     if wait is None:
-        wait = duration_ms(source, runtime.get("timeout"), "`timeout`", 0, BATCH_WAIT_MS_MAX)
+        wait = length_ms(source, runtime.get("timeout"), "`timeout`", BATCH_WAIT_MS_MAX, least_ms=0)
     if ticks and table:
         mend = "Take `batch_dispatch` out."
         source.refuse(
@@ -150,13 +134,13 @@ def _dispatch(source: Source, block: Marked, spec: dict[str, Marked], *, ticks: 
 
 def _limits(source: Source, node: Marked | None, *, ordering: str) -> dict[str, Any]:
     found = fields(source, node, "`limits`", model.LIMITS)
-    in_flight = count(source, found.get("max_in_flight"), "`max_in_flight`", 1, SUBSCRIPTION_IN_FLIGHT_MAX)
+    in_flight = whole(source, found.get("max_in_flight"), "`max_in_flight`", 1, SUBSCRIPTION_IN_FLIGHT_MAX)
     if ordering == "global" and (in_flight or 1) > 1:
         mend = "Leave it out, or say `ordering: none` or `ordering: per_key`."
         message = "One order for all messages means one execution at a time."
         source.refuse(found["max_in_flight"].start, message, mend)
-    per_s = count(source, found.get("max_dispatch_per_sec"), "`max_dispatch_per_sec`", 1, 1_000_000)
-    backlog = count(source, found.get("max_backlog"), "`max_backlog`", 1, SUBSCRIPTION_BACKLOG_MAX)
+    per_s = whole(source, found.get("max_dispatch_per_sec"), "`max_dispatch_per_sec`", 1, 1_000_000)
+    backlog = whole(source, found.get("max_backlog"), "`max_backlog`", 1, SUBSCRIPTION_BACKLOG_MAX)
     return {
         "in_flight_max": 1 if ordering == "global" else in_flight or _IN_FLIGHT,
         "per_s": per_s or 0,

@@ -18,7 +18,7 @@ from edge.core.limits import (
     TIMER_EVERY_MS_MAX,
     TIMER_EVERY_MS_MIN,
 )
-from playbooks.fields import choice, entries, fields, flag, items, text
+from playbooks.fields import choice, entries, fields, flag, items, length_ms, text, whole
 from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.model import subscription as model
 from playbooks.problems import Source, allowed, suggest
@@ -26,8 +26,6 @@ from playbooks.shape import BACKOFF
 from playbooks.subscription import COLUMN_TYPES, CONTROLS, MISSED, ORDERINGS, SOURCES
 from playbooks.topic_filters import OWN_ROOT, covers, filter_problem, group_of, overlaps
 
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
-_UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _KEY_LEVEL: Final = re.compile(r"topic(?:\[([0-9]{1,2})\]|\.([0-9]{1,2}))")
@@ -40,37 +38,6 @@ _ELSEWHERE: Final = {
 #: What `dedup: {enabled: true}` means in NoETL.
 _WINDOW_S: Final = 300
 _RESERVED: Final = ("_topic", "_seq", "_received_ns", "_problem")
-
-
-def count(source: Source, node: Marked | None, what: str, least: int, most: int) -> int | None:
-    """A whole number within bounds, or None where there is none."""
-    if node is None:
-        return None
-    value = node.value if isinstance(node, Scalar) else None
-    if type(value) is int and least <= value <= most:
-        return value
-    source.refuse(node.start, f"{what} must be a whole number, {least} to {most}.")
-    return None
-
-
-def duration_ms(source: Source, node: Marked | None, what: str, least_ms: int, most_ms: int) -> int | None:
-    """A length of time: seconds as a number, or a text such as "500ms", "10s", "5m", "1h"."""
-    if node is None:
-        return None
-    value = node.value if isinstance(node, Scalar) else None
-    made: float | None = None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        made = value * 1_000
-    elif isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        made = float(match[1]) * _UNIT_MS[match[2]]
-    if made is None:
-        mend = 'Write 10, "10s", "500ms", "5m", "1h" or "1d".'
-        source.refuse(node.start, f"{what} must be a length of time.", mend)
-        return None
-    if not least_ms <= made <= most_ms:
-        source.refuse(node.start, f"{what} must be {least_ms / 1_000:g} to {most_ms / 1_000:g} seconds.")
-        return None
-    return round(made)
 
 
 # ---- source ----------------------------------------------------------------------------------------------
@@ -104,7 +71,7 @@ def _timer(source: Source, node: Marked, spec: dict[str, Marked]) -> dict[str, A
     every = spec.get("every")
     if every is None:
         source.refuse(node.start, "The timer does not say how often it ticks.", "Add `every: 10s`.")
-    ms = duration_ms(source, every, "`every`", TIMER_EVERY_MS_MIN, TIMER_EVERY_MS_MAX)
+    ms = length_ms(source, every, "`every`", TIMER_EVERY_MS_MAX, least_ms=TIMER_EVERY_MS_MIN)
     align = flag(source, spec.get("align"), "`align`") or False
     missed = choice(source, spec.get("missed"), "`missed`", MISSED) or "once"
     return {"every_ms": ms or TIMER_EVERY_MS_MIN, "align": align, "missed": missed}
@@ -115,7 +82,7 @@ def _mqtt(source: Source, node: Marked, spec: dict[str, Marked]) -> dict[str, An
     if listed is None:
         mend = "Add `topics: [plant/+/temperature]`."
         source.refuse(node.start, "The subscription names no topics.", mend)
-    default = count(source, spec.get("qos"), "`qos`", 0, 1)
+    default = whole(source, spec.get("qos"), "`qos`", 0, 1)
     default = 1 if default is None else default
     found: list[tuple[str, int, Marked]] = []
     nodes = (listed,) if isinstance(listed, Scalar) else items(source, listed, "`topics`")
@@ -135,7 +102,7 @@ def _topic(source: Source, node: Marked, default: int) -> tuple[str, int] | None
     qos: int | None = default
     if isinstance(node, Mapping_):
         found = fields(source, node, "A topic", model.TOPIC)
-        given = count(source, found.get("qos"), "`qos`", 0, 1)
+        given = whole(source, found.get("qos"), "`qos`", 0, 1)
         qos = default if given is None else given
         inner = found.get("filter") or found.get("topic")
         if inner is None:
@@ -235,7 +202,7 @@ def read_dedup(source: Source, node: Marked | None) -> dict[str, Any]:
     """How long a message's id is remembered; only where it is enabled, as in NoETL."""
     found = fields(source, node, "`dedup`", model.DEDUP)
     enabled = flag(source, found.get("enabled"), "`enabled`") or False
-    window = count(source, found.get("window_secs"), "`window_secs`", 1, DEDUP_WINDOW_S_MAX)
+    window = whole(source, found.get("window_secs"), "`window_secs`", 1, DEDUP_WINDOW_S_MAX)
     return {"dedup_window_s": (window or _WINDOW_S) if enabled else 0}
 
 
@@ -300,10 +267,10 @@ def read_retry(source: Source, spec: dict[str, Marked]) -> dict[str, Any]:
     else:
         choice(source, drain.get("on_recovery"), "`on_recovery`", ("ordered_then_live",))
     found = fields(source, spec.get("retry"), "`retry`", model.RETRY)
-    replays = count(source, drain.get("max_replay_attempts"), "`max_replay_attempts`", 1, RETRY_ATTEMPTS_MAX)
+    replays = whole(source, drain.get("max_replay_attempts"), "`max_replay_attempts`", 1, RETRY_ATTEMPTS_MAX)
     node = found.get("attempts") or found.get("max_attempts")
-    attempts = count(source, node, "`attempts`", 1, RETRY_ATTEMPTS_MAX)
-    delay = duration_ms(source, found.get("delay"), "`delay`", 0, RETRY_DELAY_S_MAX * 1_000)
+    attempts = whole(source, node, "`attempts`", 1, RETRY_ATTEMPTS_MAX)
+    delay = length_ms(source, found.get("delay"), "`delay`", RETRY_DELAY_S_MAX * 1_000, least_ms=0)
     return {
         "attempts": attempts or replays or 1,
         "delay_ms": 1_000 if delay is None else delay,

@@ -60,9 +60,9 @@ class TaskOutline:
         asked = self.node.get("callback") if self.kind == "wait" else None
         return asked is not None and not (isinstance(asked, Scalar) and asked.value is not True)
 
-    def ctx_names(self, source: Source) -> set[str]:
+    def ctx_names(self) -> set[str]:
         """What its policy writes into ctx."""
-        return policy_writes(source, self.node.get("spec"))
+        return policy_writes(self.node.get("spec"))
 
 
 def outline_tasks(source: Source, node: Marked | None, step: str, templates: Templates) -> list[TaskOutline]:

@@ -74,10 +74,5 @@ def covers(wide: str, narrow: str) -> bool:
     return not small
 
 
-def matches(pattern: str, topic: str) -> bool:
-    """Whether a topic matches a filter."""
-    return covers(pattern, topic)
-
-
 def _own_of_broker(levels: list[str]) -> bool:
     return levels[0].startswith("$")

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from edge.core.access import Access
 from edge.core.limits import STEP_TIMEOUT_MS_MAX
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import choice, fields, flag, text, timeout_ms
+from playbooks.fields import choice, fields, flag, one_spelling, text, timeout_ms
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.model.parts import EDGE, AnyOf, Block, Choice, Duration, Flag, Key, MapOf, Of, Template, Tree
@@ -31,7 +31,7 @@ _HTTP: Final = Block(
     "http",
     "One HTTP request; a step with it needs the host under `spec.policy.access.hosts`.",
     (
-        Key("url", Template(), "Where to.", required=False),
+        Key("url", Template(), "Where to."),
         Key("endpoint", Template(), "As `url`, in NoETL's older spelling."),
         Key(
             "method",
@@ -66,13 +66,13 @@ _HTTP: Final = Block(
 
 
 def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
-    where = _one(source, found, ("url", "endpoint"))
+    where = one_spelling(source, found, ("url", "endpoint"))
     if where is None:
         source.refuse(tool.start, "An http tool needs `url`.", 'Write url: "https://…".')
     else:
         _check_url(source, found[where])
     method = _method(source, found.get("method"))
-    body = _one(source, found, _BODIES)
+    body = one_spelling(source, found, _BODIES)
     if body not in (None, "data") and method in ("GET", "HEAD"):
         source.refuse(found[str(body)].start, f"A {method} has no body.", "Use `params`, or another method.")
     for key in ("verify_ssl", "verify"):
@@ -85,7 +85,7 @@ def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Res
             tree += [key, compile_tree(source, found[node], resolve)]
     connect_ms, read_ms = _timeouts(source, found)
     follow = flag(source, found.get("follow_redirects"), "`follow_redirects`")
-    answer = _one(source, found, ("response_type", "as"))
+    answer = one_spelling(source, found, ("response_type", "as"))
     return {
         "method": method,
         "request": tree,
@@ -97,16 +97,6 @@ def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Res
     }
 
 
-def _one(source: Source, found: dict[str, Marked], keys: tuple[str, ...]) -> str | None:
-    """The one of these keys that is there; a second one is refused."""
-    named = [key for key in keys if key in found]
-    for other in named[1:]:
-        source.refuse(
-            found[other].start, f"`{named[0]}` and `{other}` say the same.", "Take one of them out."
-        )
-    return named[0] if named else None
-
-
 def _check_url(source: Source, node: Marked) -> None:
     """What is written out of a URL must be sound; the rest is looked at when it is known."""
     value = node.value if isinstance(node, Scalar) else None
@@ -115,15 +105,21 @@ def _check_url(source: Source, node: Marked) -> None:
         return
     if has_template(value):
         return
-    try:
-        parts = urlsplit(value)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
+    parts = _parts(value)
+    if parts is None:
         source.refuse(node.start, f"{value!r:.80} is no URL.", "Write http://… or https://… with a host.")
     elif parts.username is not None:
         source.refuse(node.start, "Credentials do not belong into a URL.", "Name an alias under `auth`.")
+
+
+def _parts(url: str) -> SplitResult | None:
+    """A URL's parts; None where it is not sound."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if sound else None
 
 
 def _method(source: Source, node: Marked | None) -> str:
@@ -136,7 +132,7 @@ def _method(source: Source, node: Marked | None) -> str:
 
 
 def _timeouts(source: Source, found: dict[str, Marked]) -> tuple[int | None, int | None]:
-    node = found.get(_one(source, found, ("timeout", "timeout_seconds")) or "")
+    node = found.get(one_spelling(source, found, ("timeout", "timeout_seconds")) or "")
     block = found.get("spec")
     if node is None and isinstance(block, Mapping_):
         node = block.get("timeout")
@@ -155,11 +151,10 @@ def _check(source: Source, found: dict[str, Marked], tool: Mapping_, access: Acc
     """The host is granted, as far as it is written out."""
     node = found.get("url") or found.get("endpoint")
     value = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
-    if node is None or source.problems:
+    grant, parts = "api.example.org:443", _parts(value)
+    if node is None or (parts is None and not has_template(value)):
         return
-    grant = "api.example.org:443"
-    if not has_template(value):
-        parts = urlsplit(value)
+    if parts is not None and not has_template(value):
         host, port = parts.hostname or "", parts.port or {"http": 80, "https": 443}[parts.scheme]
         if access.may_connect(host, port):
             return

@@ -12,7 +12,7 @@ from typing import Any, Final
 from edge.core.access import Access
 from edge.core.limits import STEP_TIMEOUT_MS, STEP_TIMEOUT_MS_MAX
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import choice, flag, text, timeout_ms
+from playbooks.fields import choice, flag, text, timeout_ms, whole
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Mapping_, Marked, Scalar
 from playbooks.model.parts import (
@@ -61,10 +61,7 @@ def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Res
     elif not isinstance(topic, Scalar) or not isinstance(topic.value, str) or not topic.value:
         source.refuse(topic.start, "`topic` must be a text.", "Quote it.")
     action = choice(source, found.get("action"), "`action`", ACTIONS) or "publish"
-    qos = found.get("qos")
-    level = qos.value if isinstance(qos, Scalar) else None
-    if qos is not None and (type(level) is not int or level not in (0, 1)):
-        source.refuse(qos.start, "`qos` must be 0 or 1.")
+    qos = whole(source, found.get("qos"), "`qos`", 0, 1)
     retain = flag(source, found.get("retain"), "`retain`")
     if retain and action == "request":
         source.refuse(found["retain"].start, "A request is not retained.", "Take `retain` out.")
@@ -75,7 +72,7 @@ def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Res
     return {
         "action": action,
         "message": tree,
-        "qos": 1 if qos is None else level,
+        "qos": 1 if qos is None else qos,
         "retain": bool(retain),
         "content_type": text(source, found.get("content_type"), "`content_type`"),
         "timeout_ms": timeout_ms(source, found.get("timeout")) or STEP_TIMEOUT_MS,
@@ -89,7 +86,7 @@ def _natural(config: Mapping[str, Any]) -> str:
 def _check(source: Source, found: dict[str, Marked], tool: Mapping_, access: Access) -> None:
     """The topic is granted, as far as it is written out."""
     node = found.get("topic")
-    if not isinstance(node, Scalar) or not isinstance(node.value, str) or source.problems:
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
         return
     written = not has_template(node.value)
     if access.may_publish(node.value) if written else access.topics:

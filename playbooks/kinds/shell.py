@@ -11,7 +11,7 @@ from typing import Any, Final
 from edge.core.access import Access
 from edge.core.limits import STEP_TIMEOUT_MS_MAX
 from playbooks.expressions import NodeList, Resolve
-from playbooks.fields import choice, timeout_ms
+from playbooks.fields import choice, one_spelling, timeout_ms
 from playbooks.kinds.kind import Kind
 from playbooks.loader import Listing, Mapping_, Marked, Scalar
 from playbooks.model.parts import EDGE, AnyOf, Block, Choice, Duration, Key, ListOf, MapOf, Template, Tree
@@ -45,23 +45,21 @@ _MEND: Final = 'Write cmd: ["/usr/bin/program", "argument", "{{ value }}"]; no s
 
 
 def _read(source: Source, found: dict[str, Marked], tool: Mapping_, resolve: Resolve) -> dict[str, Any]:
-    named = [key for key in ("cmd", "command") if key in found]
-    cmd = found.get(named[0]) if named else None
-    if len(named) > 1:
-        source.refuse(found[named[1]].start, "`cmd` and `command` say the same.", "Take one of them out.")
+    cmd = found.get(one_spelling(source, found, ("cmd", "command")) or "")
     if cmd is None:
         source.refuse(tool.start, "A shell tool needs `cmd`.", _MEND)
     elif not isinstance(cmd, Listing) or not cmd.items:
         source.refuse(cmd.start, "A program is a list of arguments, not one text.", _MEND)
     elif not isinstance(cmd.items[0], Scalar) or has_template(cmd.items[0].value):
         source.refuse(cmd.items[0].start, "The program itself cannot be a template.", "Write its path out.")
+    limit = one_spelling(source, found, ("timeout", "timeout_seconds"))
     tree: NodeList = ["dict"]
     for key, node in (("cmd", cmd), ("env", found.get("env")), ("stdin", found.get("stdin"))):
         if node is not None:
             tree += [key, compile_tree(source, node, resolve)]
     return {
         "request": tree,
-        "timeout_ms": timeout_ms(source, found.get("timeout") or found.get("timeout_seconds")),
+        "timeout_ms": timeout_ms(source, found.get(limit or "")),
         "response": choice(source, found.get("as"), "`as`", ("text", "json")) or "text",
     }
 
@@ -70,7 +68,7 @@ def _check(source: Source, found: dict[str, Marked], tool: Mapping_, access: Acc
     """The program is granted."""
     node = found.get("cmd") or found.get("command")
     first = node.items[0] if isinstance(node, Listing) and node.items else None
-    if not isinstance(first, Scalar) or not isinstance(first.value, str) or source.problems:
+    if not isinstance(first, Scalar) or not isinstance(first.value, str) or has_template(first.value):
         return
     names = [path if _SLASH in first.value else path.rpartition("/")[2] for path in access.programs]
     if first.value not in names:

@@ -12,6 +12,7 @@ from playbooks.model.parts import Block, Choice, Key, Text
 
 #: Kinds of credentials a box keeps; `edge keychain set` takes the same.
 KINDS: Final = ("bearer", "basic", "api_key", "map")
+SCOPES: Final = ("local", "global", "shared", "catalog")
 #: NoETL's kinds that something in a data centre resolves.
 CENTRE_KINDS: Final = (
     *("secret_manager", "oauth2", "credential", "gcp_access_token", "service_account", "http", "secret"),
@@ -27,9 +28,7 @@ KEYCHAIN_ENTRY: Final = Block(
     (
         Key("name", Text(ALIAS_PATTERN), "The alias.", required=True),
         Key("kind", Choice(KINDS), "What kind of credential it is."),
-        Key(
-            "scope", Choice(("local", "global", "shared", "catalog")), "Read and without meaning on one box."
-        ),
+        Key("scope", Choice(SCOPES), "Read and without meaning on one box."),
         Key("description", Text(), "What it is for."),
     ),
     {

@@ -228,7 +228,7 @@ THEN: Final = Block(
         Key("backoff", Choice(BACKOFF), "With `retry`: how the pause grows from attempt to attempt."),
         Key(
             "delay",
-            AnyOf((Number(0, RETRY_DELAY_S_MAX), Expression())),
+            _DELAY,
             "With `retry`: seconds before the next attempt.",
         ),
         Key("to", Text(), "With `jump`: the task to go on with."),

@@ -14,12 +14,12 @@ from playbooks.model.parts import (
     Block,
     Choice,
     Condition,
+    Duration,
     Expression,
     Flag,
     Key,
     ListOf,
     MapOf,
-    Number,
     Of,
     Pipeline,
     Text,
@@ -30,6 +30,8 @@ from playbooks.shape import LOOP_MODES, MODES, NO_MATCH
 
 #: What a cursor may run over on a box.
 CURSOR_KINDS: Final = ("arrow", "table")
+#: Of a lease that means nothing here.
+LEASE_MS_MAX: Final = 2**31 * 1_000
 NAME_PATTERN: Final = "[A-Za-z_][A-Za-z0-9_-]{0,63}"
 
 STEP: Final = Block(
@@ -108,16 +110,16 @@ LOOP_FRAME: Final = Block(
         Key("max_bytes", Whole(1, 2**40), "Bytes of the table in one frame."),
         Key(
             "max_seconds",
-            Number(0, STEP_TIMEOUT_MS_MAX / 1_000),
+            Duration(STEP_TIMEOUT_MS_MAX),
             "Seconds after which what is done is committed.",
         ),
         Key("process", Choice(("row", "frame")), "Each row is an item, or the frame is one, itself a table."),
         Key(
             "lease_seconds",
-            Number(0, 2**31),
+            Duration(LEASE_MS_MAX),
             "Read and without meaning: a worker that dies is noticed at once.",
         ),
-        Key("heartbeat_seconds", Number(0, 2**31), "Read and without meaning."),
+        Key("heartbeat_seconds", Duration(LEASE_MS_MAX), "Read and without meaning."),
         Key(
             "row_concurrency", Whole(1, 2**31), "Read and without meaning: a worker does one thing at a time."
         ),

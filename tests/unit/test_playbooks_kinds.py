@@ -59,9 +59,8 @@ def refused(tool: str) -> list[tuple[int, str]]:
 def test_refusals(tool: str, said: str) -> None:
     """Each mistake is refused at its place, with what is wrong."""
     before, _, after = tool.partition("¶")
-    (problem, *_) = refused(before + after)
-    assert said in problem[1]
-    assert problem[0] == len(before)
+    problems = refused(before + after)
+    assert [column for column, message in problems if said in message] == [len(before)], problems
 
 
 def test_noetls_own_example_of_http_compiles() -> None:

@@ -95,7 +95,7 @@ def marked(source: str) -> tuple[str, int, int]:
         (STEP + "    spec: {policy: {failure: ¶never}}\n    next: []\n", "Allowed: fail_fast, best_effort"),
         (STEP + "    spec: {policy: {¶emit: {}}}\n    next: []\n", "not the playbook's to choose"),
         (STEP + "    spec: {timeout: ¶5 minutes}\n    next: []\n", "length of time"),
-        (STEP + "    spec: {timeout: ¶2h}\n    next: []\n", "length of time"),
+        (STEP + "    spec: {timeout: ¶2h}\n    next: []\n", "1 ms to 300 s"),
         (STEP + "    spec: {timeout: ¶6m}\n    next: []\n", "1 ms to 300 s"),
         (STEP + "    spec: {memory_mb: ¶4}\n    next: []\n", "8 to 2048"),
         (STEP + "    spec: {effect: ¶reed}\n    next: []\n", "Did you mean 'read'"),
@@ -309,3 +309,18 @@ def test_origins_of_a_text() -> None:
         for index, character in zip(found, scalar.value, strict=False):
             if not character.isspace() and text[index] != "\\":
                 assert text[index] == character
+
+
+def test_what_is_not_granted_is_said_beside_other_problems() -> None:
+    """One mistake elsewhere hides neither a missing grant nor an alias without a name, nor one that is no name."""
+    tools = (
+        "{kind: http, url: 'https://a.b/'}",
+        "{kind: mqtt, topic: a/b}",
+        "{kind: shell, cmd: [/bin/true]}",
+        "{kind: noop, nope: 1}",
+    )
+    steps = "".join(f"  - {{step: s{n}, tool: {tool}}}\n" for n, tool in enumerate(tools))
+    source = HEAD + "keychain: [{kind: bearer}, {name: 'a b'}]\nworkflow:\n" + steps
+    said = "\n".join(map(str, check_playbook(source.encode(), "p.yaml")))
+    for part in ("host of this", "topic of this", "The program", "'nope'", "no `name`", "cannot be an alias"):
+        assert part in said, said
