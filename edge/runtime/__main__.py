@@ -18,6 +18,7 @@ from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import Settings, load_settings
 from edge.runtime.process.hash_seed import with_own_seed
 from edge.runtime.process.locks import hold_workers_lock, lock_alone
+from edge.store.filesystem import MOUNT_TABLE, require_sound
 
 OPTIONS = {
     "data": Option(None, help="data folder, $EDGE_DATA where it is left out"),
@@ -25,13 +26,14 @@ OPTIONS = {
 }
 
 
-def main() -> int:
+def main(mount_table: Path = MOUNT_TABLE) -> int:
     """Run the daemon; its exit code: 0 stopped, 1 failed, 2 cannot start until somebody mends something."""
     given = read_options("edge.runtime", OPTIONS, sys.argv[1:])
     level = (given["log-level"] or "info").upper()
     logging.basicConfig(level=level, format="runtime: %(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = load_settings(Path(given["data"]) if given["data"] else None)
+        require_sound(settings, mount_table)  # before anything is written there
         return _run(settings)
     except EdgeError as error:
         logging.getLogger("edge.runtime").critical("%s", error)
