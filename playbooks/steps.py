@@ -110,7 +110,7 @@ def read_step(source: Source, made: Outline, known: Known, defaults: Spec) -> di
     return {
         "name": made.name,
         "effect": effect,
-        "on_unknown": (specs[0].on_unknown if effect == "write" else None) or "fail",
+        "on_unknown": _on_unknown(source, made, tasks, specs),
         "timeout_ms": min(sum(each.timeout_ms or STEP_TIMEOUT_MS for each in specs), STEP_TIMEOUT_MS_MAX),
         "memory_mb": max(each.memory_mb or STEP_MEMORY_MB for each in specs),
         "input": tree_of(inputs),
@@ -177,6 +177,20 @@ def _refuse_mixed_blocks(source: Source, made: Outline, tasks: list[dict[str, An
         mend = "Give the pure block a step of its own."
         message = "A block declared pure cannot share a pipeline with one that is not, or that has grants."
         source.refuse(made.found["tool"].start, message, mend)
+
+
+def _on_unknown(source: Source, made: Outline, tasks: list[dict[str, Any]], specs: list[Spec]) -> str:
+    """What follows where nobody knows whether a write of the step happened: one word for all of them."""
+    said = [
+        spec.on_unknown or "fail"
+        for task, spec in zip(tasks, specs, strict=True)
+        if task["effect"] == "write"
+    ]
+    if len(set(said)) > 1 and made.found.get("tool") is not None:
+        mend = "Say it once, in the step's `spec`; or give each write a step of its own."
+        message = f"The writes of one pipeline say different `on_unknown`: {', '.join(said)}."
+        source.refuse(made.found["tool"].start, message, mend)
+    return said[0] if said else "fail"
 
 
 def _inputs_of(task: dict[str, Any]) -> dict[str, NodeList]:

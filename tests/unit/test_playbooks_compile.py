@@ -204,6 +204,17 @@ def test_effects(root: str, own: str, kind: str, wanted: tuple[str, str]) -> Non
     assert (found.effect, found.on_unknown) == wanted
 
 
+@pytest.mark.parametrize(
+    ("spec", "wanted"), [("{effect: write, on_unknown: retry}", "retry"), ("{effect: write}", "fail")]
+)
+def test_a_pipelines_write_says_what_follows_where_nobody_knows(spec: str, wanted: str) -> None:
+    """Wherever in the pipeline the write stands; what its other tasks say of it means nothing."""
+    read = "{kind: python, code: result = 1, spec: {on_unknown: RETRY}}".replace("RETRY", "ask")
+    tool = f"[{read}, {{kind: python, code: result = 1, spec: {spec}}}]"
+    source = f"{HEAD}workflow: [{{step: a, tool: {tool}}}]\n"
+    assert compile_playbook(source.encode(), "p.yaml").steps[0].on_unknown == wanted
+
+
 def test_straight_runs() -> None:
     """A claim carries on over pure steps joined by single unconditional arcs, and stops where it must."""
     pure = "  - {step: %s, tool: {kind: noop}, next: [%s]}\n"

@@ -101,6 +101,8 @@ def marked(source: str) -> tuple[str, int, int]:
         (STEP + "    spec: {effect: ¶reed}\n    next: []\n", "Did you mean 'read'"),
         (STEP + "    spec: {effect: ¶write}\n    tool: {kind: noop}\n", "always pure"),
         (STEP + "    spec: {on_unknown: ¶retry}\n    tool: {kind: noop}\n", "means nothing for a pure step"),
+        (STEP + "    tool: ¶[{kind: python, code: result = 1, spec: {effect: write, on_unknown: retry}}, "
+         "{kind: python, code: result = 1, spec: {effect: write}}]\n", "different `on_unknown`: retry, fail"),
         (STEP + "    set: {¶iter.x: 1}\n    next: []\n", "`set` cannot write"),
         (STEP + "    set: {x: 1, ¶ctx.x: 2}\n    next: []\n", "writes 'x' twice"),
         (STEP + "    set: {¶step.x: 1}\n    next: []\n", "`set` cannot write"),
