@@ -354,7 +354,8 @@ class Event:
     """One event as the fold sees it. `execution` is the sequence number of its request.
 
     `visit` counts how often the execution came to `step`, from 0; `attempt` from 1. `cause` is the sequence
-    number of the event that led to this one, where it is not simply the one before it in the execution.
+    number of the event that led to this one, where it is not simply the one before it in the execution: for the first
+    event that a visit to a step records, the one after which it began.
     """
 
     seq: int

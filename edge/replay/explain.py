@@ -8,8 +8,10 @@ the log is right about what happened, and the evaluator of today would decide ot
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from edge.core.beginnings import state_seen, with_items_before
 from edge.core.codec import decode, encode
 from edge.core.errors import EvaluationFailed
 from edge.core.events import Event, ExecutionFinished, StepDone, StepFailed
@@ -63,8 +65,10 @@ class _Story:
         self._results: dict[str, Any] = {}
         self._admitted: dict[str, tuple[bool, int]] = {}
         self._waits: dict[str, str] = {}
+        self._events: Sequence[Event] = ()
 
     def tell(self, events: Sequence[Event]) -> Iterator[Decision]:
+        self._events = events
         state: Execution | None = None
         for event in events:
             if state is not None:
@@ -161,7 +165,8 @@ class _Story:
         args = token_args(self._blueprint, before, name)
         known = before.steps.get(name)
         if step.pipeline and known is not None and known.visit == event.visit:
-            story = PipelineStory(step, self._scope(before, step, args), before.ctx, event)
+            began = self._began(before, step, event)
+            story = PipelineStory(step, self._scope(began, step, args), began.ctx, event)
             if step.loop is None:
                 yield from story.tell(known.tasks)
             elif self._item is not None and known.loop is not None:
@@ -176,8 +181,20 @@ class _Story:
         if step.arcs or step.set:
             yield self._arcs(before, step, event, args)
 
+    def _began(self, before: Execution, step: Step, event: Event) -> Execution:
+        """The state that a pipeline, or that of the item that is asked about, went by: it was then when it began."""
+        item = None if step.loop is None else self._item
+        began = state_seen(self._events, step.name, event.visit, item)
+        if began is None:
+            return before
+        loop = before.steps[step.name].loop
+        if item is not None and loop is not None and step.loop is not None and not step.loop.parallel:
+            return replace(began, ctx=with_items_before(began.ctx, loop, item))
+        return began
+
     def _scope(self, state: Execution, step: Step, args: dict[str, Any] | None) -> dict[str, Any]:
-        results = {name: self._results[name] for name in step.reads if name in self._results}
+        seen = {name for name, known in state.steps.items() if known.outcome is not None}
+        results = {name: self._results[name] for name in step.reads if name in self._results and name in seen}
         scope = build_scope(self._workload, state.ctx, results, self._execution_id, None, args)
         if step.access.keychain:
             scope["keychain"] = absent("the keychain, of which no log holds anything")

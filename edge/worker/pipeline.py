@@ -296,7 +296,7 @@ def _diverged_problem(task: str, recorded: str) -> dict[str, Any]:
     return {
         "code": "pipeline_diverged",
         "message": f"Task {task} was to run where the log has the outcome of task {recorded}.",
-        "mend": "Let no rule of this pipeline look at a `ctx` value that other branches write meanwhile.",
+        "mend": "Find the pure task whose value varies and declare it spec.effect: read; then send a new request.",
     }
 
 

@@ -15,13 +15,12 @@ from typing import Any, Final
 from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop
 from edge.core.state import RUNNING
-from edge.core.values import BlockRef
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.dispatch.ports import Pool, Record
 from edge.runtime.dispatch.secrets import Secrets, scrubbed
 from edge.runtime.loops.loops import Loops
-from edge.runtime.running.live import Activation, Live
+from edge.runtime.running.live import Activation, Live, Seen
 from edge.runtime.running.rebuild import Outputs
 from edge.runtime.waiting.hosted import Hosted
 from edge.runtime.waiting.tokens import Tokens
@@ -81,12 +80,13 @@ class Dispatcher:
         if lacking is not None:
             self._rebuild(live, act, lacking)
         elif type(goal) is Run:
+            seen = self._seen(live, act, goal.steps, goal.visit)
+            if seen is None:
+                return
             if self._intent_lacks(live, act, goal):
                 self._record.record_intent(live, act, goal, 0)
                 return
-            results = {name: live.results[name] for name in live.needs(goal.steps)}
-            progress = live.progress(goal, act)
-            self._submit(live, act, goal, live.state.ctx, goal.args, results, progress)
+            self._submit(live, act, goal, seen, goal.args, live.progress(goal, act))
         elif type(goal) is RunLoop:
             self._loops.pursue(live, act, goal)
         elif isinstance(goal, FailStep):
@@ -180,7 +180,26 @@ class Dispatcher:
             return
         act.rebuilding = name
         again = Run((live.blueprint.step_index[name],), live.state.steps[name].visit, 1)
-        self._submit(live, act, again, past.ctx, past.args, past.results)
+        self._submit(live, act, again, Seen(live.last_seq, past.ctx, past.results), past.args)
+
+    def _seen(
+        self, live: Live, act: Activation, steps: tuple[int, ...], visit: int, item: int | None = None
+    ) -> Seen | None:
+        """What these steps go by; None where that is gone and the execution was given up.
+
+        A pipeline goes by what it began with: else its rules could lead another way along what is recorded.
+        """
+        step = live.blueprint.steps[steps[0]]
+        if not step.pipeline:
+            return live.seen(steps)
+        if item not in act.seen:
+            try:
+                began = self._outputs.as_it_began(live, step, visit, item)
+            except CacheMiss as error:
+                self._give_up(live, act, {**error.problem(), "step": step.name})
+                return None
+            act.seen[item] = began if began is not None else live.seen(steps)
+        return act.seen[item]
 
     # ---- claims ------------------------------------------------------------------------------------
 
@@ -189,14 +208,13 @@ class Dispatcher:
         live: Live,
         act: Activation,
         run: Run,
-        ctx: dict[str, Any],
+        seen: Seen,
         args: dict[str, Any] | None,
-        results: dict[str, bytes | BlockRef],
         progress: Progress | None = None,
         items: Items | None = None,
     ) -> int | None:
         """Send a claim; its number, None where that cannot be and the execution was given up."""
-        blueprint, steps = live.blueprint, run.steps
+        blueprint, steps, results = live.blueprint, run.steps, seen.results
         plan = self._plan(blueprint, steps)
         workload = live.workload_bytes if plan.reads_workload else None
         size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
@@ -223,7 +241,7 @@ class Dispatcher:
             run.visit,
             run.attempt,
             workload,
-            ctx,
+            seen.ctx,
             results,
             table,
             live.request_table_bytes if table is not None else None,
@@ -236,7 +254,7 @@ class Dispatcher:
         )
         if items is None:
             act.claim = claim
-        act.saw_seq = live.last_seq
+        act.saw_seq = seen.seq
         self._claims[claim.number] = live, act
         assert self.pool is not None
         folder = self._blocks.folder_name(blueprint.digest)
@@ -251,12 +269,16 @@ class Dispatcher:
         return plan
 
     def submit_items(
-        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
+        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None, count: int
     ) -> int | None:
-        """Send a claim over items of a loop; its number, None where the execution was given up."""
+        """Send a claim over `count` items of a loop; its number, None where the execution was given up."""
         run = Run((goal.step,), goal.visit, 1)
-        results = {name: live.results[name] for name in live.needs(run.steps)}
-        return self._submit(live, act, run, live.state.ctx, goal.args, results, progress, items)
+        seen = self._seen(live, act, run.steps, goal.visit, items.first) if count else live.seen(run.steps)
+        if seen is None:
+            return None
+        if count > 1 and items.first in act.seen:
+            act.seen |= dict.fromkeys(range(items.first + 1, items.first + count), seen)
+        return self._submit(live, act, run, seen, goal.args, progress, items)
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
         """A worker answered (`edge.runtime.workers.pool.Claims`)."""

@@ -156,7 +156,10 @@ class Executor:
         """The effect waits until its intent is durable."""
         step = live.blueprint.steps[run.steps[0]].name
         act.intended[None] = number
-        act.intent_seq = self.append(live, StepStarted(number), step, visit=run.visit, attempt=run.attempt)
+        cause = live.began_with(act)
+        act.intent_seq = self.append(
+            live, StepStarted(number), step, visit=run.visit, attempt=run.attempt, cause=cause
+        )
         self._gate.after(act.intent_seq, lambda _: self.dispatcher.pursue(live, act))
 
     def done_with(self, live: Live, act: Activation) -> None:
@@ -170,6 +173,8 @@ class Executor:
         for index, outcome in zip(claim.steps, outcomes, strict=False):
             if outcome.tasks:
                 self.record_tasks(live, index, outcome, act, visit, attempt)
+            if act.seen:
+                cause = live.began_with(act)
             body, held_back = self._recorder.outcome(live, index, outcome, claim_bound=act.claim_bound)
             name = live.blueprint.steps[index].name
             self.append(live, body, name, held_back=held_back, visit=visit, attempt=attempt, cause=cause)
@@ -197,9 +202,15 @@ class Executor:
         step = live.blueprint.steps[index]
         for record in outcome.tasks:
             body = self._recorder.task(live, record, claim_bound=act.claim_bound)
-            held_back = step.effect != "write"
             self.append(
-                live, body, step.name, held_back=held_back, visit=visit, attempt=attempt, iteration=iteration
+                live,
+                body,
+                step.name,
+                held_back=step.effect != "write",
+                visit=visit,
+                attempt=attempt,
+                iteration=iteration,
+                cause=live.began_with(act, iteration[0] if iteration else None),
             )
 
     def record_task(self, live: Live, act: Activation, place: Place, record: TaskRecord) -> None:
@@ -216,6 +227,7 @@ class Executor:
             visit=place.visit,
             attempt=place.attempt,
             iteration=iteration,
+            cause=live.began_with(act, place.item),
         )
 
     def lost(self, live: Live, claim: Claim, code: str, reason: str) -> None:

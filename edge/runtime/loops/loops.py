@@ -44,7 +44,7 @@ class Loops:
                 begun = begin(live, goal, self._log, self._gate)
                 if isinstance(begun, TableRef):
                     # A worker opens the table first, in a claim over no items.
-                    self._out.submit_items(live, act, goal, Items(0, 0, b"", begun), None)
+                    self._out.submit_items(live, act, goal, Items(0, 0, b"", begun), None, 0)
                     return
             except CacheMiss:
                 self._out.missed(live, act)
@@ -124,7 +124,10 @@ class Loops:
         act.intended[frame.first] = number
         name, attempt = live.blueprint.steps[goal.step].name, loop.attempts(frame.first) + 1
         body, iteration = StepStarted(number), (frame.first,)
-        seq = self._log.append(live, body, name, visit=goal.visit, attempt=attempt, iteration=iteration)
+        cause = live.began_with(act, frame.first)
+        seq = self._log.append(
+            live, body, name, visit=goal.visit, attempt=attempt, iteration=iteration, cause=cause
+        )
         self._gate.after(seq, lambda _: self.rested(live, act, goal, frame.first))
 
     def rested(self, live: Live, act: Activation, goal: RunLoop, item: int) -> None:
@@ -167,7 +170,7 @@ class Loops:
         else:
             values = encode(over[frame.first : frame.first + frame.count])
             items = Items(frame.first, run.total, values)
-        number = self._out.submit_items(live, act, goal, items, progress)
+        number = self._out.submit_items(live, act, goal, items, progress, frame.count)
         if number is None:
             return False
         run.out[number] = frame
@@ -191,6 +194,7 @@ class Loops:
         if outcomes[-1].kind == PAUSE:
             self._pause(live, act, goal, Frame(frame.first, 1), outcomes[-1])
             return
+        act.forget_seen(frame)
         if made:
             record_items(live, act, goal, frame.first, made, self._log)
             took_us = sum(outcome.duration_us for outcome in made) // len(made) + 1
@@ -247,6 +251,7 @@ class Loops:
             return
         frame = run.out.pop(claim.number)
         act.intended.pop(frame.first, None)
+        act.forget_seen(frame)
         self._log.append(live, body, step.name, visit=goal.visit, iteration=(frame.first, frame.count))
         self._put_back(run, frame)
         self._go_on(live, act, goal)

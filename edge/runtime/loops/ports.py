@@ -49,9 +49,9 @@ class Out(Protocol):
     after_ms: Callable[[int, Callable[[], None]], object]
 
     def submit_items(
-        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None
+        self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None, count: int
     ) -> int | None:
-        """Send a claim; its number, None where the execution was given up."""
+        """Send a claim over `count` items; its number, None where the execution was given up."""
 
     def missed(self, live: Live, act: Activation) -> None:
         """Blocks were gone: see to them, then `pursue` again."""

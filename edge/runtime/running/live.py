@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from edge.core.beginnings import has_recorded
 from edge.core.codec import decode, encode
 from edge.core.events import TaskDone
 from edge.core.limits import LOOP_CLAIM_US
 from edge.core.loops import Frame, Rows
+from edge.core.records import record
 from edge.core.routing import envelope
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop, token_args
 from edge.core.state import Execution
@@ -45,6 +47,15 @@ class Place(NamedTuple):
         """The invocation's identity, the same for every attempt: hand it to the world outside."""
         item = "" if self.item is None else f"/{self.item}"
         return f"{execution_id}/{self.step}/{self.visit}{item}/{self.task}/{self.number}"
+
+
+@record
+class Seen:
+    """What a claim goes by: `ctx` and the outputs its steps read, as they were after event `seq` of the execution."""
+
+    seq: int
+    ctx: dict[str, Any]
+    results: dict[str, bytes | BlockRef]
 
 
 @dataclass(slots=True, eq=False)
@@ -78,10 +89,11 @@ class Activation:
 
     `rebuilding` names the step that the claim under way makes again, None where it works on the goal; `intent_seq` is
     the event of a write's intent, 0 before it; `claim_bound` says that the claim goes to a process of this playbook;
-    `saw_seq` is the execution's newest event when the claim was made: what the step sees is the state after it;
+    `saw_seq` is the event after which the claim's steps began: what they see is the state after it;
     `waited` is the invocation before which a pipeline served a pause last, `paused` says that it is in one; `loop` is
     the loop a step runs, with its own claims. By item (None: no loop): `hosted` are the hosted tasks that are waited
-    for, kind and place, `intended` is the invocation whose intent was made durable for the attempt under way.
+    for, kind and place, `intended` is the invocation whose intent was made durable for the attempt under way, `seen`
+    what a pipeline began with and goes by until its end.
     """
 
     goal: Run | RunLoop | FailStep | Finish
@@ -98,6 +110,13 @@ class Activation:
     loop: LoopRun | None = None
     hosted: dict[int | None, tuple[str, Place]] = field(default_factory=dict)
     intended: dict[int | None, int] = field(default_factory=dict)
+    seen: dict[int | None, Seen] = field(default_factory=dict)
+
+    def forget_seen(self, frame: Frame) -> None:
+        """These items are over, or begin anew with what there is then; what was recorded of one says what it saw."""
+        if self.seen:
+            for index in range(frame.first, frame.first + frame.count):
+                self.seen.pop(index, None)
 
 
 @dataclass(slots=True, eq=False)
@@ -184,6 +203,21 @@ class Live:
             known = self.blueprint.steps[self.blueprint.step_index[step]]
             self._decoded[step] = seen_with(known.output, decode(output)) if type(output) is bytes else output
         return self._decoded[step]
+
+    def seen(self, steps: Iterable[int]) -> Seen:
+        """What these steps see if they begin now."""
+        return Seen(self.last_seq, self.state.ctx, {name: self.results[name] for name in self.needs(steps)})
+
+    def began_with(self, act: Activation, item: int | None = None) -> int | None:
+        """What the first event that a pipeline records names as its cause: the event after which it began.
+
+        None for later ones, for what is no pipeline, and where that is simply the event before.
+        """
+        seen = act.seen.get(item)
+        if seen is None or seen.seq == self.last_seq:
+            return None
+        assert isinstance(act.goal, Run | RunLoop), act.goal
+        return None if has_recorded(self.state.steps.get(act.name), act.goal.visit, item) else seen.seq
 
     def progress(self, run: Run, act: Activation) -> Progress | None:
         """How far the pipeline of a run came before, by the log; None where its step is no pipeline.

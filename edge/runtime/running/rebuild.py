@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
+from edge.core.beginnings import has_recorded, nothing_else_settled, state_seen, with_items_before
 from edge.core.codec import decode, encode
 from edge.core.errors import CacheMiss
 from edge.core.loops import blocks_in, joined
@@ -17,8 +18,9 @@ from edge.core.scheduler import token_args
 from edge.core.state import Execution, StepState, fold
 from edge.core.values import BlockRef
 from edge.runtime.commit.gate import CommitGate
-from edge.runtime.running.live import Live
+from edge.runtime.running.live import Live, Seen
 from edge.store.blocks import Blocks
+from playbooks.shape import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,28 @@ class Outputs:
             if then is not None and then.outcome is not None:
                 results[needed] = self._output_then(live, name, needed, then)
         return Past(past.ctx, token_args(live.blueprint, past, name), results)
+
+    def as_it_began(self, live: Live, step: Step, visit: int, item: int | None) -> Seen | None:
+        """What a pipeline, or that of one item of a loop, began with; None where it may begin now.
+
+        Raises CacheMiss `cache_lost` where an output it read was overwritten since and is gone.
+        """
+        known = live.state.steps.get(step.name)
+        if not has_recorded(known, visit, item) or nothing_else_settled(live.state, step.name):
+            return None
+        past = state_seen(self._gate.events_of(live.state.seq), step.name, visit, item)
+        assert past is not None, step.name
+        ctx = past.ctx
+        if item is not None and step.loop is not None and not step.loop.parallel:
+            assert known is not None
+            assert known.loop is not None
+            ctx = with_items_before(ctx, known.loop, item)
+        results = {
+            name: self._output_then(live, step.name, name, past.steps[name])
+            for name in step.reads
+            if name in past.steps and past.steps[name].outcome is not None
+        }
+        return Seen(live.last_seq, ctx, results)
 
     def _output_then(self, live: Live, name: str, needed: str, then: StepState) -> bytes | BlockRef:
         now = live.state.steps.get(needed)

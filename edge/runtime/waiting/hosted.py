@@ -119,6 +119,7 @@ class Hosted:
             visit=place.visit,
             attempt=self._attempt(live, place),
             iteration=() if item is None else (item,),
+            cause=live.began_with(act, item),
         )
 
         def durable(_: bytes) -> None:
@@ -168,9 +169,14 @@ class Hosted:
         """Record that a task waits, with what its kind needs to take it up; the event's sequence number."""
         live = self._log.open[place.execution]
         iteration = () if place.item is None else (place.item,)
-        body = StepWaiting(place.number, place.task, kind, detail)
         seq = self._log.append(
-            live, body, place.step, visit=place.visit, attempt=place.attempt, iteration=iteration
+            live,
+            StepWaiting(place.number, place.task, kind, detail),
+            place.step,
+            visit=place.visit,
+            attempt=place.attempt,
+            iteration=iteration,
+            cause=live.began_with(live.under_way[place.step], place.item),
         )
         self._gate.after(seq, lambda _: self.at_rest(place.execution))
         return seq
