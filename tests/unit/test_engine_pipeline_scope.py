@@ -11,7 +11,6 @@ import pytest
 from edge.core.events import Event, TaskDone
 from edge.core.state import COMPLETED, fold
 from edge.replay.explain import explain
-from edge.runtime import commit
 from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook
@@ -114,7 +113,7 @@ async def test_every_cut_leads_along_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workflow: list[dict[str, Any]]
 ) -> None:
     """Cut after any event it completes with what it saw at its beginning, if that had left anything in the log."""
-    monkeypatch.setattr(commit, "GROUP_EVENTS_MAX", 1)
+    monkeypatch.setattr("edge.runtime.commit.gate.GROUP_EVENTS_MAX", 1)
     box = Box(tmp_path / "whole")
     execution, _ = await begun(box, workflow)
     await carried_on(box)
@@ -176,6 +175,37 @@ async def test_what_an_item_wrote_is_there_for_the_next_one(box: Box, tmp_path: 
     again = Box(box.photograph(tmp_path / "cut"), clock=box.clock)
     await carried_on(again, 120)
     assert outcome(again, execution) == [1, 2, 3]
+    await again.close()
+
+
+async def test_the_step_that_led_here_may_run_again_meanwhile(box: Box, tmp_path: Path) -> None:
+    """Where arcs lead back to the step before, its second outcome is news: over a restart the first counts."""
+    both = {
+        "spec": {"mode": "inclusive"},
+        "arcs": [{"step": "s", "when": "{{ ctx.n == 1 }}"}, {"step": "again"}],
+    }
+    workflow = [
+        {"step": "a", "tool": {"kind": "noop"}, "set": {"n": "{{ ctx.n | default(0) + 1 }}"}, "next": both},
+        {
+            "step": "again",
+            "tool": {"kind": "wait", "seconds": 10},
+            "next": [{"step": "a", "when": "{{ ctx.n < 2 }}"}],
+        },
+        {
+            "step": "s",
+            "tool": [
+                {**READ, "name": "look"},
+                REST,
+                {"name": "end", "kind": "transform", "value": "{{ ctx.n }}"},
+            ],
+        },
+    ]
+    execution, _ = await begun(box, workflow)
+    await box.pass_time(12)
+    assert box.engine.state_of(execution).ctx == {"n": 2}
+    again = Box(box.photograph(tmp_path / "cut"), clock=box.clock)
+    await carried_on(again)
+    assert outcome(again, execution) == 1
     await again.close()
 
 
