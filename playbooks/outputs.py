@@ -142,6 +142,8 @@ def accumulated(how: Accumulate, before: Any, value: Any) -> Any:
     more = [value]
     if how.strategy == "concat":
         found = reach(value, how.path)
+        if type(found) is TableRef:
+            found = [found]  # nothing is copied: an arrow tool takes a list of tables as one
         if found is not None and type(found) is not list:
             raise _unfit(how, "a list", found)
         more = found or []

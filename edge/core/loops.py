@@ -166,11 +166,11 @@ def joined(loop: LoopState, how: Accumulate | None) -> Any:
     results = collected(loop)
     if how is None:
         return results
-    failed = {index for part in loop.parts for index in part.failed or {}}
+    failed = {index: problem for part in loop.parts for index, problem in (part.failed or {}).items()}
     made: Any = None
     for index, each in enumerate(results):
-        if how.on_success and index not in failed:
-            made = accumulated(how, made, each)
+        if how.on_error if index in failed else how.on_success:
+            made = accumulated(how, made, failed.get(index, each))
     return made
 
 

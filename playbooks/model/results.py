@@ -67,7 +67,11 @@ ACCUMULATE: Final = Block(
     "How the results of a task that runs several times, or for each item of a loop, become one.",
     (
         Key("enabled", Flag(), "Whether it is on.", required=True),
-        Key("strategy", Choice(STRATEGIES), "A list of them, the last, one map, or one list or table."),
+        Key(
+            "strategy",
+            Choice(STRATEGIES),
+            "A list of them, the last, one map, or their lists as one; tables are listed, for arrow to take as one.",
+        ),
         Key("merge_path", Text(), "Where in each result stands what is joined."),
         Key("manifest_as", Text(), "Its name in `iter`; else `accumulated`."),
         Key("on_success", Flag(), "Whether results count; else they do."),

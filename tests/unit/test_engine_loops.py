@@ -275,6 +275,22 @@ async def test_a_loop_accumulates_as_its_tool_says(
     assert await run(box, looping([1, 2], tool)) == expected
 
 
+async def test_tables_of_items_are_joined_where_they_are_read(box: Box) -> None:
+    """`concat` of tables gives their list, nothing copied, which an arrow tool takes as one table."""
+    tool = code("import pyarrow as pa\nresult = pa.table({'n': [x, 10 * x]})")
+    steps = looping([1, 2], {**tool, "output": {"accumulate": {"enabled": True, "strategy": "concat"}}})
+    steps[1]["tool"] = {"kind": "arrow", "table": "{{ each }}", "ops": [], "output": "rows"}
+    assert await run(box, steps) == [{"n": 1}, {"n": 10}, {"n": 2}, {"n": 20}]
+
+
+async def test_errors_of_items_accumulate_where_they_count(box: Box) -> None:
+    """With `on_error` a failed item's problem takes its place; without `on_success` nothing else does."""
+    how = {"enabled": True, "strategy": "append", "on_error": True, "on_success": False}
+    steps = looping([1, 2, 0], {**code("result = 1 / (x - 2)"), "output": {"accumulate": how}})
+    steps[0]["spec"] = {"policy": {"failure": "best_effort"}}
+    assert [each["code"] for each in await run(box, steps)] == ["python_raised"]
+
+
 async def test_results_that_do_not_join_fail_the_loop(box: Box) -> None:
     """Joining what is no list is the step's failure, with the mend."""
     tool = {**value("{{ x }}"), "output": {"accumulate": {"enabled": True, "strategy": "concat"}}}
