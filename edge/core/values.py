@@ -6,6 +6,7 @@ stand for them everywhere else.
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any
 
 from edge.core.records import record
@@ -69,7 +70,8 @@ class Credential:
     """One credential of the keychain as a claim carries it; `missing` says why it is not to be had."""
 
     kind: str
-    fields: dict[str, str]
+    #: Never part of a text about it.
+    fields: dict[str, str] = field(repr=False)
     missing: str = ""
 
     def parts(self) -> list[Any]:

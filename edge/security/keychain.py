@@ -16,6 +16,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +52,8 @@ class Entry:
     alias: str
     kind: str
     version: int
-    fields: dict[str, str]
+    #: Never part of a text about it.
+    fields: dict[str, str] = field(repr=False)
 
 
 class Keychain:
@@ -98,14 +100,18 @@ class Keychain:
             )
         with self._alone():
             entries = self.entries()
+            if self._next_key() is not None:  # one that was cut short: its key may be all that opens an entry
+                self._seal_all(entries, self._key())
             key = ChaCha20Poly1305.generate_key()
             # Both keys lie there while the entries are replaced: a cut between the two leaves one that opens them.
             self._write(self._key_path.with_name("key.new"), key)
-            sealed = {entry.alias: _seal(entry, key) for entry in entries}
-            self._write(self._path, encode([_FORMAT, sealed]))
+            self._seal_all(entries, key)
             os.replace(self._key_path.with_name("key.new"), self._key_path)
             self._flush_folder()
         return len(entries)
+
+    def _seal_all(self, entries: list[Entry], key: bytes) -> None:
+        self._write(self._path, encode([_FORMAT, {entry.alias: _seal(entry, key) for entry in entries}]))
 
     # ---- the file ----------------------------------------------------------------------------------
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -85,6 +88,31 @@ def test_rotation_seals_anew_and_survives_a_cut(keychain: Keychain, tmp_path: Pa
     assert keychain.entries()[0].fields == {"token": SECRET}
     (folder / "sealed").write_bytes(old)
     assert keychain.entries()[0].fields == {"token": SECRET}
+
+
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("second", range(4))
+def test_a_rotation_cut_twice_loses_nothing(
+    keychain: Keychain, monkeypatch: pytest.MonkeyPatch, first: int, second: int
+) -> None:
+    """Wherever a rotation ends, and the next one after it: every entry still opens."""
+    keychain.put("a", "bearer", {"token": SECRET})
+    replace = os.replace
+    for steps in (first, second):
+        left = iter(range(steps))
+
+        def cut_short(*paths: Any, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise OSError("the power fails")
+            replace(*paths)
+
+        monkeypatch.setattr(os, "replace", cut_short)
+        with contextlib.suppress(OSError):
+            keychain.rotate()
+        monkeypatch.setattr(os, "replace", replace)
+        assert keychain.entries()[0].fields == {"token": SECRET}
+    assert keychain.rotate() == 1
+    assert SECRET not in f"{keychain.entries()}{Credential('bearer', {'token': SECRET})}"
 
 
 def test_a_key_of_systemds_is_used_and_not_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
