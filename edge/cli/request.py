@@ -37,17 +37,26 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--id", metavar="ID", help="request id (default: a new UUID); the same id is run once"
     )
+    add_client_options(parser, principal="cli", timeout_s=60.0)
+    parser.set_defaults(command=_request)
+
+
+def add_client_options(parser: argparse.ArgumentParser, *, principal: str, timeout_s: float) -> None:
+    """What every command takes that asks a box over MQTT."""
     parser.add_argument(
-        "--principal", default="cli", metavar="NAME", help="topic level the broker pins to you"
+        "--principal", default=principal, metavar="NAME", help="topic level the broker pins to you"
     )
     parser.add_argument(
         "--broker", metavar="URL", help="mqtt://[user:password@]host[:port] (default: the box's)"
     )
     parser.add_argument("--box", metavar="NAME", help="box name (default: this machine's)")
     parser.add_argument(
-        "--timeout", type=positive_seconds, default=60.0, metavar="S", help="seconds to wait for the result"
+        "--timeout",
+        type=positive_seconds,
+        default=timeout_s,
+        metavar="S",
+        help="seconds to wait for a result",
     )
-    parser.set_defaults(command=_request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,14 @@ class Reply:
         if self.content_type == "application/cbor":
             return decode(self.payload)
         return f"<{self.content_type}, {len(self.payload)} bytes>"
+
+    def require_accepted(self) -> None:
+        """Raises RequestRefused where it is a refusal."""
+        if self.kind == "refusal":
+            error = self.document()["error"]
+            raise RequestRefused(
+                str(error.get("message")), mend=str(error.get("mend", "")), code=str(error["code"])
+            )
 
 
 def broker_of(settings: Settings, given: str | None) -> BrokerAddress:
@@ -166,12 +183,8 @@ def _request(given: argparse.Namespace) -> int:
             lambda receipt: print(_text("receipt", receipt.document()), file=sys.stderr),
         )
     )
+    reply.require_accepted()
     document = reply.document()
-    if reply.kind == "refusal":
-        error = document["error"]
-        raise RequestRefused(
-            str(error.get("message")), mend=str(error.get("mend", "")), code=str(error["code"])
-        )
     if isinstance(document, str):
         path = Path(f"{request_id}.arrow")
         path.write_bytes(reply.payload)

@@ -23,7 +23,7 @@ from typing import Any, Final
 from edge.cli.client import NoAnswerInTime, RuntimeClient
 from edge.cli.inputs import EXAMPLE, positive_seconds, read_input, read_source
 from edge.cli.show import story_lines
-from edge.cli.story import plain_json, tell
+from edge.cli.story import plain_json
 from edge.cli.subplaybooks import found_below
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused, Unavailable
@@ -159,7 +159,7 @@ def _connect(settings: Settings, process: subprocess.Popen[bytes], timeout_s: fl
 def _say(done: Done, *, as_json: bool) -> None:
     found, result = done.found, answer_of(done)
     if not as_json:
-        tell(story_lines(found, done.settings))
+        print("\n".join(story_lines(found, done.settings)))
         print(f"\nresult\n  {plain_json(result)}")
         return
     steps = {

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from edge.cli.client import RuntimeClient
-from edge.cli.story import event_line, large_text, plain_json, shorten, tell
+from edge.cli.story import event_line, large_text, plain_json, shorten
 from edge.core.codec import decode
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
@@ -35,7 +35,7 @@ def _show(given: argparse.Namespace) -> int:
     if given.json:
         print(plain_json(_decoded(found), indent=2))
     else:
-        tell(story_lines(found, settings))
+        print("\n".join(story_lines(found, settings)))
     return 0
 
 

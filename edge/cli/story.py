@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -140,9 +139,3 @@ def output_text(done: StepDone | TaskDone) -> str:
 def large_text(size_bytes: int, preview: str) -> str:
     """A large value in a few words: its size and how it begins."""
     return f"value of {size_bytes} bytes: {preview}"
-
-
-def tell(lines: Sequence[str]) -> None:
-    """Print lines."""
-    for line in lines:
-        print(line)

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge.cli.request import Reply, ask, broker_of
+from edge.cli.request import Reply, add_client_options, ask, broker_of
 from edge.cli.story import plain_json
 from edge.core.clock import SystemClock
 from edge.core.errors import RequestRefused
@@ -41,16 +41,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "--windows", type=int, default=1, metavar="N", help="windows to send (default 1; 0: until Ctrl-C)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each window")
-    parser.add_argument(
-        "--principal", default="vitals", metavar="NAME", help="topic level the broker pins to you"
-    )
-    parser.add_argument(
-        "--broker", metavar="URL", help="mqtt://[user:password@]host[:port] (default: the box's)"
-    )
-    parser.add_argument("--box", metavar="NAME", help="box name (default: this machine's)")
-    parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="S", help="seconds to wait for each verdict"
-    )
+    add_client_options(parser, principal="vitals", timeout_s=30.0)
     parser.set_defaults(command=_vitals)
 
 
@@ -140,11 +131,7 @@ async def _ask(
         given.timeout,
         receipts.append,
     )
-    if reply.kind == "refusal":
-        error = reply.document()["error"]
-        raise RequestRefused(
-            str(error.get("message")), mend=str(error.get("mend", "")), code=str(error["code"])
-        )
+    reply.require_accepted()
     receipt = receipts[0].document() if receipts else None
     return _Answered(number, request_id, len(samples), len(payload), topic, receipt, reply)
 

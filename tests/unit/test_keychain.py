@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edge.core.codec import decode, encode
 from edge.core.errors import Misconfigured, ToolFailed
 from edge.core.scrub import Scrubber
 from edge.core.values import Credential
+from edge.runtime.dispatch.secrets import Secrets as RuntimeSecrets
 from edge.security.keychain import CREDENTIAL, KINDS, Keychain
 from edge.worker.credentials import Secrets
 from playbooks.compile import check_playbook
@@ -113,6 +115,17 @@ def test_a_rotation_cut_twice_loses_nothing(
         assert keychain.entries()[0].fields == {"token": SECRET}
     assert keychain.rotate() == 1
     assert SECRET not in f"{keychain.entries()}{Credential('bearer', {'token': SECRET})}"
+
+
+def test_a_keychain_that_cannot_be_opened_fails_its_steps_alone(
+    keychain: Keychain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the process that opens it ends without a word, an alias is missing, with the reason."""
+    keychain.put("a", "bearer", {"token": SECRET})
+    monkeypatch.setattr(sys, "executable", "/bin/true")
+    taken = RuntimeSecrets(tmp_path / "keychain").take(["a"])
+    assert taken is not None
+    assert "cryptography" in taken["a"].missing
 
 
 def test_a_key_of_systemds_is_used_and_not_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

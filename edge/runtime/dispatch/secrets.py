@@ -83,7 +83,7 @@ def _unseal(folder: Path) -> dict[str, list[Any]] | str:
     os.waitpid(child, 0)
     try:
         opened = decode(data)
-    except EdgeError:
+    except (EdgeError, ValueError):
         return "the process that opens it failed; is the package `cryptography` installed?"
     return opened if isinstance(opened, str | dict) else "what came of it cannot be read"
 
