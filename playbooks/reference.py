@@ -9,30 +9,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from playbooks.kinds import ABSENT_KINDS, CENTRE_KINDS, KINDS
-from playbooks.model import BLOCKS
+from playbooks.model import BLOCKS, parts
 from playbooks.model.cases import CASE_BLOCKS
-from playbooks.model.parts import (
-    EDGE,
-    AnyOf,
-    Block,
-    Choice,
-    Condition,
-    Duration,
-    Expression,
-    Flag,
-    ListOf,
-    MapOf,
-    Number,
-    Of,
-    Pipeline,
-    Plain,
-    Template,
-    Text,
-    Tool,
-    Tree,
-    Value,
-    Whole,
-)
 
 _HEAD: Final = """\
 # The playbook language, key by key
@@ -48,22 +26,22 @@ Keys in **bold** must be there. Keys marked † are known to NoETL Edge alone. A
 
 def reference_page() -> str:
     """The whole page, with a line end."""
-    parts = [_HEAD]
-    parts += [_section(block) for block in BLOCKS.values()]
-    parts.append("## Tool kinds\n\nThe keys of every tool (see [tool](#tool)) may stand beside these.\n")
+    page = [_HEAD]
+    page += [_section(block) for block in BLOCKS.values()]
+    page.append("## Tool kinds\n\nThe keys of every tool (see [tool](#tool)) may stand beside these.\n")
     for name, kind in sorted(KINDS.items()):
         effects = ", ".join(kind.effects)
-        parts.append(_section(kind.block, f"Effect: {effects}; the first where nothing is declared."))
-        parts += [_section(block) for block in kind.blocks]
+        page.append(_section(kind.block, f"Effect: {effects}; the first where nothing is declared."))
+        page += [_section(block) for block in kind.blocks]
         assert name == kind.block.name
-    parts.append("## Tool kinds that are not here\n")
-    parts.append("They run in a data centre, not on the edge:\n")
-    parts.append(_reasons(CENTRE_KINDS))
-    parts.append("They are refused by name:\n")
-    parts.append(_reasons(ABSENT_KINDS))
-    parts.append("## Cases\n\nWhat `edge playbook test` reads. Nothing in it is a template.\n")
-    parts += [_section(block) for block in CASE_BLOCKS]
-    return "\n".join(parts)
+    page.append("## Tool kinds that are not here\n")
+    page.append("They run in a data centre, not on the edge:\n")
+    page.append(_reasons(CENTRE_KINDS))
+    page.append("They are refused by name:\n")
+    page.append(_reasons(ABSENT_KINDS))
+    page.append("## Cases\n\nWhat `edge playbook test` reads. Nothing in it is a template.\n")
+    page += [_section(block) for block in CASE_BLOCKS]
+    return "\n".join(page)
 
 
 def _reasons(kinds: Mapping[str, str]) -> str:
@@ -71,14 +49,14 @@ def _reasons(kinds: Mapping[str, str]) -> str:
     return "\n".join(["| Kind | |", "|---|---|", *lines, ""])
 
 
-def _section(block: Block, more: str = "") -> str:
+def _section(block: parts.Block, more: str = "") -> str:
     level = "###" if block in CASE_BLOCKS or block.name.partition(".")[0] in KINDS else "##"
     lines = [f"{level} {block.name}", "", block.doc, *([more] if more else []), ""]
     if block.keys:
         lines += ["| Key | Takes | |", "|---|---|---|"]
         for key in block.keys:
             name = f"**`{key.name}`**" if key.required else f"`{key.name}`"
-            mark = " †" if key.origin == EDGE else ""
+            mark = " †" if key.origin == parts.EDGE else ""
             lines.append(f"| {name}{mark} | {value_text(key.value)} | {_cell(key.doc)} |")
         lines.append("")
     if block.open:
@@ -96,44 +74,44 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def value_text(value: Value) -> str:
+def value_text(value: parts.Value) -> str:
     """A kind of value in a few words."""
     match value:
-        case Text():
+        case parts.Text():
             return "text"
-        case Template():
+        case parts.Template():
             return "template"
-        case Expression():
+        case parts.Expression():
             return "`{{ expression }}`"
-        case Condition():
+        case parts.Condition():
             return "condition"
-        case Tree():
+        case parts.Tree():
             return "tree"
-        case Plain():
+        case parts.Plain():
             return "any value"
-        case Flag():
+        case parts.Flag():
             return "`true`, `false`"
-        case Whole(least, most):
+        case parts.Whole(least, most):
             return f"whole number, {least} to {most:,}" if most is not None else f"whole number from {least}"
-        case Number(low, high):
+        case parts.Number(low, high):
             return f"number, {low:,} to {high:,}"
-        case Duration(most_ms):
+        case parts.Duration(most_ms):
             return f"length of time, up to {most_ms // 1_000:,} s"
-        case Choice(options):
+        case parts.Choice(options):
             return ", ".join(f"`{option}`" for option in options)
-        case ListOf(item):
+        case parts.ListOf(item):
             return f"list of {_inner(item)}"
-        case MapOf(item):
+        case parts.MapOf(item):
             return f"map of {_inner(item)}"
-        case Of(block):
+        case parts.Of(block):
             return f"[{block}](#{block.replace('.', '')})"
-        case Tool():
+        case parts.Tool():
             return "[tool](#tool)"
-        case Pipeline():
+        case parts.Pipeline():
             return "[tool](#tool), or a list of tools, each also as `label: {…}`"
-        case AnyOf(options):
+        case parts.AnyOf(options):
             return ", or ".join(value_text(option) for option in options)
 
 
-def _inner(value: Value) -> str:
-    return f"({value_text(value)})" if isinstance(value, AnyOf) else value_text(value)
+def _inner(value: parts.Value) -> str:
+    return f"({value_text(value)})" if isinstance(value, parts.AnyOf) else value_text(value)

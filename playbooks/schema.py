@@ -9,30 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from playbooks.kinds import all_kinds
-from playbooks.model import BLOCKS, ROOTS
-from playbooks.model.parts import (
-    EDGE,
-    AnyOf,
-    Block,
-    Choice,
-    Condition,
-    Duration,
-    Expression,
-    Flag,
-    Key,
-    ListOf,
-    MapOf,
-    Number,
-    Of,
-    Pipeline,
-    Plain,
-    Template,
-    Text,
-    Tool,
-    Tree,
-    Value,
-    Whole,
-)
+from playbooks.model import BLOCKS, ROOTS, parts
 from playbooks.model.workflow import WORKBOOK_TOOL
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -106,7 +83,7 @@ def _plain() -> dict[str, Any]:
     }
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _block(block: parts.Block) -> dict[str, Any]:
     made: dict[str, Any] = {
         "type": "object",
         "description": block.doc,
@@ -122,8 +99,8 @@ def _block(block: Block) -> dict[str, Any]:
     return made
 
 
-def _key(key: Key) -> dict[str, Any]:
-    doc = f"{key.doc} (Only NoETL Edge knows it.)" if key.origin == EDGE else key.doc
+def _key(key: parts.Key) -> dict[str, Any]:
+    doc = f"{key.doc} (Only NoETL Edge knows it.)" if key.origin == parts.EDGE else key.doc
     return {"description": doc, **schema_of(key.value)}
 
 
@@ -133,44 +110,44 @@ def _refused(why: str) -> dict[str, Any]:
     return {"not": {}, "description": said, "errorMessage": said, "doNotSuggest": True}
 
 
-def schema_of(value: Value) -> dict[str, Any]:
+def schema_of(value: parts.Value) -> dict[str, Any]:
     """The schema of one kind of value."""
     match value:
-        case Text(pattern):
+        case parts.Text(pattern):
             return {"type": "string", "pattern": f"^(?:{pattern})$" if pattern else r"\S", **_NO_TEMPLATE}
-        case Template():
+        case parts.Template():
             return {"type": "string"}
-        case Expression():
+        case parts.Expression():
             return dict(_EXPRESSION)
-        case Condition():
+        case parts.Condition():
             return {"anyOf": [{"type": "boolean"}, _CONDITION]}
-        case Tree():
+        case parts.Tree():
             return {}
-        case Flag():
+        case parts.Flag():
             return {"type": "boolean"}
-        case Whole(least, most):
+        case parts.Whole(least, most):
             bounds = {"minimum": least} | ({} if most is None else {"maximum": most})
             return {"type": "integer", **bounds}
-        case Number(low, high):
+        case parts.Number(low, high):
             return {"type": "number", "minimum": low, "maximum": high}
-        case Duration(most_ms):
+        case parts.Duration(most_ms):
             return {"anyOf": [{"type": "number", "minimum": 0, "maximum": most_ms / 1_000}, _DURATION_TEXT]}
-        case Choice(options):
+        case parts.Choice(options):
             return {"enum": list(options)}
-        case ListOf(item):
+        case parts.ListOf(item):
             return {"type": "array", "items": schema_of(item)}
-        case MapOf(item):
+        case parts.MapOf(item):
             return {"type": ["object", "null"], "additionalProperties": schema_of(item)}
-        case AnyOf(options):
+        case parts.AnyOf(options):
             return {"anyOf": [schema_of(option) for option in options]}
-        case Pipeline():
+        case parts.Pipeline():
             task = {"$ref": _at("task")}
             return {"anyOf": [task, {"type": "array", "items": task, "minItems": 1}]}
-        case Of() | Tool() | Plain():
+        case parts.Of() | parts.Tool() | parts.Plain():
             return {"$ref": _at(_definition(value))}
 
 
-def _definition(value: Of | Tool | Plain) -> str:
-    if isinstance(value, Of):
+def _definition(value: parts.Of | parts.Tool | parts.Plain) -> str:
+    if isinstance(value, parts.Of):
         return value.block
-    return "tool" if isinstance(value, Tool) else "plain"
+    return "tool" if isinstance(value, parts.Tool) else "plain"

@@ -38,6 +38,8 @@ ABSENT_KINDS: Final[Mapping[str, str]] = {
     "model": "No model runtime is on the box; call one by `http` or a granted program.",
     "playbooks": "Write a task of `kind: playbook` for each, or a loop over one.",
     "provider": "It asks a cloud's own interface; call that by `http`.",
+    "quantum": "Submit the job by `http`, and ask how far it is by a rule that jumps.",
+    "result": "A reference to a large result is read by itself wherever its name stands.",
     "result_fetch": "A reference to a large result is read by itself wherever its name stands.",
     "rhai": _CODE,
     "script": _CODE,

@@ -37,6 +37,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "workflow: [{step: a, spec: {policy: {admit: {rules: [{else: {do: fail}}]}}}, tool: {kind: noop}}]\n",
         "the task's own policy",
     ),
+    "event-in-admission": (
+        "workflow: [{step: a, spec: {policy: {admit: [{when: '{{ event }}', then: {allow: true}}]}}}]\n",
+        "in an arc's `when`",
+    ),
     "steps-of-one-name": (
         "workflow: [{step: a, tool: {kind: noop}}, {step: a, tool: {kind: noop}}]\n",
         "two steps",
@@ -55,7 +59,7 @@ REFUSED: dict[str, tuple[str, str]] = {
         TOOL % "spec: {policy: {rules: [{else: {do: jump, to: b}}]}}",
         "has no task",
     ),
-    "unknown-kind": ("workflow: [{step: a, tool: {kind: quantum}}]\n", "no tool of kind"),
+    "unknown-kind": ("workflow: [{step: a, tool: {kind: telegraph}}]\n", "no tool of kind"),
     "unknown-feature": ("executor: {requires: {features: [gpu]}}\n" + ONE, "not known here"),
     "emit-policy": (
         "workflow: [{step: a, spec: {policy: {emit: {}}}, tool: {kind: noop}}]\n",
