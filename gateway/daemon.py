@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from edge.core.errors import Misconfigured, Unavailable
 from edge.core.limits import RECEIVE_MAX
+from edge.core.service import Service
 from edge.core.settings import Settings
 from gateway import topics
 from gateway.admission import Admitted, Called, Refused, admit
@@ -58,6 +59,8 @@ class Gateway:
 
     def __init__(self, settings: Settings, implementation: str = "codec") -> None:
         self._box, self._implementation = settings.box, implementation
+        self._service = Service.of_environment()
+        self._serving = False
         self._address = BrokerAddress.parse(settings.broker)
         self._table: dict[str, Any] | None = None
         self._table_known: asyncio.Event = asyncio.Event()
@@ -85,6 +88,7 @@ class Gateway:
             on_message=self._heard_runtime,
             on_up=self._runtime_up,
             on_down=self._runtime_down,
+            on_absent=self._tell,
         )
         self._dead_letters = DeadLetters(self._session, self._link.send)
         self._sources = Sources(implementation, self._address, settings.box, self._link.send)
@@ -98,6 +102,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        self._service.watch(loop.call_later)
         link = loop.create_task(self._link.keep())
         broker = loop.create_task(self._keep_broker())
         stop = loop.create_task(self._stop.wait())
@@ -107,6 +112,7 @@ class Gateway:
             for task in done - {stop}:
                 task.result()
         finally:
+            self._service.stopping()
             for task in (link, broker, stop):
                 task.cancel()
             if not self._lost.is_set() and self._table is not None:
@@ -132,11 +138,14 @@ class Gateway:
                 await self._session.publish(topics.status_topic(self._box), _ONLINE, retain=True)
             except Unavailable as error:
                 logger.warning("%s Trying again in %.1f s.", error, retry_s)
+                self._tell()
                 soon_lost = 0
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
                 continue
             logger.info("serving box %s at %s", self._box, self._address)
+            self._serving = True
+            self._tell()
             self._responses.again()
             self._dead_letters.again()
             self._publishing.broker_up()
@@ -156,11 +165,25 @@ class Gateway:
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 1.5, _CLASH_RETRY_S_MAX)
 
+    def _tell(self) -> None:
+        """Say how it goes to who started us. Ready is also who has nobody to serve for the moment.
+
+        A broker that is away for days must not hold up the machine's own start, which waits for what is not ready.
+        """
+        if not self._link.up:
+            self._service.ready("waiting for the runtime")
+        elif not self._serving:
+            self._service.ready(f"waiting for the broker at {self._address}")
+        else:
+            self._service.ready(f"serving box {self._box} at {self._address}")
+
     def _broker_lost(self, reason: str) -> None:
         # What was not acknowledged comes again on the next connection; acknowledging it now would be void.
         self._held.clear()
         self._publishing.broker_down()
         self._lost.set()
+        self._serving = False
+        self._tell()
         logger.warning("the broker is away: %s", reason)
 
     # ---- from the broker -----------------------------------------------------------------------------
@@ -209,9 +232,12 @@ class Gateway:
         for token, (admitted, _) in self._submitted.items():
             self._link.send(admitted.submission(token))
         self._sources.again()
+        if self._serving:
+            self._tell()
 
     def _runtime_down(self) -> None:
         self._publishing.forget_all()
+        self._tell()
 
     def _heard_runtime(self, message: list[Any]) -> None:
         kind = message[0]

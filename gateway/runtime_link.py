@@ -25,10 +25,18 @@ class RuntimeLink(asyncio.Protocol):
     """A connection that is opened again whenever it is lost."""
 
     def __init__(
-        self, path: Path, *, on_message: Heard, on_up: Callable[[], None], on_down: Callable[[], None]
+        self,
+        path: Path,
+        *,
+        on_message: Heard,
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+        on_absent: Callable[[], None],
     ) -> None:
+        """`on_up` and `on_down` are told of a connection made and lost, `on_absent` that none could be made."""
         self._path = path
         self._on_message, self._on_up, self._on_down = on_message, on_up, on_down
+        self._on_absent = on_absent
         self._transport: asyncio.WriteTransport | None = None
         self._buffer = FrameBuffer()
         self._outbox: FrameOutbox | None = None
@@ -49,6 +57,7 @@ class RuntimeLink(asyncio.Protocol):
             try:
                 await loop.create_unix_connection(lambda: self, str(self._path))
             except OSError:
+                self._on_absent()
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
                 continue

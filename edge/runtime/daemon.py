@@ -24,6 +24,7 @@ from edge.core.clock import SystemClock, boot_id
 from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
+from edge.core.service import Service
 from edge.core.settings import Settings
 from edge.runtime.api.operations import Operations
 from edge.runtime.api.socket import Api
@@ -33,6 +34,7 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.executions.engine import Engine
 from edge.runtime.process.heap import Trimmer
+from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.subscriptions.subscriptions import Subscriptions
 from edge.runtime.waiting.tokens import Tokens
@@ -109,9 +111,11 @@ class Daemon:
         self._hash_seed = hash_seed
         self._stop: asyncio.Event = asyncio.Event()
         self._exit_code = 0
+        self._service = Service.of_environment()
 
     def _open(self) -> _Homes:
         settings = self._settings
+        self._service.status("opening the log")
         if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
             raise LogDamaged(
                 f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
@@ -130,8 +134,7 @@ class Daemon:
     async def run(self) -> int:
         """Serve until stopped; the process's exit code."""
         self._heed_signals()
-        settings = self._settings
-        homes = self._open()
+        settings, homes = self._settings, self._open()
         blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
         gate = CommitGate(
             homes.journal,
@@ -171,9 +174,10 @@ class Daemon:
         api = Api(engine, settings.box, homes.journal.log_id, operations)
         api.door = SubscriptionDoor(subscriptions, api.gateways)
         await api.listen(settings.socket_path)
-        logger.info("serving box %s from %s", settings.box, settings.data)
+        self._announce(gate)
         chores = _chores(engine, subscriptions, homes.eventlog)
         await self._stop.wait()
+        self._service.stopping()
         for chore in chores:
             chore.cancel()
         api.close()
@@ -187,6 +191,14 @@ class Daemon:
         homes.journal.close()
         blocks.close()
         return self._exit_code
+
+    def _announce(self, gate: CommitGate) -> None:
+        """Tell who started us that requests are heard, and from now on that the box lives."""
+        serving = f"serving box {self._settings.box} from {self._settings.data}"
+        logger.info(serving)
+        self._service.ready(serving)
+        progress = Progress(lambda: gate.next_seq, lambda: gate.durable_seq)
+        self._service.watch(asyncio.get_running_loop().call_later, progress)
 
     def _status(self, log_id: bytes) -> dict[str, Any]:
         return {

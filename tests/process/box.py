@@ -37,6 +37,8 @@ class Box:
         self.settings: Settings = load_settings(self.data)
         self.logs = {name: folder / f"{name}.log" for name in ("runtime", "gateway")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        #: What the next process started finds in its environment besides ours.
+        self.environment: dict[str, str] = {}
 
     def start(self, name: str) -> None:
         """Start "runtime" or "gateway"; returns at once."""
@@ -47,6 +49,7 @@ class Box:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, **self.environment},
             )
 
     def up(self) -> None:
