@@ -41,6 +41,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "workflow: [{step: a, spec: {policy: {admit: [{when: '{{ event }}', then: {allow: true}}]}}}]\n",
         "in an arc's `when`",
     ),
+    "policy-in-loop-spec": (
+        "workflow: [{step: a, loop: {in: [1], iterator: x, spec: {timeout: 5}}, tool: {kind: noop}}]\n",
+        "`loop.spec` cannot have the key 'timeout'",
+    ),
     "steps-of-one-name": (
         "workflow: [{step: a, tool: {kind: noop}}, {step: a, tool: {kind: noop}}]\n",
         "two steps",
