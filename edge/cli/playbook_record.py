@@ -22,7 +22,9 @@ from edge.rehearsal.stand_ins import RUN_HERE
 from edge.store.journal import read_groups
 from playbooks.blueprint import Blueprint
 from playbooks.model.cases import PROBLEM
+from playbooks.nodes import Prepared
 from playbooks.shape import Step
+from playbooks.walks import inside
 
 
 def record_case(path: Path, name: str, given: str | None, data: Path | None) -> int:
@@ -64,6 +66,8 @@ def case_lines(
     """The case as lines of YAML; values stand in JSON, which is YAML."""
     state = fold(events)
     lines = [f"  - case: {_json(name)}", f"    input: {_json(given)}"]
+    if keychain := _made_up(blueprint):
+        lines.append(f"    keychain: {_json(keychain)}")
     effects = [each for event in events for each in _effects(event, blueprint)]
     if effects:
         lines += ["    effects:", *(f"      - {_json(effect)}" for effect in effects)]
@@ -76,6 +80,22 @@ def case_lines(
     if state.ctx:
         lines.append(f"      ctx: {_json(state.ctx)}")
     return lines
+
+
+def _made_up(blueprint: Blueprint) -> dict[str, dict[str, str]]:
+    """Credentials for the blocks that a rehearsal runs: the aliases they are granted, the fields anybody reads."""
+    tasks = [task for step in blueprint.steps for task in step.tasks]
+    run = [task for task in tasks if task.kind in RUN_HERE and task.effect != "write"]
+    made: dict[str, dict[str, str]] = {alias: {} for task in run for alias in task.access.keychain}
+    trees = [step.input for step in blueprint.steps] + [task.input for task in tasks]
+    trees += [value for task in run for value in task.config.values() if isinstance(value, Prepared)]
+    left = [tree.node for tree in trees if tree is not None]
+    while left:
+        node = left.pop()
+        left.extend(inside(node))
+        if node[0] == "attr" and node[1][0] == "attr" and node[1][1] == ["name", "keychain"]:
+            made.get(node[1][2], {})[node[2]] = f"made-up-{node[2]}"
+    return made
 
 
 def _effects(event: Event, blueprint: Blueprint) -> Iterator[dict[str, Any]]:
