@@ -49,6 +49,8 @@ class IndexChild:
                 seq = group.last_seq
         except LogDamaged as error:
             return error.message
+        for _ in self._ask(_tell_nothing):
+            pass
         return self.damage
 
     def _ask(self, tell: Callable[..., None], *given: Any) -> Iterator[Any]:
@@ -104,3 +106,7 @@ def _tell_groups(log: Any, out: Connection, from_seq: int) -> None:
                 batch = []
     finally:
         out.send(batch)
+
+
+def _tell_nothing(log: Any, out: Connection) -> None:
+    log.read_all()

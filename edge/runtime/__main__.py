@@ -18,6 +18,7 @@ from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import Settings, load_settings
 from edge.runtime.process.hash_seed import with_own_seed
 from edge.runtime.process.locks import hold_workers_lock, lock_alone
+from edge.runtime.process.mending import mend, opening_mark
 from edge.store.filesystem import MOUNT_TABLE, require_sound
 
 OPTIONS = {
@@ -34,10 +35,18 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
     try:
         settings = load_settings(Path(given["data"]) if given["data"] else None)
         require_sound(settings, mount_table)  # before anything is written there
+        if opening_mark(settings).exists():
+            mend(settings)
         return _run(settings)
+    except LogDamaged as error:
+        logging.getLogger("edge.runtime").critical("%s", error)
+        if mend(settings):
+            # From the very start: the zygote of this one is forked, and another runtime may have come first.
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+        return 2
     except EdgeError as error:
         logging.getLogger("edge.runtime").critical("%s", error)
-        return 2 if isinstance(error, Unavailable | Misconfigured | LogDamaged) else 1
+        return 2 if isinstance(error, Unavailable | Misconfigured) else 1
     except PermissionError as error:
         logging.getLogger("edge.runtime").critical(
             "%s may not be used by this user: %s. Give it to the user who runs the box.",
@@ -50,6 +59,13 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
 def _run(settings: Settings) -> int:
     hash_seed = with_own_seed(settings)
     lock_fd = lock_alone(settings)
+    try:
+        return _serve(settings, lock_fd, hash_seed)
+    finally:
+        os.close(lock_fd)
+
+
+def _serve(settings: Settings, lock_fd: int, hash_seed: int | None) -> int:
     workers_fd = hold_workers_lock(settings)
     zygote, zygote_pid = fork_zygote(settings, workers_fd, lock_fd)
 

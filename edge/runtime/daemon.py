@@ -34,6 +34,7 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.executions.engine import Engine
 from edge.runtime.process.heap import Trimmer
+from edge.runtime.process.mending import opening_mark
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.subscriptions.subscriptions import Subscriptions
@@ -116,6 +117,8 @@ class Daemon:
     def _open(self) -> _Homes:
         settings = self._settings
         self._service.status("opening the log")
+        mark = opening_mark(settings)
+        mark.touch()
         if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
             raise LogDamaged(
                 f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
@@ -125,6 +128,7 @@ class Daemon:
         eventlog = EventLog(self._settings.index_folder)
         caught_up = catch_up(journal, eventlog)
         logger.info("log %s: %d events, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up)
+        mark.unlink(missing_ok=True)
         return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
     def _heed_signals(self) -> None:

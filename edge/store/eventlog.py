@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,15 @@ def payload_mark(request: ExecutionRequested) -> bytes:
 
 def _key(*numbers: int) -> bytes:
     return b"".join(number.to_bytes(8, "big") for number in numbers)
+
+
+@contextmanager
+def _damage_is_named() -> Iterator[None]:
+    """What LMDB raises over a page that is damaged is damage of the log."""
+    try:
+        yield
+    except lmdb.Error as error:
+        raise LogDamaged(f"The index cannot be read: {error}.") from error
 
 
 @record
@@ -310,8 +320,8 @@ class EventLog:
     def groups(
         self, after_seq: int = 0, count_max: int = 2**62
     ) -> Iterator[tuple[bytes, OpenedGroup, bytes]]:
-        """Groups that end above `after_seq`: `(epoch key, group, its bytes)`, oldest first."""
-        with self._env.begin() as txn, txn.cursor(db=self._db["groups"]) as cursor:
+        """Groups that end above `after_seq`: `(epoch key, group, its bytes)`, oldest first. Raises LogDamaged."""
+        with _damage_is_named(), self._env.begin() as txn, txn.cursor(db=self._db["groups"]) as cursor:
             more = self._before(cursor, after_seq + 1) or cursor.first()
             while more and count_max > 0:
                 value = bytes(cursor.value())
@@ -321,6 +331,11 @@ class EventLog:
                     count_max -= 1
                     yield value[:EPOCH_KEY_BYTES], group, data
                 more = cursor.next()
+
+    def read_all(self) -> int:
+        """Read every entry of every table, so that no damaged page stays unseen; how many there are. LogDamaged."""
+        with _damage_is_named(), self._env.begin() as txn:
+            return sum(sum(1 for _ in txn.cursor(db=table)) for table in self._db.values())
 
     def reclaim_readers(self) -> int:
         """Free reader slots of dead processes; a stuck one keeps every page since alive."""

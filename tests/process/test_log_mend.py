@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -54,13 +56,8 @@ def spoil(path: Path, at: int, size_bytes: int) -> None:
 
 
 def test_a_damaged_journal_is_made_whole_from_the_index(stopped: Box) -> None:
-    """Damage in the middle: the start is refused, recover takes the events from the index, and nothing is lost."""
-    (path,) = segment_paths(stopped.settings.journal_folder)
-    frames = list(SegmentReader(path).frames())
-    spoil(path, frames[5].offset, frames[9].end - frames[5].offset)
-    stopped.start("runtime")
-    assert stopped.processes.pop("runtime").wait(timeout=20) == 2
-    assert "edge log recover" in stopped.words()
+    """Damage in the middle: recover takes the events from the index, and nothing is lost."""
+    spoil_frames(stopped, 5, 9)
     tried = stopped.edge("log", "recover", "--dry-run").stdout
     assert "would be written anew" in tried
     assert not stopped.verify().whole
@@ -68,6 +65,45 @@ def test_a_damaged_journal_is_made_whole_from_the_index(stopped: Box) -> None:
     assert "1 segments written anew" in said
     starts(stopped)
     assert "nothing to mend" in stopped.edge("log", "recover").stdout
+
+
+def spoil_frames(box: Box, first: int, last: int) -> tuple[int, int]:
+    """Overwrite frames of the journal; the first and last event in them."""
+    (path,) = segment_paths(box.settings.journal_folder)
+    frames = list(SegmentReader(path).frames())
+    spoil(path, frames[first].offset, frames[last].end - frames[first].offset)
+    return frames[first].first_seq, frames[last].first_seq + frames[last].count - 1
+
+
+@pytest.mark.parametrize("what", ["journal", "journal gone", "index", "index cut"])
+def test_a_box_mends_itself_where_nothing_is_lost(stopped: Box, what: str) -> None:
+    """A start on a damaged log takes from one home what the other lacks, says so, and serves."""
+    index = stopped.settings.index_folder / "data.mdb"
+    if what == "journal":
+        spoil_frames(stopped, 5, 9)
+    elif what == "journal gone":
+        shutil.rmtree(stopped.settings.journal_folder)
+        stopped.settings.journal_folder.mkdir()
+    elif what == "index":
+        spoil(index, 8192, index.stat().st_size - 8192)
+    else:
+        os.truncate(index, 20_000)
+        stopped.start("runtime")  # it may be ended by a signal: the next start knows
+        stopped.processes.pop("runtime").wait(timeout=20)
+    starts(stopped)
+    assert "edge log recover: kept" in stopped.words()
+
+
+def test_a_box_gives_nothing_up_by_itself(stopped: Box) -> None:
+    """Where events are in no home the start stays refused, nothing is changed, and a person is told what to do."""
+    spoil_frames(stopped, 5, 6)
+    for file in stopped.settings.index_folder.iterdir():
+        file.unlink()
+    before = {path: path.read_bytes() for path in segment_paths(stopped.settings.journal_folder)}
+    stopped.start("runtime")
+    assert stopped.processes.pop("runtime").wait(timeout=30) == 2
+    assert "edge log salvage" in stopped.words()
+    assert before == {path: path.read_bytes() for path in segment_paths(stopped.settings.journal_folder)}
 
 
 def test_a_lost_journal_is_made_from_the_index(stopped: Box) -> None:
@@ -90,15 +126,12 @@ def test_a_damaged_index_is_made_again(stopped: Box, size_bytes: int) -> None:
 
 def test_what_no_home_has_is_named_and_the_log_goes_on(stopped: Box) -> None:
     """Recover refuses to give anything up; salvage keeps all else, names the numbers, and the box runs on."""
-    (path,) = segment_paths(stopped.settings.journal_folder)
-    frames = list(SegmentReader(path).frames())
-    spoil(path, frames[5].offset, frames[6].end - frames[5].offset)
+    lost = spoil_frames(stopped, 5, 6)
     for file in stopped.settings.index_folder.iterdir():
         file.unlink()
     refused = stopped.edge("log", "recover", check=None)
     assert refused.returncode != 0
     assert "edge log salvage" in refused.stderr
-    lost = (frames[5].first_seq, frames[6].first_seq + frames[6].count - 1)
     said = stopped.edge("log", "salvage").stdout
     assert f"events {lost[0]} to {lost[1]}" in said
     starts(stopped)
