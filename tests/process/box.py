@@ -39,13 +39,15 @@ class Box:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         #: What the next process started finds in its environment besides ours.
         self.environment: dict[str, str] = {}
+        #: By unit: a command that starts it, as `systemd/` would.
+        self.started_by: dict[str, list[str]] = {}
 
     def start(self, name: str) -> None:
         """Start "runtime" or "gateway"; returns at once."""
         module = {"runtime": "edge.runtime", "gateway": "gateway"}[name]
         with self.logs[name].open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", module, "--data", str(self.data)],
+                [*self.started_by.get(name, []), sys.executable, "-m", module, "--data", str(self.data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
