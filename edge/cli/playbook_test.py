@@ -7,15 +7,12 @@ Called by `edge.cli.main` through the group `edge playbook`. The cases are read 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from edge.cli.inputs import read_source
+from edge.cli.scratch import scratch
 from edge.cli.story import plain_json
 from edge.core.codec import decode, encode
 from edge.core.errors import RequestRefused, Unavailable
@@ -127,8 +124,6 @@ def _run_file(path: Path, *, as_json: bool) -> int:
 
 def rehearse(cases: list[tuple[bytes, Case]]) -> list[dict[str, Any]]:
     """What became of each case, `(blueprint, case)` each. Raises Unavailable where the rehearsal broke."""
-    scratch = Path(tempfile.mkdtemp(prefix="edge-test-"))
-    environment = {name: value for name, value in os.environ.items() if name != "EDGE_DATA"}
     asked = encode(
         [
             {
@@ -138,14 +133,10 @@ def rehearse(cases: list[tuple[bytes, Case]]) -> list[dict[str, Any]]:
             for data, case in cases
         ]
     )
-    try:
-        command = [sys.executable, "-m", "edge.rehearsal", "--data", str(scratch)]
-        done = subprocess.run(
-            command, input=asked, stdout=subprocess.PIPE, env=environment, start_new_session=True, check=False
-        )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if done.returncode != 0:
+    with scratch("edge-test-") as made:
+        process = made.start("edge.rehearsal", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        answered, _ = process.communicate(asked)
+    if process.returncode != 0:
         raise Unavailable("The rehearsal did not come to its end.", mend="Its last words are above.")
-    runs: list[dict[str, Any]] = decode(done.stdout)
+    runs: list[dict[str, Any]] = decode(answered)
     return runs

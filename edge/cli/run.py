@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -22,6 +17,7 @@ from typing import Any, Final
 
 from edge.cli.client import NoAnswerInTime, RuntimeClient
 from edge.cli.inputs import EXAMPLE, positive_seconds, read_input, read_source
+from edge.cli.scratch import scratch
 from edge.cli.show import story_lines
 from edge.cli.story import plain_json
 from edge.cli.subplaybooks import found_below
@@ -115,13 +111,12 @@ def run_once(
     `below` are the playbooks it runs, `data` the folder whose keychain they may use. Raises RequestRefused where the
     request is not accepted, Unavailable where it does not end in time.
     """
-    scratch = Path(tempfile.mkdtemp(prefix="edge-run-"))
-    settings = load_settings(scratch)
-    if any(step.access.keychain for each in (*below, blueprint) for step in each.steps):
-        # A link, so that neither the sealed file nor its key is written anywhere else.
-        settings.keychain_folder.symlink_to(load_settings(data).keychain_folder)
-    process = _start_runtime(settings)
-    try:
+    with scratch("edge-run-") as made:
+        settings = made.settings
+        if any(step.access.keychain for each in (*below, blueprint) for step in each.steps):
+            # A link, so that neither the sealed file nor its key is written anywhere else.
+            settings.keychain_folder.symlink_to(load_settings(data).keychain_folder)
+        process = made.start("edge.runtime", "--log-level", "warning", stdin=subprocess.DEVNULL)
         with _connect(settings, process, timeout_s) as runtime:
             for each in (*below, blueprint):
                 runtime.call("register", blueprint=each.data)
@@ -133,16 +128,6 @@ def run_once(
                 raise Unavailable(f"It did not end within {timeout_s:g} s.", mend=mend) from error
             found = runtime.call("execution", id=execution_id)
         yield Done(settings, int(execution_id.rpartition("-")[2]), found, status, kind, answer)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start_runtime(settings: Settings) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "edge.runtime", "--data", str(settings.data), "--log-level", "warning"]
-    environment = {name: value for name, value in os.environ.items() if name != "EDGE_DATA"}
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
 
 
 def _connect(settings: Settings, process: subprocess.Popen[bytes], timeout_s: float) -> RuntimeClient:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import fcntl
 import os
 import signal
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from edge.cli.children import ENDING, ends_with_us
 from edge.cli.inputs import port_number
 from edge.core.errors import Misconfigured, Unavailable
 from edge.core.settings import BROKER_VARIABLE, Settings, load_settings
@@ -31,8 +31,6 @@ _EXIT_MISCONFIGURED: Final = 2
 #: Signals a process brings on itself; one that is killed from outside is simply started again.
 _CRASHES: Final = frozenset({signal.SIGBUS, signal.SIGSEGV, signal.SIGILL, signal.SIGABRT, signal.SIGFPE})
 _CRASHES_MAX: Final = 4
-_PR_SET_PDEATHSIG: Final = 1
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 _PORT_MEND: Final = (
     "If a broker listens on that port already, use it with --broker mqtt://127.0.0.1:1883; "
     "else choose another port: --port 0."
@@ -95,8 +93,9 @@ class _Supervisor:
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
+                loop.add_signal_handler(number, self._stop.set)
         tasks = []
         broker = self._settings.broker
         if not broker:
@@ -183,7 +182,7 @@ class _Supervisor:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE if ready is not None else None,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=ends_with_us(signal.SIGTERM),
         )
         try:
             if ready is not None:
@@ -209,11 +208,6 @@ class _Supervisor:
             await asyncio.gather(task, return_exceptions=True)
         _broker_note(self._settings).unlink(missing_ok=True)
         return self._exit_code
-
-
-def _end_with_parent() -> None:
-    """Between fork and exec: a supervisor that is killed takes its processes with it."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _broker_note(settings: Settings) -> Path:

@@ -87,20 +87,10 @@ class Blocks:
                 mend="Name an absent or empty folder as `cache` in edge.toml, or leave it out.",
             )
         self._mark()
-        self._empty()
+        _empty(self.root)
 
     def _mark(self) -> None:
         (self.root / _MARKER).touch(mode=0o600)
-
-    def _empty(self) -> None:
-        """Remove the playbooks' folders, and nothing else that may stand there."""
-        ours = [name for name in os.listdir(self.root) if _FOLDER_NAME.fullmatch(name)]
-        if ours:
-            # Half a megabyte with the compressors it knows, and after a clean stop there is nothing to remove.
-            from shutil import rmtree
-
-            for name in ours:
-                rmtree(self.root / name, ignore_errors=True)
 
     def folder_name(self, digest: bytes) -> str:
         """Name of a playbook's folder below the root."""
@@ -244,10 +234,27 @@ class Blocks:
 
     def close(self) -> None:
         """Remove what is ours, and the folder where nothing else is in it."""
-        with contextlib.suppress(OSError):
-            self._empty()
-            (self.root / _MARKER).unlink()
-            self.root.rmdir()
+        discard(self.root)
+
+
+def discard(root: Path) -> None:
+    """Remove a cache that nobody works with any more; of a folder without its mark, nothing."""
+    with contextlib.suppress(OSError):
+        if (root / _MARKER).exists():
+            _empty(root)
+            (root / _MARKER).unlink()
+            root.rmdir()
+
+
+def _empty(root: Path) -> None:
+    """Remove the playbooks' folders, and nothing else that may stand there."""
+    ours = [name for name in os.listdir(root) if _FOLDER_NAME.fullmatch(name)]
+    if ours:
+        # Half a megabyte with the compressors it knows, and after a clean stop there is nothing to remove.
+        from shutil import rmtree
+
+        for name in ours:
+            rmtree(root / name, ignore_errors=True)
 
 
 def _write(path: str, data: bytes) -> None:
