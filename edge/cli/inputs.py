@@ -8,7 +8,7 @@ from typing import Final
 
 from edge.core.codec import decode_json_payload
 from edge.core.errors import PayloadInvalid, RequestRefused
-from edge.core.limits import PLAYBOOK_BYTES_MAX
+from edge.core.limits import PAYLOAD_BYTES_MAX, PLAYBOOK_BYTES_MAX
 from edge.core.settings import Settings
 
 _KINDS: Final = {
@@ -35,6 +35,13 @@ def read_input(given: str | None) -> tuple[bytes, str]:
     if kind is None:
         raise RequestRefused(f"--input: {path} has no known kind.", mend=f"Name it {', '.join(_KINDS)}.")
     try:
+        if not path.is_file() and path.exists():
+            raise RequestRefused(f"--input: {path} is no file.", mend="Name an ordinary file.")
+        if path.stat().st_size > PAYLOAD_BYTES_MAX:
+            raise RequestRefused(
+                f"--input: {path} has {path.stat().st_size} bytes; {PAYLOAD_BYTES_MAX} are allowed.",
+                mend="Send less at a time.",
+            )
         return path.read_bytes(), kind
     except OSError as error:
         raise RequestRefused(
@@ -81,7 +88,7 @@ def read_source(path: Path) -> bytes:
 
 def require_log(settings: Settings) -> None:
     """Raises RequestRefused where a data folder holds no log."""
-    if not settings.journal_folder.is_dir():
+    if not settings.journal_folder.is_dir() and not settings.index_folder.is_dir():
         raise RequestRefused(
             f"There is no log in {settings.data}.",
             mend="Name the data folder with --data, or start `edge up`.",

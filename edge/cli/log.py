@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,10 +47,15 @@ def _show(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
     require_log(settings)
     lines = _json_lines(settings, given.after) if given.json else _lines(settings, given.after)
-    if given.last:
-        lines = iter(list(lines)[-given.last :])
-    for line in lines:
-        print(line)
+    if not given.last:
+        for line in lines:
+            print(line)
+        return 0
+    kept: deque[str] = deque(maxlen=given.last)
+    try:
+        kept.extend(lines)
+    finally:  # what can be read is shown before it is said what cannot
+        print("\n".join(kept))
     return 0
 
 

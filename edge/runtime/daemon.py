@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from edge import VERSION
 from edge.core.clock import SystemClock, boot_id
-from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
 from edge.core.service import Service
@@ -120,9 +120,10 @@ class Daemon:
         mark = opening_mark(settings)
         mark.touch()
         if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
-            raise LogDamaged(
+            # Not for the start to mend: most likely its drive is not there.
+            raise Misconfigured(
                 f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
-                mend="Put the journal back, or run `edge log recover` to make it from the index.",
+                mend="Put it back (is its drive mounted?), or run `edge log recover` to make it from the index.",
             )
         journal = Journal(self._settings.journal_folder)
         eventlog = EventLog(self._settings.index_folder)

@@ -172,14 +172,32 @@ def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeade
     """Every sound group that ends above `after_seq`, oldest first, with its segment's header and its bytes.
 
     Reads files only, so it may run beside a live runtime: it then ends at the last group that was whole.
-    The chain is not checked here. Raises LogDamaged where a segment's header cannot be read.
+    The chain is not checked here. Raises LogDamaged where the log cannot be read on, never ends before its end.
     """
     paths = segment_file.segment_paths(folder)
     firsts = [int(path.stem) for path in paths]
+    seq = 0
     for index, path in enumerate(paths):
         if index + 1 < len(paths) and firsts[index + 1] <= after_seq + 1:
             continue
         reader = SegmentReader(path)
+        before = reader.header.first_seq - reader.header.lost - 1
+        if seq and before != seq:
+            raise _cannot_be_read(path, seq + 1, before)
+        seq = reader.header.first_seq - 1
         for frame in reader.frames():
-            if frame.first_seq + frame.count - 1 > after_seq:
+            if frame.first_seq != seq + 1:
+                raise _cannot_be_read(path, seq + 1, frame.first_seq - 1)
+            seq = frame.first_seq + frame.count - 1
+            if seq > after_seq:
                 yield reader.header, open_group(frame.first_seq, frame.data), frame.data
+        beyond = reader.sound_frame_after()
+        if beyond is not None:
+            raise _cannot_be_read(path, seq + 1, beyond.first_seq - 1)
+
+
+def _cannot_be_read(path: Path, first: int, last: int) -> LogDamaged:
+    return LogDamaged(
+        f"{path.name}: events {first} to {last} cannot be read.",
+        mend="Stop the box and run `edge log recover`: it takes what is damaged from the other home.",
+    )

@@ -276,6 +276,7 @@ def carry_out(made: Plan, folder: Path, kept: Path) -> None:
     and the file that a name already has is replaced last.
     """
     try:
+        folder.mkdir(exist_ok=True, mode=0o750)
         kept.mkdir(parents=True, exist_ok=True, mode=0o750)
         for path in made.replaced:
             if not (kept / path.name).exists():

@@ -6,7 +6,7 @@ whole group. Damage is reported by name, never skipped in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,20 +73,20 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
             f"{path.name} does not follow: events {report.last_seq + 1} to {header.first_seq - 1} are missing."
         )
         report.last_seq, report.last_link = header.first_seq - 1, header.previous
-    for frame in reader.frames():
-        if frame.first_seq != report.last_seq + 1:
-            raise LogDamaged(f"{path.name}: event {report.last_seq + 1} is missing.")
+    end = reader.start
+    for frame in reader.all_frames():
         group = open_group(frame.first_seq, frame.data)
+        if frame.first_seq != report.last_seq + 1:
+            where = f"is damaged from byte {end} to {frame.offset}" if frame.offset > end else "has a hole"
+            missing = f"events {report.last_seq + 1} to {frame.first_seq - 1}"
+            report.problems.append(f"{path.name} {where}: {missing} cannot be read.")
+            report.last_link = group.previous
         report.last_link = group.check(report.last_link, header.epoch_key)
         for event in group.events():
             seen(event)
         report.groups += 1
         report.events += frame.count
-        report.last_seq = group.last_seq
-    beyond = reader.sound_frame_after()
-    if beyond is not None:
-        lost = f"events {report.last_seq + 1} to {beyond.first_seq - 1}"
-        raise LogDamaged(f"{path.name} is damaged from byte {reader.end} to {beyond.offset}: {lost}.")
+        report.last_seq, end = group.last_seq, frame.end
     if not is_last and not reader.tail_is_clean():
         report.problems.append(f"{path.name} ends in bytes that are no event.")
 
@@ -99,22 +99,38 @@ def compare_index(
     The index may lack the journal's end, never its middle. Beside a `live` runtime it may hold what was appended
     after the journal was verified; otherwise that means that the journal lost its end.
     """
-    frames = (
-        (frame.first_seq, reader.header.epoch_key, frame.data)
-        for reader in map(SegmentReader, segment_paths(folder))
-        for frame in reader.frames()
-    )
+    frames = _sound_frames(folder)
     journal = next(frames, None)
     expected: int | None = None
+    only_here: list[list[int]] = []
     for first_seq, epoch_key, data in groups:
         lost = any(first == expected and last == first_seq - 1 for first, last in report.lost)
         if expected is not None and first_seq != expected and not lost:
             report.problems.append(f"The index lacks events {expected} to {first_seq - 1}.")
-        report.index_last_seq = open_group(first_seq, data).last_seq
-        expected = report.index_last_seq + 1
-        if first_seq > report.last_seq and not live:
-            report.problems.append(f"The journal lost event {first_seq}, which the index has.")
+        last_seq = report.index_last_seq = open_group(first_seq, data).last_seq
+        expected = last_seq + 1
         while journal is not None and journal[0] < first_seq:
             journal = next(frames, None)
-        if report.first_seq <= first_seq <= report.last_seq and journal != (first_seq, epoch_key, data):
+        if journal is None or journal[0] != first_seq:
+            if live and first_seq > report.last_seq:
+                continue
+            if only_here and only_here[-1][1] == first_seq - 1:
+                only_here[-1][1] = last_seq
+            else:
+                only_here.append([first_seq, last_seq])
+        elif journal != (first_seq, epoch_key, data):
             report.problems.append(f"Journal and index disagree about the group at event {first_seq}.")
+    report.problems += [
+        f"The journal lost events {first} to {last}, which the index has." for first, last in only_here
+    ]
+
+
+def _sound_frames(folder: Path) -> Iterator[tuple[int, bytes, bytes]]:
+    """Every group that can be read, as the index has them: those behind damage as well."""
+    for path in segment_paths(folder):
+        try:
+            reader = SegmentReader(path)
+        except LogDamaged:
+            continue  # named when the journal was verified
+        for frame in reader.all_frames():
+            yield frame.first_seq, reader.header.epoch_key, frame.data

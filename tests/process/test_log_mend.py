@@ -75,15 +75,12 @@ def spoil_frames(box: Box, first: int, last: int) -> tuple[int, int]:
     return frames[first].first_seq, frames[last].first_seq + frames[last].count - 1
 
 
-@pytest.mark.parametrize("what", ["journal", "journal gone", "index", "index cut"])
+@pytest.mark.parametrize("what", ["journal", "index", "index cut"])
 def test_a_box_mends_itself_where_nothing_is_lost(stopped: Box, what: str) -> None:
     """A start on a damaged log takes from one home what the other lacks, says so, and serves."""
     index = stopped.settings.index_folder / "data.mdb"
     if what == "journal":
         spoil_frames(stopped, 5, 9)
-    elif what == "journal gone":
-        shutil.rmtree(stopped.settings.journal_folder)
-        stopped.settings.journal_folder.mkdir()
     elif what == "index":
         spoil(index, 8192, index.stat().st_size - 8192)
     else:
@@ -107,9 +104,17 @@ def test_a_box_gives_nothing_up_by_itself(stopped: Box) -> None:
 
 
 def test_a_lost_journal_is_made_from_the_index(stopped: Box) -> None:
-    """All of the journal may be gone: the index holds every event of a box that was stopped in order."""
-    for path in segment_paths(stopped.settings.journal_folder):
-        path.unlink()
+    """All of the journal may be gone, and the index have every event; asked to make it from that, recover does.
+
+    The start does not by itself: the journal may stand on a drive that is not mounted.
+    """
+    shutil.rmtree(stopped.settings.journal_folder)
+    stopped.settings.journal_folder.mkdir()
+    stopped.start("runtime")
+    assert stopped.processes.pop("runtime").wait(timeout=20) == 2
+    assert "is its drive mounted?" in stopped.words()
+    stopped.settings.journal_folder.rmdir()
+    assert "NOT whole" in stopped.edge("log", "verify", check=1).stdout
     assert "events taken from the index" in stopped.edge("log", "recover").stdout
     starts(stopped)
 

@@ -103,7 +103,7 @@ def test_a_missing_journal_is_not_begun_anew(tmp_path: Path) -> None:
     with up(data) as process:
         assert process.wait(timeout=START_S) == 2
         assert process.stdout is not None
-        assert "Put the journal back" in process.stdout.read()
+        assert "Put it back" in process.stdout.read()
     assert not (data / "journal").exists(), "nothing was begun in its place"
     (tmp_path / "away").rename(data / "journal")
     with up(data):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.core.errors import LogDamaged
 from edge.core.events import Event, Gap
 from edge.core.limits import KIB
 from edge.store.journal import Journal, read_groups
@@ -129,3 +130,37 @@ def test_a_journal_that_lost_its_end_is_named(folder: Path) -> None:
     report = verify_journal(folder)
     compare_index(folder, groups, report)
     assert not report.whole
+
+
+def test_all_that_is_damaged_is_named_and_the_rest_is_read(folder: Path) -> None:
+    """Each damaged place is named with its events, what stands behind is checked, the index adds one line each."""
+    groups = index_of(folder)
+    path = segment_paths(folder)[1]
+    frames = list(SegmentReader(path).frames())
+    data = bytearray(path.read_bytes())
+    for frame in (frames[1], frames[4]):
+        data[frame.end - 1] ^= 1
+    path.write_bytes(data)
+    report = verify_journal(folder)
+    damaged = [f"events {f.first_seq} to {f.first_seq + 1}" for f in (frames[1], frames[4])]
+    assert [problem.partition(": ")[2] for problem in report.problems] == [
+        f"{events} cannot be read." for events in damaged
+    ]
+    assert (report.events, report.last_seq) == (56, 60)
+    compare_index(folder, groups, report)
+    assert report.problems[2:] == [f"The journal lost {events}, which the index has." for events in damaged]
+
+
+def test_reading_never_ends_before_the_end_in_silence(folder: Path) -> None:
+    """Whoever reads groups gets those before the damage, and then an error that names what cannot be read."""
+    path = segment_paths(folder)[1]
+    frame = list(SegmentReader(path).frames())[2]
+    data = bytearray(path.read_bytes())
+    data[frame.end - 1] ^= 1
+    path.write_bytes(data)
+    seen = []
+    with pytest.raises(LogDamaged, match=f"events {frame.first_seq} to {frame.first_seq + 1} cannot be read"):
+        seen += [group.last_seq for _, group, _ in read_groups(folder)]
+    segment_paths(folder)[1].unlink()
+    with pytest.raises(LogDamaged, match="cannot be read"):
+        list(read_groups(folder))
