@@ -25,7 +25,7 @@ examples:
   edge keychain set api < token.txt                       # a bearer token
   edge keychain set meter --kind basic --username ada     # asks for the password
   edge keychain set weather --kind api_key --header X-API-Key < key.txt
-  edge keychain set plant --kind map < fields.json        # {"user": "…", "password": "…"}
+  edge keychain set plant --kind map < fields.json        # {"username": "…", "password": "…"}
   edge keychain list
 
 A playbook declares the alias (keychain: [{name: api}]), a step is granted it (spec.policy.access.keychain: [api]),

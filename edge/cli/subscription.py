@@ -21,7 +21,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         help="list, show, pause, resume and drain subscriptions",
         description="What brings messages and ticks to playbooks without anybody asking. "
         "Files of kind Subscription are registered with `edge playbook register`.",
-        epilog="example:\n  edge subscription pause library/readings",
+        epilog="example:\n  edge subscription list\n  edge subscription pause subscriptions/readings",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
@@ -31,7 +31,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         ("show", "say where a subscription stands"),
         ("pause", "let nothing more begin; messages are accepted and wait in the log"),
         ("resume", "go on, after a pause or after it was drained"),
-        ("drain", "accept nothing more and carry out what was accepted; then it rests"),
+        (
+            "drain",
+            "carry out what was accepted, accept nothing more: what is published then is lost; pause keeps it",
+        ),
     ):
         action = actions.add_parser(name, parents=[shared], help=what)
         action.add_argument("path", metavar="PATH", help="the subscription's path")
@@ -68,7 +71,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"state         {found['state']}",
         f"source        {_source(found)}",
         f"playbook      {found['playbook']}, {takes}, order {found['ordering']}",
-        f"received      {counts['received']}, of which {counts['deduplicated']} more came twice",
+        f"received      {counts['received']}, {counts['deduplicated']} came again and were left out",
         f"executions    {counts['executions']}, {found['in_flight']} under way",
         f"waiting       {found['backlog']}; all is settled up to event {found['position']}",
         f"dead letters  {counts['dead']}{_to(found)}",

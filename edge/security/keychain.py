@@ -233,11 +233,15 @@ def _check(alias: str, kind: str, fields: Mapping[str, str]) -> None:
         raise Misconfigured(f"There is no kind {kind!r:.40}.", mend=f"Use one of {', '.join(KINDS)}.")
     lacking = [name for name in KINDS[kind] if not fields.get(name)]
     if lacking or not fields:
-        raise Misconfigured(f"A {kind} credential has {' and '.join(lacking) or 'fields'}.")
+        raise Misconfigured(
+            f"A {kind} credential has {' and '.join(lacking) or 'fields'}, and none was given.",
+            mend="Give it on standard input, or at the prompt; a username by --username.",
+        )
     for name, value in fields.items():
         size = len(value.encode())
         if name not in PLAIN_FIELDS and not SECRET_BYTES_MIN <= size <= SECRET_BYTES_MAX:
             raise Misconfigured(
                 f"The {name} of {alias} has {size} bytes; a secret has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}.",
-                mend="Shorter ones could not be told from ordinary text where they are taken out of results.",
+                mend="A shorter one could not be told from ordinary text where secrets are taken out of results. "
+                f"What is no secret may be short under the names {' and '.join(sorted(PLAIN_FIELDS))}.",
             )
