@@ -129,8 +129,8 @@ class Lanes:
         self.backlog -= batch.count
         self._free(batch)
 
-    def landed(self, first: int) -> None:
-        """An execution of this batch ended; it is no longer in flight, whatever becomes of it."""
+    def landed(self) -> None:
+        """An execution of a batch ended; it is no longer in flight, whatever becomes of it."""
         self._in_flight -= 1
 
     def failed(self, first: int, now_ns: int) -> bool:

@@ -16,7 +16,6 @@ import errno
 import hashlib
 import mmap
 import os
-from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 import pyarrow as pa
@@ -175,11 +174,6 @@ class BlockStore:
             return validated_table(block)
         # The digest says that these are the bytes our own `write` made: no second validation.
         return own_table(block)
-
-    def adopt(self, ref: TableRef) -> TableRef:
-        """The same reference with rows and columns filled in, after the block was validated in full."""
-        table = validated_table(self._open(ref))
-        return replace(ref, rows=table.num_rows, columns=tuple(table.column_names))
 
     def _open(self, ref: BlockRef) -> pa.Buffer:
         if not _is_key(ref.key):

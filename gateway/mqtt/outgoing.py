@@ -61,11 +61,6 @@ class OutgoingQueue:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._flying)
 
-    @property
-    def flying(self) -> int:
-        """Sent and not acknowledged."""
-        return len(self._flying)
-
     def put(self, item: Outgoing) -> bool:
         """Take a publish; False (future failed) where too much is waiting already."""
         full = len(self) >= OUTGOING_MAX

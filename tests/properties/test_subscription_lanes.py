@@ -77,7 +77,7 @@ class Run:
             return
         execution, batch = self.running.pop(which % len(self.running))
         self.log.ended[execution] = done
-        self.lanes.landed(batch.first)
+        self.lanes.landed()
         if done or not self.lanes.failed(batch.first, self.now_ns):
             self.lanes.settled(batch.first)
 
@@ -93,12 +93,12 @@ class Run:
                 self.lanes.received(seq, size, self.now_ns, lane, playbook)
             else:
                 if batch.first in newest:
-                    self.lanes.landed(batch.first)
+                    self.lanes.landed()
                 newest[batch.first] = seq
                 self.lanes.restored(batch)
         for batch in self.lanes.out:
             if (done := self.log.ended.get(newest[batch.first])) is not None:
-                self.lanes.landed(batch.first)
+                self.lanes.landed()
                 if done or not self.lanes.failed(batch.first, self.now_ns):
                     self.lanes.settled(batch.first)
 
@@ -166,7 +166,7 @@ def test_a_rate_holds_over_any_stretch(per_s: int, gaps: list[int]) -> None:
         now_ns += gap
         lanes.received(seq, 1, now_ns, None, None)
         while (batch := lanes.take(now_ns)) is not None:
-            lanes.landed(batch.first)
+            lanes.landed()
             lanes.settled(batch.first)
             sent += batch.count
         assert sent <= per_s + (now_ns - start_ns) / NS * per_s + 1

@@ -105,14 +105,14 @@ class Intake:
             batch = batch_of(body)
             if batch.last > self.lanes.settled_through:
                 if batch.first in self.executions:
-                    self.lanes.landed(batch.first)
+                    self.lanes.landed()
                 self.lanes.restored(batch)
                 self.executions[batch.first] = event.seq
             self.counts["executions"] += 1
         elif isinstance(body, MessageDeadLettered):
             self.counts["dead"] += body.count
             if self.executions.pop(body.first, None) is not None:
-                self.lanes.landed(body.first)
+                self.lanes.landed()
                 self.lanes.settled(body.first)
         elif isinstance(body, MessageDeduplicated):
             self.counts["deduplicated"] += 1

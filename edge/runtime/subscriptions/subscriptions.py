@@ -247,7 +247,7 @@ class Subscriptions:
             return
         intake, batch = found
         lanes = intake.lanes
-        lanes.landed(batch.first)
+        lanes.landed()
         now_ns = self._gate.clock.read().mono_ns
         if state.status not in (COMPLETED, CANCELLED) and lanes.failed(batch.first, now_ns):
             self._drive(intake)
