@@ -23,10 +23,10 @@ _PRINCIPAL: Final = "edge-access-probe"
 
 async def require_access_list(implementation: str, box: str, address: BrokerAddress) -> None:
     """Raises Misconfigured where a network broker lets anybody publish as anybody; warns on loopback."""
-    if not await _anybody_may_publish(implementation, box, address):
+    if not await anybody_may_publish(implementation, box, address):
         return
     message = f"The broker at {address} lets anyone publish requests in any principal's name."
-    if address.host.startswith(_LOOPBACK):
+    if on_loopback(address):
         logger.warning("%s That is accepted on loopback only.", message)
         return
     raise Misconfigured(
@@ -35,7 +35,13 @@ async def require_access_list(implementation: str, box: str, address: BrokerAddr
     )
 
 
-async def _anybody_may_publish(implementation: str, box: str, address: BrokerAddress) -> bool:
+def on_loopback(address: BrokerAddress) -> bool:
+    """Whether a broker is on this machine, by its address alone."""
+    return address.host.startswith(_LOOPBACK)
+
+
+async def anybody_may_publish(implementation: str, box: str, address: BrokerAddress) -> bool:
+    """Whether a client without credentials may publish a request in somebody's name."""
     nobody = replace(address, username=None, password=None, cert_file=None, key_file=None)
     session = open_session(
         implementation,

@@ -15,6 +15,7 @@ from edge.cli import (
     callback,
     cancel,
     circuit,
+    doctor,
     explain,
     keychain,
     log,
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         log,
         cache,
         keychain,
+        doctor,
         vitals,
     ):
         group.add(groups, shared)

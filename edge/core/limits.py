@@ -213,11 +213,19 @@ INDEX_MAP_BYTES = 64 * 1024 * MIB
 #: Free space below which new requests are refused with `storage_full`.
 RESERVE_BYTES = 64 * MIB
 
+#: A drive that flushes 8 KiB in less most likely ignores it: a card takes thousands of microseconds, good NVMe drives
+#: without a battery 50 and more.
+FLUSH_HONEST_US = 20
+#: A receipt waits for one flush; clients that wait longer than this begin to ask again.
+FLUSH_SLOW_US = 100_000
+
 # ---- Cache ----------------------------------------------------------------------------------------
 CACHE_BUDGET_BYTES = 64 * MIB
 
 # ---- Processes ------------------------------------------------------------------------------------
 WORKERS = 2
+#: Gateway, runtime, zygote and two workers together, PSS, without what blocks add (`scripts/bench --quick`: 99.8).
+BOX_MEMORY_MB = 105
 #: Python recursion inside author code; deep recursion must raise, not overflow the C stack.
 WORKER_STACK_BYTES = 16 * MIB
 WORKER_OPEN_FILES_MAX = 64

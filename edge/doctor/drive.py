@@ -1,0 +1,150 @@
+"""Checks of where the log is kept: file systems, flushes, free space, the log's own files.
+
+Asked by `edge doctor`, beside a running box or without one. It writes one nameless file into the data folder, gone
+when it is closed, to see what a flush takes; of the log it looks at names and sizes only.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from edge.core.limits import FLUSH_HONEST_US, FLUSH_SLOW_US, KIB, MIB
+from edge.core.settings import Settings
+from edge.doctor.findings import Finding, fail, ok, warn
+from edge.store import filesystem
+from edge.store.segment_file import segment_paths
+
+#: As large as a full group of small events, and as often as it takes for a middle that means something.
+_FLUSH_BYTES: Final = 8 * KIB
+_FLUSHES: Final = 25
+#: From here on somebody should look: a log grows, and so do others' files beside it.
+_RESERVES_SOON: Final = 4
+_INODES_MIN: Final = 1_000
+
+
+def file_systems(settings: Settings, table: Path = filesystem.MOUNT_TABLE) -> list[Finding]:
+    """One finding for each mount that holds a part of the log."""
+    found: dict[filesystem.Mount | None, Finding] = {}
+    for folder in filesystem.homes(settings):
+        mount = filesystem.mount_of(folder, table)
+        if mount not in found:
+            found[mount] = _file_system(folder, mount)
+    return list(found.values())
+
+
+def _file_system(folder: Path, mount: filesystem.Mount | None) -> Finding:
+    subject = "file system"
+    if mount is None:
+        return warn(
+            subject,
+            f"what {folder} lies on is not known: this system does not say.",
+            "Make sure that it is ext4, xfs, f2fs or btrfs on a drive of this machine.",
+        )
+    objection = filesystem.objection(folder, mount)
+    if objection is not None:
+        return fail(subject, objection.message, objection.mend)
+    if mount.in_memory:
+        return warn(
+            subject,
+            f"{folder} lies on {mount.kind}, in memory: a power cut takes all of it.",
+            "That will do for a trial; for a box put it on a drive (--data).",
+        )
+    if mount.kind == "overlay":
+        return warn(
+            subject,
+            f"{folder} lies on a container's own layer, which goes with the container.",
+            "Give the container a volume for it.",
+        )
+    return ok(subject, f"{folder} lies on {mount.kind} ({mount.source}).")
+
+
+def flush(settings: Settings, table: Path = filesystem.MOUNT_TABLE) -> Finding:
+    """Whether a flush takes the time that a drive needs for one."""
+    folder = settings.data
+    if not folder.is_dir():
+        return ok("flush", f"not tried: {folder} is not there yet.")
+    mount = filesystem.mount_of(folder, table)
+    if mount is not None and mount.in_memory:
+        return ok("flush", f"not tried: {folder} is in memory.")
+    return judge_flush(flush_us(folder))
+
+
+def flush_us(folder: Path, flush_file: Callable[[int], None] = os.fdatasync) -> float:
+    """The middle of what one flush of 8 KiB takes, written as the journal writes: over zeros that are there."""
+    took_ns = []
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        fd = file.fileno()
+        os.pwrite(fd, bytes(_FLUSHES * _FLUSH_BYTES), 0)
+        os.fsync(fd)
+        for number in range(_FLUSHES):
+            os.pwrite(fd, os.urandom(_FLUSH_BYTES), number * _FLUSH_BYTES)
+            started_ns = time.perf_counter_ns()
+            flush_file(fd)
+            took_ns.append(time.perf_counter_ns() - started_ns)
+    return statistics.median(took_ns) / 1000
+
+
+def judge_flush(took_us: float) -> Finding:
+    """What a flush's time says of the drive."""
+    subject = "flush"
+    if took_us < FLUSH_HONEST_US:
+        return warn(
+            subject,
+            f"8 KiB are flushed in {took_us:.0f} µs: a drive that quick most likely ignores flushes.",
+            "Unless a battery stands behind it, a power cut takes what was acknowledged: use another drive.",
+        )
+    if took_us > FLUSH_SLOW_US:
+        return warn(
+            subject,
+            f"8 KiB are flushed in {took_us / 1000:.0f} ms, and each receipt waits for that.",
+            "Use a quicker drive (an SSD, a card of class A2), and see whether something else keeps it busy.",
+        )
+    return ok(subject, f"8 KiB are flushed in {took_us:.0f} µs, which takes a drive that does it.")
+
+
+def space(settings: Settings, look: Callable[[Path], os.statvfs_result] = os.statvfs) -> list[Finding]:
+    """Free space against the reserve, for each drive that holds a part of the log."""
+    found: dict[int, Finding] = {}
+    for folder in filesystem.homes(settings):
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        drive = place.stat().st_dev
+        if drive not in found:
+            found[drive] = _space(folder, look(place), settings.reserve_mb)
+    return list(found.values())
+
+
+def _space(folder: Path, drive: os.statvfs_result, reserve_mb: int) -> Finding:
+    subject = "free space"
+    free_mb = drive.f_bavail * drive.f_frsize // MIB
+    says = f"{free_mb} MB are free for {folder}, of which {reserve_mb} MB are the reserve."
+    mend = "Make room on that drive, or put the data folder on a larger one."
+    if free_mb < reserve_mb:
+        return fail(subject, f"{says} Requests are refused with `storage_full`.", mend)
+    if free_mb < _RESERVES_SOON * reserve_mb:
+        return warn(subject, says, mend)
+    if drive.f_files and drive.f_favail < _INODES_MIN:
+        return warn(subject, f"{drive.f_favail} more files fit on the drive of {folder}.", mend)
+    return ok(subject, says)
+
+
+def log(settings: Settings) -> Finding:
+    """How much log there is. Raises Misconfigured where this user may not look."""
+    segments = segment_paths(settings.journal_folder)
+    if not segments and (settings.index_folder / "data.mdb").exists():
+        return fail(
+            "log",
+            f"the journal in {settings.journal_folder} is gone, and an index is there.",
+            "Put the journal back, or run `edge log recover`.",
+        )
+    if not segments:
+        return ok("log", "none yet.")
+    size_mb = sum(path.stat().st_blocks * 512 for path in segments) / 1e6
+    return ok(
+        "log", f"{len(segments)} segments, {size_mb:.0f} MB; run `edge log verify` to see that it is whole."
+    )
