@@ -7,19 +7,14 @@ Called by `edge.cli.main` through the group `edge playbook`. The cases are read 
 from __future__ import annotations
 
 import argparse
-import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from edge.cli.inputs import read_source
-from edge.cli.scratch import scratch
+from edge.cli.rehearsal_child import rehearse
 from edge.cli.story import plain_json
-from edge.core.codec import decode, encode
-from edge.core.errors import RequestRefused, Unavailable
+from edge.core.errors import RequestRefused
 from edge.rehearsal.compare import differences
-
-if TYPE_CHECKING:
-    from playbooks.cases import Case
 
 _HELP: Final = """\
 Run a playbook's cases: NAME.test.yaml beside NAME.yaml.
@@ -120,23 +115,3 @@ def _run_file(path: Path, *, as_json: bool) -> int:
     if not as_json:
         print(f"{path}: {len(runs) - failed} of {len(runs)} as expected")
     return failed
-
-
-def rehearse(cases: list[tuple[bytes, Case]]) -> list[dict[str, Any]]:
-    """What became of each case, `(blueprint, case)` each. Raises Unavailable where the rehearsal broke."""
-    asked = encode(
-        [
-            {
-                "blueprint": data,
-                **{key: getattr(case, key) for key in ("input", "table", "keychain", "effects")},
-            }
-            for data, case in cases
-        ]
-    )
-    with scratch("edge-test-") as made:
-        process = made.start("edge.rehearsal", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        answered, _ = process.communicate(asked)
-    if process.returncode != 0:
-        raise Unavailable("The rehearsal did not come to its end.", mend="Its last words are above.")
-    runs: list[dict[str, Any]] = decode(answered)
-    return runs

@@ -25,7 +25,7 @@ def differences(expect: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
 
 def _all(expect: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     for each in run.get("missing", ()):
-        yield f"no effect is recorded for the {each['kind']} tool {each['task']} of step {each['step']}"
+        yield _missing(each)
     for each in run.get("unused", ()):
         yield f"an effect was never asked for: {_text(each)}"
     if "path" in expect:
@@ -43,6 +43,19 @@ def _all(expect: Mapping[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
         yield from _outcome(f"step {name}: ", wanted, step)
 
 
+def _missing(each: Mapping[str, Any]) -> str:
+    """Which effect a case lacks, and the line that would give it."""
+    where = f"the {each['kind']} tool {each['task']} of step {each['step']}"
+    line = {key: each[key] for key in ("step", "task", "visit", "item") if key in each}
+    said = ", ".join(f"{key}: {value}" for key, value in line.items())
+    mend = f"add {{{said}, value: …}} under `effects`, or record a case with --record"
+    if "had" not in each:
+        return f"no effect is recorded for {where}: {mend}"
+    return (
+        f"the recorded effects of {where} are used up ({each['had']}), and it asks on without an end: {mend}"
+    )
+
+
 def _status(step: Mapping[str, Any] | None) -> str:
     return "absent" if step is None else str(step["status"])
 
@@ -51,7 +64,8 @@ def _outcome(where: str, expect: Mapping[str, Any], run: Mapping[str, Any]) -> I
     """Of the run, or of one step."""
     problem = run.get("problem") or {}
     if "status" in expect and expect["status"] != run.get("status"):
-        because = f" ({problem.get('code')}: {problem.get('message')})" if problem else ""
+        said = " ".join(filter(None, (problem.get("message"), problem.get("mend"))))
+        because = f" ({problem.get('code')}: {said})" if problem else ""
         yield f"{where}status: expected {expect['status']}, got {run.get('status')}{because}"
     if "problem" in expect and expect["problem"] != problem.get("code"):
         said = f"{problem['code']}: {problem.get('message')}" if problem else "none"

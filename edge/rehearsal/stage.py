@@ -78,9 +78,10 @@ class Stage:
         self._broken = "The zygote ended."
 
     async def run(self, case: dict[str, Any]) -> dict[str, Any]:
-        """What became of one case: `{status, result, problem, path, ctx, steps, missing, unused, execution_id}`.
+        """What became of one case.
 
-        `case` is `{blueprint, input, table, keychain, effects}`, as `playbooks.cases` reads them.
+        `{status, result, problem, path, ctx, steps, missing, unused, asked, execution_id}`. `case` is
+        `{blueprint, input, table, keychain, effects}`, as `playbooks.cases` reads them.
         """
         engine, effects = self._engine, case["effects"]
         blueprint = with_stand_ins(Blueprint.decode(case["blueprint"]), effects)
@@ -120,6 +121,7 @@ class Stage:
             "steps": {name: _step(step) for name, step in state.steps.items()},
             "missing": stand_ins.missing,
             "unused": stand_ins.unused(),
+            "asked": stand_ins.asked(),
         }
 
     async def _play(self, answers: list[Answer]) -> bool:
@@ -158,6 +160,9 @@ def _ended(state: Execution, answers: list[Answer], *, timed_out: bool) -> dict[
         waiting = [name for name, step in state.steps.items() if step.status not in ("done", "failed")]
         code = "case_timed_out" if timed_out else "waiting"
         problem = {"code": code, "message": f"Not ended: {', '.join(waiting) or 'nothing has begun'}."}
+        if timed_out:
+            problem["message"] += f" A case may work for {_CASE_S:g} s and let {_ALARMS_MAX:,} alarms pass."
+            problem["mend"] = "Let it ask less often, or give it the effect after which it goes on."
         return {"status": "timed out" if timed_out else "waiting", "result": None, "problem": problem}
     answer = answers[0]
     if answer.content_type == ARROW:

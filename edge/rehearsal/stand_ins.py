@@ -23,6 +23,9 @@ from playbooks.shape import CONFIG_TREES, FOREIGN_TREES
 RUN_HERE: Final = frozenset({"arrow", "noop", "python", "sql", "transform", "wait"})
 _MARK: Final = "stand_in_for"
 _KEYCHAIN: Final = ["name", "keychain"]
+#: The last effect of a tool answers all its further runs, in one run of a pipeline so often: ten times as many as a
+#: policy may retry. A tool that asks on then goes by an answer that never comes.
+REPEATS_MAX: Final = 1_000
 #: What kind of credential has a field of that name.
 _KIND_BY: Final = {"token": "bearer", "password": "basic", "api_key": "api_key"}
 
@@ -94,7 +97,9 @@ class StandIns:
     def __init__(self, hosted: Hosted, waits: HostedKind, effects: list[dict[str, Any]]) -> None:
         self._hosted, self._waits = hosted, waits
         self._effects = [{**effect, "used": 0} for effect in effects]
-        #: `{step, task, kind}` of runs that the case has no effect for.
+        self._repeats: dict[tuple[Any, ...], int] = {}
+        #: `{step, task, kind}` of runs that the case has no effect for, with `visit` and `item` where they have one;
+        #: `had` is how many effects of it were used up before, where there were any.
         self.missing: list[dict[str, Any]] = []
 
     def begin(self, live: Live, place: Place, config: Mapping[str, Any]) -> None:
@@ -105,22 +110,36 @@ class StandIns:
             return
         effect = self._take(place)
         if effect is None:
-            missing = {"step": place.step, "task": place.task, "kind": said[_MARK]}
-            if missing not in self.missing:
-                self.missing.append(missing)
-            problem = {
-                "code": "no_effect_recorded",
-                "message": f"The case does not say what {said[_MARK]} tool {place.task} of step {place.step} gave.",
-                "mend": "Add it under `effects`.",
-            }
-            self._hosted.settle(place, HostedOutcome(problem=problem))
-            return
+            problem = self._absent(place, said[_MARK])
+            if self._repeats[_run_of(place)] <= 2 * REPEATS_MAX:
+                self._hosted.settle(place, HostedOutcome(problem=problem))
+            return  # else its policy goes in a circle on failures too: it waits, so that the case comes to rest
         self._hosted.settle(place, HostedOutcome(effect.get("value"), problem=effect.get("problem")))
 
+    def _absent(self, place: Place, kind: str) -> dict[str, Any]:
+        """Note that the case has no effect for this run; why the task fails."""
+        missing: dict[str, Any] = {"step": place.step, "task": place.task, "kind": kind}
+        missing |= {"visit": place.visit} if place.visit else {}
+        missing |= {"item": place.item} if place.item is not None else {}
+        had = sum(_fits(effect, place) for effect in self._effects)
+        if had:
+            missing["had"] = had
+        if missing not in self.missing:
+            self.missing.append(missing)
+        return {
+            "code": "no_effect_recorded",
+            "message": f"The case does not say what {kind} tool {place.task} of step {place.step} gave.",
+            "mend": "Add it under `effects`, or record a case with --record.",
+        }
+
     def _take(self, place: Place) -> dict[str, Any] | None:
-        """The effect of this run: those that fit in order, the last one for all further runs."""
+        """The effect of this run: those that fit in order, the last one for further runs, but not for ever."""
         fitting = [effect for effect in self._effects if _fits(effect, place)]
-        found = next((effect for effect in fitting if not effect["used"]), fitting[-1] if fitting else None)
+        found = next((effect for effect in fitting if not effect["used"]), None)
+        if found is None:
+            key = _run_of(place)
+            self._repeats[key] = self._repeats.get(key, 0) + 1
+            found = fitting[-1] if fitting and self._repeats[key] <= REPEATS_MAX else None
         if found is not None:
             found["used"] += 1
         return found
@@ -134,6 +153,10 @@ class StandIns:
             if not effect["used"]
         ]
 
+    def asked(self) -> list[int]:
+        """How often each effect answered, in the order of the case."""
+        return [effect["used"] for effect in self._effects]
+
     def take_up(self, live: Live, place: Place, waiting: Waiting) -> None:
         """Part of HostedKind; a rehearsal has no restart."""
         self._waits.take_up(live, place, waiting)
@@ -145,6 +168,11 @@ class StandIns:
     def due(self, waiting: Waiting, callbacks: tuple[CallbackReceived, ...]) -> tuple[int, int | None] | None:
         """Part of HostedKind: only real waits take time."""
         return self._waits.due(waiting, callbacks)
+
+
+def _run_of(place: Place) -> tuple[Any, ...]:
+    """A task in one run of its step's pipeline."""
+    return place.step, place.task, place.visit, place.item
 
 
 def _fits(effect: Mapping[str, Any], place: Place) -> bool:

@@ -271,3 +271,15 @@ async def test_a_failure_on_the_loop_is_a_failure(tmp_path: Path) -> None:
     assert rig.called == []
     rig.journal._fd = -1
     await rig.close()
+
+
+async def test_what_was_held_back_and_went_along_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
+    """`flushed` comes to its end also where the last event was flushed with others before anybody wanted it."""
+    rig = Rig(tmp_path)
+    rig.append()
+    rig.gate.append(BootStopped(), held_back=True)
+    while rig.gate.durable_seq < 2:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await rig.gate.flushed()
+    await rig.close()

@@ -231,6 +231,8 @@ class CommitGate:
     def _written(self, group: Group, epoch_key: bytes, batch: list[Event], took_s: float) -> None:
         self._flush_took_s = took_s
         self.durable_seq = group.last_seq
+        # What was held back went along: a flush for it would find nothing, and whoever waits for that would not wake.
+        self._wanted_seq = max(self._wanted_seq, group.last_seq)
         events = tuple(batch)
         self._index.add(
             IndexedGroup(group.first_seq, group.last_seq, group.links[-1], epoch_key, group.data, events)
