@@ -60,6 +60,13 @@ def require_systemd() -> None:
         pytest.skip("not installed: systemd-analyze (apt install systemd)")
 
 
+def require_namespaces() -> None:
+    """Skip where this user may not make namespaces of his own; under CI=true that is a failure."""
+    done = subprocess.run(["unshare", "-Um", "true"], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("this machine gives its users no namespaces of their own")
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> dict[str, Path]:
     """The units as they are once Python is where they look for it."""
@@ -130,12 +137,19 @@ def test_the_daemons_take_the_options_they_are_started_with(
 def confined(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Box]:
     """A box whose two daemons are held as their units hold them."""
     require_systemd()
+    require_namespaces()
     made = Box(tmp_path, mosquitto.port)
     start = [sys.executable, "-m", "tests.process.unit_confinement"]
-    made.started_by = {name: [*start, f"edge-{name}.service"] for name in ("runtime", "gateway")}
-    made.up()
-    yield made
-    made.down()
+    made.started_by = {
+        name: [*start, f"edge-{name}.service", str(made.data)] for name in ("runtime", "gateway")
+    }
+    try:
+        made.start("runtime")
+        made.status()  # as the units have it: After=, and ready once it answers
+        made.start("gateway")
+        yield made
+    finally:
+        made.down()
 
 
 @pytest.mark.sandbox
@@ -156,7 +170,29 @@ def test_every_kind_of_block_works_within_the_units(confined: Box) -> None:
         text = Path(f"/proc/{pid}/status").read_text()
         assert "Seccomp:\t2" in text
         assert "NoNewPrivs:\t1" in text
+        (_, _, mapped), *others = (
+            line.split() for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines()
+        )
+        assert (mapped, others) == ("1", [])
+        root = [row.split() for row in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
+        assert ["ro" in row[5].split(",") for row in root if row[4] == "/"] == [True]
     assert confined.verify().whole
+
+
+@pytest.mark.mosquitto
+def test_the_gateway_sees_nothing_of_the_log(confined: Box) -> None:
+    """Of the data folder it has the settings and the way to the runtime, also after that made its socket anew."""
+    gateway = Path(f"/proc/{confined.processes['gateway'].pid}/root")
+    assert "There is no playbook" in confined.edge("request", "none", check=2).stderr
+    assert {path.name for path in (gateway / confined.data.relative_to("/")).iterdir()} == {
+        "edge.toml",
+        "run",
+    }
+    assert {"journal", "index"} <= {path.name for path in confined.data.iterdir()}
+    confined.kill("runtime")
+    confined.start("runtime")
+    confined.status()
+    assert "There is no playbook" in confined.edge("request", "none", check=2).stderr
 
 
 def test_what_workers_lock_themselves_in_with_is_allowed() -> None:

@@ -1,9 +1,8 @@
-"""Starts a program as one of our units confines it, as far as that needs no systemd: `… UNIT COMMAND…`.
+"""Starts a program as one of our units confines it, as far as that needs no systemd: `… UNIT DATA COMMAND…`.
 
 Reads the unit's own lines, so that a test on a box started by it fails when a directive and the box disagree. Held
 are SystemCallFilter=, SystemCallErrorNumber=, RestrictAddressFamilies=, MemoryDenyWriteExecute= (by the kernel's own
-switch, Linux 6.3), NoNewPrivileges=, CapabilityBoundingSet=, UMask= and LimitCORE=. Not held: whatever changes what
-the process sees of files, devices, users and other processes.
+switch, Linux 6.3), NoNewPrivileges=, CapabilityBoundingSet=, UMask= and LimitCORE=, and the view of `unit_view`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.process.unit_view import see
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 LIBRARY = ctypes.util.find_library("seccomp")
@@ -100,5 +101,7 @@ def confine(unit: dict[str, list[str]]) -> None:
 
 
 if __name__ == "__main__":
-    confine(directives(FOLDER / sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])
+    described = directives(FOLDER / sys.argv[1])
+    see(described, Path(sys.argv[2]))
+    confine(described)
+    os.execv(sys.argv[3], sys.argv[3:])
