@@ -103,6 +103,7 @@ class Refused:
     error: RequestRefused
     reply_to: ReplyTo | None
     playbook: str = ""
+    callback: bool = False
 
 
 def reason_code(problem_code: str) -> int:
@@ -173,7 +174,7 @@ def _admit_callback(token: str, message: Message, properties: Mapping[str, str])
                 code="payload_too_large",
             )
     except RequestRefused as error:
-        return Refused(error, reply_to)
+        return Refused(error, reply_to, callback=True)
     return Called(token, message.content_type or properties.get("content-type"), message.payload, reply_to)
 
 

@@ -26,6 +26,7 @@ from gateway.mqtt import NEVER, BrokerAddress, Message, Will, open_session
 from gateway.mqtt import Settings as SessionSettings
 from gateway.probe import require_access_list
 from gateway.publishing import Publishing
+from gateway.reconnects import Clash, Reconnects
 from gateway.responses import Responses, result_from
 from gateway.runtime_link import RuntimeLink
 from gateway.sources import Sources
@@ -33,14 +34,6 @@ from gateway.sources import Sources
 logger = logging.getLogger(__name__)
 
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
-_RETRY_S: Final = 0.2
-_RETRY_S_MAX: Final = 5.0
-#: A connection that lasted this long was a good one.
-_STEADY_S: Final = 10.0
-#: After so many short ones in a row, with a broker that is there each time, somebody is told and the waits grow: two
-#: boxes of one name take the session from each other for ever.
-_SOON_LOST_MAX: Final = 4
-_CLASH_RETRY_S_MAX: Final = 60.0
 _ONLINE: Final = json.dumps({"online": True}).encode()
 _OFFLINE: Final = json.dumps({"online": False}).encode()
 
@@ -91,7 +84,9 @@ class Gateway:
             on_absent=self._tell,
         )
         self._dead_letters = DeadLetters(self._session, self._link.send)
-        self._sources = Sources(implementation, self._address, settings.box, self._link.send)
+        clash = Clash(self._address, settings.box)
+        self._reconnects = Reconnects("for requests", clash)
+        self._sources = Sources(implementation, self._address, settings.box, self._link.send, clash)
         self._responses = Responses(self._session, on_delivered=self._delivered)
         self._publishing = Publishing(self._session, settings.box, self._link.send)
 
@@ -124,46 +119,38 @@ class Gateway:
     async def _keep_broker(self) -> None:
         await self._table_known.wait()
         loop = asyncio.get_running_loop()
-        retry_s, soon_lost = _RETRY_S, 0
         probed = False
         while True:
             self._lost.clear()
+            connected_s = None
             try:
                 if not probed:
                     await require_access_list(self._implementation, self._box, self._address)
                     probed = True
                 await self._session.connect()
+                connected_s = loop.time()
                 # A request kept by the broker would run again at every connection.
                 await self._session.subscribe(topics.request_filters(self._box), retained=NEVER)
                 await self._session.publish(topics.status_topic(self._box), _ONLINE, retain=True)
             except Unavailable as error:
-                logger.warning("%s Trying again in %.1f s.", error, retry_s)
+                if not self._lost.is_set():
+                    wait_s = self._reconnects.away()
+                    logger.warning("%s Trying again in %.1f s.", error, wait_s)
+                    self._tell()
+                    await asyncio.sleep(wait_s)
+                    continue
+            else:
+                if self._reconnects.level > logging.DEBUG:
+                    logger.info("serving box %s at %s", self._box, self._address)
+                self._serving = True
                 self._tell()
-                soon_lost = 0
-                await asyncio.sleep(retry_s)
-                retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
-                continue
-            logger.info("serving box %s at %s", self._box, self._address)
-            self._serving = True
-            self._tell()
-            self._responses.again()
-            self._dead_letters.again()
-            self._publishing.broker_up()
-            connected_s = loop.time()
-            await self._lost.wait()
-            soon_lost = soon_lost + 1 if loop.time() - connected_s < _STEADY_S else 0
-            if soon_lost < _SOON_LOST_MAX:
-                retry_s = _RETRY_S
-                continue
-            if soon_lost == _SOON_LOST_MAX:
-                logger.error(
-                    "The broker at %s keeps ending this connection. If another gateway serves a box named %r there, "
-                    "give one of them another name (`box` in edge.toml).",
-                    self._address,
-                    self._box,
-                )
-            await asyncio.sleep(retry_s)
-            retry_s = min(retry_s * 1.5, _CLASH_RETRY_S_MAX)
+                self._responses.again()
+                self._dead_letters.again()
+                self._publishing.broker_up()
+                await self._lost.wait()
+            now_s = loop.time()
+            lasted_s = 0.0 if connected_s is None else now_s - connected_s
+            await asyncio.sleep(self._reconnects.lost(lasted_s, now_s))
 
     def _tell(self) -> None:
         """Say how it goes to who started us. Ready is also who has nobody to serve for the moment.
@@ -184,7 +171,7 @@ class Gateway:
         self._lost.set()
         self._serving = False
         self._tell()
-        logger.warning("the broker is away: %s", reason)
+        logger.log(self._reconnects.level, "the broker is away: %s", reason)
 
     # ---- from the broker -----------------------------------------------------------------------------
 
@@ -212,12 +199,14 @@ class Gateway:
         to = refused.reply_to
         if refused.playbook == topics.PROBE_PLAYBOOK:
             return
-        principal = to.principal if to is not None else ""
+        principal = "callback" if refused.callback else to.principal if to is not None else ""
         request_id = to.request_id if to is not None else None
         self._link.send(["refusal", refused.error.problem_code, principal, refused.playbook, request_id])
-        if to is None:
+        if refused.callback:
+            logger.warning("a callback was refused: %s", refused.error.message)
+        elif to is None:
             logger.warning("a request without a usable topic was refused: %s", refused.error.message)
-        else:
+        if to is not None:
             self._responses.refusal(to, refused.error.problem())
 
     def _settle(self, held: _Held) -> None:
@@ -278,6 +267,8 @@ class Gateway:
         if known is None:
             return
         asked, held = known
+        if isinstance(asked, Called):  # never its token: it may still be good
+            logger.warning("a callback was refused: %s", problem.get("message"))
         if asked.reply_to is not None:
             self._responses.refusal(asked.reply_to, problem)
         self._settle(held)

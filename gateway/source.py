@@ -17,12 +17,11 @@ from typing import Any, Final
 from edge.core.errors import Misconfigured, Unavailable
 from edge.core.limits import HEADERS_BYTES_MAX, PAYLOAD_BYTES_MAX, RECEIVE_MAX
 from gateway.mqtt import ONCE, BrokerAddress, Message, Session, Settings, open_session
+from gateway.reconnects import Reconnects
 
 logger = logging.getLogger(__name__)
 
 _SESSION_EXPIRY_S: Final = 7 * 24 * 3600
-_RETRY_S: Final = 0.2
-_RETRY_S_MAX: Final = 5.0
 #: A broker that refuses a topic is asked again this often: somebody may mend its access list.
 _REFUSED_RETRY_S: Final = 60.0
 
@@ -64,6 +63,7 @@ class Source:
         number: int,
         send: Callable[[list[Any]], object],
         token: Callable[[], int],
+        reconnects: Reconnects,
     ) -> None:
         self._implementation, self._address = implementation, address
         self._client_id = f"edge-gateway-{box}-{number}"
@@ -72,7 +72,13 @@ class Source:
         self._held: deque[_Held] = deque()
         self._by_token: dict[int, _Held] = {}
         self._news: asyncio.Event = asyncio.Event()
+        self._reconnects = reconnects
         self._connected = False
+        #: When the connection was made that `_lost` is told of, and how long to stay away after it.
+        self._connected_s: float | None = None
+        self._wait_s = 0.0
+        #: Why it is not at the broker; None where it is.
+        self._absent: str | None = "The gateway has not connected for it yet."
         self._session = self._open(clean=False)
 
     def _open(self, *, clean: bool) -> Session:
@@ -95,6 +101,7 @@ class Source:
         """The runtime says what it wants from now on."""
         if asked != self._asked:
             self._asked = asked
+            self._reconnects.what = f"of subscription {asked.path}"
             self._news.set()
 
     def taken(self, token: int) -> None:
@@ -112,11 +119,18 @@ class Source:
             if not held.settled:
                 self._hand_on(held.message, held.token, again=True)
 
+    def tell(self) -> None:
+        """Let the runtime know whether it is at the broker, or why not."""
+        self._send(["attending", self._number, self._absent])
+
+    def _tell_absent(self, why: str) -> None:
+        self._absent = why
+        self.tell()
+
     # ---- at the broker -------------------------------------------------------------------------------
 
     async def keep(self) -> None:
         """Be connected as long as messages are wanted; returns never."""
-        retry_s = _RETRY_S
         while True:
             self._news.clear()
             asked = self._asked
@@ -127,33 +141,46 @@ class Source:
                     await self._leave()
                 else:
                     await self._attend(asked)
-                retry_s = _RETRY_S
             except Unavailable as error:
-                logger.warning("subscription %s: %s Trying again in %.1f s.", self._path, error, retry_s)
-                await self._pause(retry_s)
-                retry_s = min(retry_s * 1.5, _RETRY_S_MAX)
-                continue
+                self._connected = False  # whatever had been made is of no more use
+                if not self._wait_s:
+                    wait_s = self._reconnects.away()
+                    self._tell_absent(error.message)
+                    logger.warning("subscription %s: %s Trying again in %.1f s.", self._path, error, wait_s)
+                    await self._pause(wait_s)
+                    continue
             except Misconfigured as error:
                 logger.error("subscription %s: %s", self._path, error)
+                self._tell_absent(error.message)
                 await self._session.close()
                 self._connected = False
                 await self._pause(_REFUSED_RETRY_S)
                 continue
             await self._news.wait()
+            if self._wait_s:
+                self._news.clear()
+                wait_s, self._wait_s = self._wait_s, 0.0
+                await self._pause(wait_s)
 
     async def _attend(self, asked: Asked) -> None:
         if not self._connected:
             # What comes from here on comes in order; the runtime need not wait for what an earlier connection owes.
             self._send(["source", self._number])
+            self._connected_s = None
             await self._session.connect()
             self._connected = True
+            self._connected_s = asyncio.get_running_loop().time()
         if asked.gone:
             await self._session.unsubscribe(asked.gone)
         await self._session.subscribe(asked.topics, retained=ONCE)
-        logger.info("subscription %s is at the broker", asked.path)
+        if self._reconnects.level > logging.DEBUG:
+            logger.info("subscription %s is at the broker", asked.path)
+        self._absent = None
+        self.tell()
 
     async def _leave(self) -> None:
         """Give the session up with all it holds: nothing more is wanted."""
+        self._tell_absent("It takes no messages at the moment.")
         await self.close()
         leaving = self._open(clean=True)
         await leaving.connect()
@@ -182,8 +209,12 @@ class Source:
         self._connected = False
         self._held.clear()
         self._by_token.clear()
+        now_s = asyncio.get_running_loop().time()
+        lasted_s = 0.0 if self._connected_s is None else now_s - self._connected_s
+        logger.log(self._reconnects.level, "subscription %s: the broker is away: %s", self._path, reason)
+        self._wait_s = self._reconnects.lost(lasted_s, now_s)
+        self._tell_absent(f"The connection to the broker at {self._address} was lost: {reason}.")
         self._news.set()
-        logger.warning("subscription %s: the broker is away: %s", self._path, reason)
 
     def _received(self, message: Message) -> None:
         if len(message.payload) > PAYLOAD_BYTES_MAX:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.mqtt import BrokerAddress
+from gateway.reconnects import Clash, Reconnects
 from gateway.source import Asked, Source
 
 
@@ -23,8 +24,10 @@ class Sources:
         address: BrokerAddress,
         box: str,
         send: Callable[[list[Any]], object],
+        clash: Clash,
     ) -> None:
         self._implementation, self._address, self._box, self._send = implementation, address, box, send
+        self._clash = clash
         self._sources: dict[int, Source] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._last = 0
@@ -48,6 +51,7 @@ class Sources:
     def again(self) -> None:
         """The runtime is there again."""
         for source in self._sources.values():
+            source.tell()
             source.again()
 
     def _source(self, number: int) -> Source:
@@ -60,6 +64,7 @@ class Sources:
                 number,
                 self._send,
                 self._token,
+                Reconnects(f"of subscription number {number}", self._clash),
             )
             self._tasks[number] = task = asyncio.get_running_loop().create_task(source.keep())
             task.add_done_callback(self._ended)

@@ -49,6 +49,7 @@ def _list(given: argparse.Namespace) -> int:
         print(
             f"{each['path']:<32} {each['state']:<11} {each['source']:<5} → {each['playbook']}"
             f"  {counts['received']} received, {each['backlog']} waiting, {counts['dead']} dead"
+            f"{'' if each['absent'] is None else '; not at the broker, `edge subscription show` says why'}"
         )
     if not known:
         print("No subscription yet. `edge playbook register FILE` adds one.")
@@ -69,6 +70,11 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"subscription  {found['path']} ({found['digest'].hex()[:16]}), number {found['number']} in the log",
         f"state         {found['state']}",
+        *(
+            []
+            if found["absent"] is None
+            else [f"broker        nothing comes in at the moment: {found['absent']}"]
+        ),
         f"source        {_source(found)}",
         f"playbook      {found['playbook']}, {takes}, order {found['ordering']}",
         f"received      {counts['received']}, {counts['deduplicated']} came again and were left out",

@@ -152,8 +152,8 @@ class Daemon:
             commit_window_ms=settings.commit_window_ms,
         )
         free_space = FreeSpace(settings.data, settings.reserve_mb * MIB)
-        tokens = Tokens.of(settings.data, homes.journal.log_id, settings.box)
-        engine = Engine(gate, homes.eventlog, homes.blobs, blocks, homes.journal.log_id, free_space, tokens)
+        tokens = Tokens.of(settings.data, log_id := homes.journal.log_id, settings.box)
+        engine = Engine(gate, homes.eventlog, homes.blobs, blocks, log_id, free_space, tokens)
         pool = WorkerPool(
             self._zygote,
             settings.workers,
@@ -173,11 +173,11 @@ class Daemon:
             logger.info("%d executions are resumed", resumed)
         subscriptions.start()
         pool.warm()
-        status = self._status(homes.journal.log_id)
-        operations = Operations(engine, homes.eventlog, blocks, status, pool.pids).table()
-        operations |= SubscriptionOperations(engine, subscriptions).table(operations["register"])
-        api = Api(engine, settings.box, homes.journal.log_id, operations)
+        operations = Operations(engine, homes.eventlog, blocks, self._status(log_id), pool.pids).table()
+        api = Api(engine, settings.box, log_id, operations)
         api.door = SubscriptionDoor(subscriptions, api.gateways)
+        asked = SubscriptionOperations(engine, subscriptions, api.door)
+        api.operations |= asked.table(operations["register"])
         await api.listen(settings.socket_path)
         self._announce(gate)
         chores = _chores(engine, subscriptions, homes.eventlog)

@@ -11,7 +11,7 @@ import pytest
 
 from edge.cli.client import RuntimeClient
 from edge.core.codec import decode
-from edge.core.events import CallbackReceived, StepWaiting, TaskDone
+from edge.core.events import CallbackReceived, RequestRefusedNoted, StepWaiting, TaskDone
 from tests.process.box import BOX, START_S, Box
 from tests.process.test_request_line import client, wait_until_serving
 
@@ -65,7 +65,8 @@ def answered(box: Box, execution_id: str) -> dict[str, Any]:
 
 def publish(box: Box, token: str, payload: str) -> None:
     subprocess.run(
-        [*client("mosquitto_pub", box), "-q", "1", "-t", f"edge/v1/{BOX}/callback/{token}", "-m", payload],
+        [*client("mosquitto_pub", box), "-q", "1", "-t", f"edge/v1/{BOX}/callback/{token}", "-s"],
+        input=payload.encode(),
         check=True,
         timeout=40,
     )
@@ -107,6 +108,24 @@ def test_a_callback_over_the_broker_carries_the_execution_on(serving: Box) -> No
     assert rejected(serving, "a" * 40)["error"]["code"] == "callback_unknown"
     _, other = asked(serving)
     assert rejected(serving, other, "{broken")["error"]["code"] == "payload_invalid"
+
+
+def test_one_that_is_refused_leaves_a_trace(serving: Box) -> None:
+    """Broken, forged or too large, with nobody who asked to be told: an event and a line of the gateway's each."""
+    _, token = asked(serving)
+    publish(serving, token, "garbage{")
+    publish(serving, "x", "{}")
+    publish(serving, token, "9" * 300_000)
+    deadline_s = time.monotonic() + START_S
+    wanted = ["payload_invalid", "callback_unknown", "payload_too_large"]
+    while True:
+        noted = [event.body for event in serving.events() if isinstance(event.body, RequestRefusedNoted)]
+        if len(noted) >= len(wanted) and serving.words().count("a callback was refused: ") >= len(wanted):
+            break
+        assert time.monotonic() < deadline_s, serving.words()
+        time.sleep(0.02)  # as above
+    assert [(body.code, body.principal) for body in noted] == [(code, "callback") for code in wanted]
+    assert token not in serving.words()
 
 
 def test_it_is_kept_over_kills_and_taken_once(serving: Box) -> None:

@@ -10,7 +10,7 @@ import cbor2
 import pytest
 
 from edge.core.errors import RequestRefused
-from edge.core.events import CallbackReceived
+from edge.core.events import CallbackReceived, RequestRefusedNoted
 from edge.core.state import fold
 from edge.testing.box import Box
 from edge.testing.plain import playbook
@@ -96,6 +96,28 @@ async def test_a_second_one_is_refused(box: Box) -> None:
     assert await refused(box, token, 2) == "callback_used"
     bodies = [event.body for event in box.engine.events_of(seq)]
     assert sum(isinstance(body, CallbackReceived) for body in bodies) == 1
+
+
+async def test_what_is_refused_is_in_the_log(box: Box) -> None:
+    """Used, forged, broken: each is recorded as a refusal, in a flood by number, and its token nowhere."""
+    seq = await begun(box, one(ask(), wait()))
+    [token] = tokens(box, seq)
+    assert await refused(box, token, b"garbage{") == "payload_invalid"
+    await call(box, token, 1)
+    assert await refused(box, token, 1) == "callback_used"
+    assert await refused(box, "x", {}) == "callback_unknown"
+    await box.settle()
+    noted = [event.body for event in box.events() if isinstance(event.body, RequestRefusedNoted)]
+    codes = ("payload_invalid", "callback_used", "callback_unknown")
+    assert noted == [RequestRefusedNoted(code, "callback", "", None) for code in codes]
+    for _ in range(500):
+        with pytest.raises(RequestRefused):
+            box.engine.callbacks.receive("x", None, b"{}", lambda said: None)
+    box.engine.refusals.note_counted()
+    await box.settle()
+    noted = [event.body for event in box.events() if isinstance(event.body, RequestRefusedNoted)]
+    assert len(noted) < 200
+    assert sum(body.count for body in noted) == 503
 
 
 async def test_one_that_comes_early_is_kept_for_its_wait(box: Box) -> None:
@@ -214,11 +236,13 @@ async def test_two_waits_of_one_pipeline_have_a_token_each(box: Box) -> None:
 
 @pytest.mark.parametrize("token", ["", "x", "a" * 45, "ä", "../..", "a" * 500])
 async def test_a_forged_token_tells_nothing(box: Box, token: str) -> None:
-    """Whatever it is, it is unknown, and nothing is recorded."""
+    """Whatever it is, it is unknown, and only that is recorded."""
     await begun(box, one(ask(), wait()))
     before = box.gate.next_seq
     assert await refused(box, token, 1) == "callback_unknown"
-    assert box.gate.next_seq == before
+    await box.settle()
+    assert box.gate.next_seq == before + 1
+    assert box.events()[-1].body == RequestRefusedNoted("callback_unknown", "callback", "", None)
 
 
 async def test_the_token_of_another_log_is_unknown(box: Box, tmp_path: Path) -> None:

@@ -64,3 +64,23 @@ async def test_a_new_session_at_the_broker_begins_anew(tmp_path: Path) -> None:
     await box.settle()
     assert [message[1] for message in wire.kinds("taken")] == [1, 7]
     await box.close()
+
+
+async def test_it_is_known_why_nothing_can_come_in(tmp_path: Path) -> None:
+    """No gateway, one that has yet to ask, one whose broker is away, one that is there: each is told apart."""
+    box = await opened(tmp_path)
+    wires: list[Wire] = []
+    door = SubscriptionDoor(box.subscriptions, lambda: wires)
+    number = await box.subscribe(subscription())
+    assert door.absent(number) == "No gateway is connected."
+    wire = Wire()
+    wires.append(wire)
+    assert door.absent(number) == "The gateway has yet to ask the broker."
+    door.heard(wire, ["attending", number, "The broker is away."])
+    assert door.absent(number) == "The broker is away."
+    door.heard(wire, ["attending", number, None])
+    assert door.absent(number) is None
+    wires.clear()
+    door.left(wire)
+    assert door.absent(number) == "No gateway is connected."
+    await box.close()

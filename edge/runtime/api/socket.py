@@ -164,7 +164,7 @@ class Api:
             self._tell_taken_up()
         elif kind == "hello":
             self._welcome(peer, message[1])
-        elif kind in ("message", "source", "dead_sent") and self.door is not None:
+        elif kind in ("message", "source", "attending", "dead_sent") and self.door is not None:
             self.door.heard(peer, message)
         else:
             raise ValueError(f"a message of unknown kind {kind!r}")

@@ -1,10 +1,10 @@
 """Subscriptions as the gateways see them: the table of what to ask the broker for, messages in, confirmations out.
 
 Owned by the daemon, spoken to by `edge.runtime.api.socket`. From a gateway: `["source", number]` (its session at the
-broker is new: what it sends from here on comes in order) and `["message", token, number, topic, payload, content
-type, headers, packet, retained, again]`. To a gateway: `["subscriptions", [[number, path, open, [[filter, qos]],
-[filters to give up], [headers]]]]`, `["taken", token, number]` once the message is durable, and `["room", number]`:
-send again what was not taken.
+broker is new: what it sends from here on comes in order), `["attending", number, why not | nil]` (whether it is at
+the broker for it) and `["message", token, number, topic, payload, content type, headers, packet, retained, again]`.
+To a gateway: `["subscriptions", [[number, path, open, [[filter, qos]], [filters to give up], [headers]]]]`,
+`["taken", token, number]` once the message is durable, and `["room", number]`: send again what was not taken.
 
 A message that is not taken gets no answer, and none after it is taken either until it comes again: that keeps the
 order.
@@ -34,6 +34,8 @@ class SubscriptionDoor:
         self._subscriptions, self._gateways = subscriptions, gateways
         #: The first message that was not taken, by gateway and subscription.
         self._refused: dict[tuple[Gateway, int], int] = {}
+        #: By gateway and subscription: why it is not at the broker for it, None where it is.
+        self._absent: dict[tuple[Gateway, int], str | None] = {}
         subscriptions.on_change = self._tell
         subscriptions.on_room = self._room
         subscriptions.dead_letters.send = self._to_one
@@ -46,6 +48,18 @@ class SubscriptionDoor:
     def left(self, gateway: Gateway) -> None:
         """A gateway is gone; what it did not hear of, it sends again."""
         self._refused = {key: token for key, token in self._refused.items() if key[0] is not gateway}
+        self._absent = {key: why for key, why in self._absent.items() if key[0] is not gateway}
+
+    def absent(self, number: int) -> str | None:
+        """Why nothing can come in for a subscription at the moment; None where a gateway is at the broker for it."""
+        said = [why for (_, each), why in self._absent.items() if each == number]
+        if None in said:
+            return None
+        if said:
+            return said[0]
+        return (
+            "The gateway has yet to ask the broker." if any(self._gateways()) else "No gateway is connected."
+        )
 
     def heard(self, gateway: Gateway, message: list[Any]) -> None:
         """One message of a gateway's. Raises ValueError, TypeError where it is nonsense."""
@@ -54,6 +68,10 @@ class SubscriptionDoor:
             return
         if message[0] == "source":
             self._refused.pop((gateway, int(message[1])), None)
+            return
+        if message[0] == "attending":
+            _, number, why = message
+            self._absent[gateway, int(number)] = None if why is None else str(why)
             return
         _, token, number, topic, payload, content_type, headers, packet, retain, again = message
         refused = self._refused.get((gateway, number))

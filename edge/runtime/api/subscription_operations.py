@@ -10,8 +10,9 @@ from typing import Any
 
 from edge.runtime.api.operations import argument
 from edge.runtime.api.socket import Operation, Reply
+from edge.runtime.api.subscription_door import SubscriptionDoor
 from edge.runtime.executions.engine import Engine
-from edge.runtime.subscriptions.intake import Intake
+from edge.runtime.subscriptions.intake import DEACTIVATED, DRAINING, Intake
 from edge.runtime.subscriptions.subscriptions import Subscriptions
 from playbooks.subscription import is_subscription
 
@@ -19,8 +20,8 @@ from playbooks.subscription import is_subscription
 class SubscriptionOperations:
     """The operations over all subscriptions."""
 
-    def __init__(self, engine: Engine, subscriptions: Subscriptions) -> None:
-        self._engine, self._subscriptions = engine, subscriptions
+    def __init__(self, engine: Engine, subscriptions: Subscriptions, door: SubscriptionDoor) -> None:
+        self._engine, self._subscriptions, self._door = engine, subscriptions, door
 
     def table(self, playbooks_register: Operation) -> dict[str, Operation]:
         """Operation names and what they run; `register` takes both kinds of documents."""
@@ -43,8 +44,8 @@ class SubscriptionOperations:
         }
 
     def listing(self, _: dict[str, Any], reply: Reply) -> None:
-        """→ `[{path, state, source, playbook, …}]`."""
-        reply([_described(intake) for intake in self._subscriptions.all()])
+        """→ `[{path, state, absent, source, playbook, …}]`; `absent` is why nothing can come in, else None."""
+        reply([self._described(intake) for intake in self._subscriptions.all()])
 
     def show(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{path}` → as in the list, with its topics, its bounds and its batches under way."""
@@ -52,7 +53,7 @@ class SubscriptionOperations:
         subscription = intake.subscription
         reply(
             {
-                **_described(intake),
+                **self._described(intake),
                 "topics": [list(topic) for topic in subscription.topics],
                 "every_ms": subscription.every_ms,
                 "ordering": subscription.ordering,
@@ -96,19 +97,20 @@ class SubscriptionOperations:
             intake, argument(arguments, "by", str), lambda state: reply({"state": state})
         )
 
-
-def _described(intake: Intake) -> dict[str, Any]:
-    subscription = intake.subscription
-    return {
-        "number": intake.number,
-        "path": subscription.path,
-        "digest": subscription.digest,
-        "state": intake.state,
-        "source": subscription.source,
-        "playbook": subscription.playbook,
-        "backlog": intake.lanes.backlog,
-        "in_flight": intake.lanes.in_flight,
-        "position": intake.lanes.position(),
-        "counts": dict(intake.counts),
-        "tick": None if intake.tick is None else intake.tick.number,
-    }
+    def _described(self, intake: Intake) -> dict[str, Any]:
+        subscription = intake.subscription
+        wanted = subscription.source == "mqtt" and intake.state not in (DRAINING, DEACTIVATED)
+        return {
+            "number": intake.number,
+            "path": subscription.path,
+            "digest": subscription.digest,
+            "state": intake.state,
+            "absent": self._door.absent(intake.number) if wanted else None,
+            "source": subscription.source,
+            "playbook": subscription.playbook,
+            "backlog": intake.lanes.backlog,
+            "in_flight": intake.lanes.in_flight,
+            "position": intake.lanes.position(),
+            "counts": dict(intake.counts),
+            "tick": None if intake.tick is None else intake.tick.number,
+        }

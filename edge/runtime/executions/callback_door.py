@@ -19,7 +19,11 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.catalog import Catalog
 from edge.runtime.executions.executor import Executor
 from edge.runtime.requests.admit import CBOR, JSON
+from edge.runtime.requests.refusals import Refusals
 from edge.runtime.waiting.tokens import Tokens
+
+#: Stands for the principal of a refusal: a callback has none, and its token goes into no log.
+CALLBACK: Final = "callback"
 
 
 def value_of(content_type: str | None, payload: bytes) -> bytes | None:
@@ -58,6 +62,10 @@ class Called(Protocol):
     def catalog(self) -> Catalog:
         """What they run."""
 
+    @property
+    def refusals(self) -> Refusals:
+        """Where what is refused is recorded."""
+
     def execution_id(self, seq: int) -> str:
         """Its name outside."""
 
@@ -71,7 +79,16 @@ class CallbackDoor:
     def receive(
         self, token: str, content_type: str | None, payload: bytes, received: Callable[[str], None]
     ) -> None:
-        """Take a callback: `received(execution id)` once it is durable. Raises RequestRefused."""
+        """Take a callback: `received(execution id)` once it is durable. Raises RequestRefused, which is recorded."""
+        try:
+            self._receive(token, content_type, payload, received)
+        except RequestRefused as error:
+            self._engine.refusals.note(error.problem_code, CALLBACK, "", None)
+            raise
+
+    def _receive(
+        self, token: str, content_type: str | None, payload: bytes, received: Callable[[str], None]
+    ) -> None:
         call = self._tokens.read(token)
         if call is None:
             raise _refused(callbacks.UNKNOWN)
