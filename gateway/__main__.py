@@ -12,6 +12,7 @@ from pathlib import Path
 import uvloop
 
 from edge.core.errors import EdgeError
+from edge.core.journal_log import log_as
 from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import BROKER_VARIABLE, load_settings
 from gateway.daemon import serve
@@ -28,8 +29,7 @@ OPTIONS = {
 def main() -> int:
     """Run the daemon; its exit code: 0 stopped, 2 cannot serve as configured."""
     given = read_options("gateway", OPTIONS, sys.argv[1:])
-    level = (given["log-level"] or "info").upper()
-    logging.basicConfig(level=level, format="gateway: %(levelname)s %(message)s", stream=sys.stderr)
+    log_as("gateway", given["log-level"] or "info")
     try:
         broker = given["broker"] or os.environ.get(BROKER_VARIABLE)
         folder = Path(given["data"]) if given["data"] else None

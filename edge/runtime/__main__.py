@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from edge.core.errors import EdgeError, LogDamaged, Misconfigured, Unavailable
+from edge.core.journal_log import log_as
 from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import Settings, load_settings
 from edge.runtime.process.hash_seed import with_own_seed
@@ -30,8 +31,7 @@ OPTIONS = {
 def main(mount_table: Path = MOUNT_TABLE) -> int:
     """Run the daemon; its exit code: 0 stopped, 1 failed, 2 cannot start until somebody mends something."""
     given = read_options("edge.runtime", OPTIONS, sys.argv[1:])
-    level = (given["log-level"] or "info").upper()
-    logging.basicConfig(level=level, format="runtime: %(levelname)s %(message)s", stream=sys.stderr)
+    log_as("runtime", given["log-level"] or "info")
     try:
         settings = load_settings(Path(given["data"]) if given["data"] else None)
         require_sound(settings, mount_table)  # before anything is written there
