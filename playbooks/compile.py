@@ -78,6 +78,8 @@ def _compile(data: bytes, file_name: str) -> tuple[Blueprint | None, list[Proble
 
 
 def _root(source: Source, root: Marked) -> dict[str, Any] | None:
+    if _is_another_kind(source, root):
+        return None
     found = fields(source, root, "A playbook", PLAYBOOK)
     if not isinstance(root, Mapping_):
         return None
@@ -104,6 +106,30 @@ def _root(source: Source, root: Marked) -> dict[str, Any] | None:
         "final": executor.index(source, executor.final, names),
         "arc_needed": executor.arc_needed,
     }
+
+
+def _is_another_kind(source: Source, root: Marked) -> bool:
+    """Whether it is a file of ours that is no playbook: what that is and who takes it is all there is to say."""
+    if not isinstance(root, Mapping_):
+        return False
+    kind = root.get("kind")
+    if isinstance(kind, Scalar) and kind.value == "Subscription":
+        mend = "`edge playbook register` takes it, and its playbook runs for what comes."
+        source.refuse(kind.start, "This is a subscription, not a playbook.", mend)
+        return True
+    if says_cases(root):
+        source.refuse(
+            root.start, "This is a file of cases, not a playbook.", "`edge playbook test` runs them."
+        )
+        return True
+    return False
+
+
+def says_cases(root: Marked | None) -> bool:
+    """Whether it is a file of cases (`playbooks.cases`)."""
+    if not isinstance(root, Mapping_) or root.get("cases") is None:
+        return False
+    return all(root.get(key) is None for key in ("kind", "apiVersion", "workflow"))
 
 
 def _step_names(node: Marked | None) -> frozenset[str]:

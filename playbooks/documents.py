@@ -7,7 +7,7 @@ is named where it stands.
 from __future__ import annotations
 
 from playbooks.blueprint import Blueprint
-from playbooks.compile import compile_playbook
+from playbooks.compile import compile_playbook, says_cases
 from playbooks.loader import Mapping_, Scalar, load
 from playbooks.problems import PlaybookRefused, Problem, open_source
 from playbooks.subscription import Subscription
@@ -24,6 +24,12 @@ def compile_document(data: bytes, file_name: str) -> Document:
     if made is None:
         raise PlaybookRefused(problems)
     return made
+
+
+def is_cases(data: bytes, file_name: str) -> bool:
+    """Whether a file holds cases of a playbook (`playbooks.cases`)."""
+    source = open_source(data, file_name)
+    return not isinstance(source, Problem) and says_cases(load(source))
 
 
 def _says_subscription(data: bytes, file_name: str) -> bool:

@@ -94,10 +94,18 @@ def _events(source: Source) -> Iterator[yaml.Event]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = " ".join(part for part in (error.context, error.problem) if part)
-        _stop(source, _index(mark), f"This is not valid YAML: {said}.", "")
+        at = _index(mark)
+        mend = "Indent with spaces: a tab stands here." if _after_tab(source.text, at) else ""
+        _stop(source, at, f"This is not valid YAML: {said}.", mend)
     except yaml.reader.ReaderError as error:
         at = error.position if isinstance(error.position, int) else 0
         _stop(source, min(at, len(source.text)), "This character cannot stand in YAML.", "Take it out.")
+
+
+def _after_tab(text: str, at: int) -> bool:
+    """Whether a tab stands there, or in what the line is indented with."""
+    line = text[text.rfind("\n", 0, at) + 1 :].partition("\n")[0]
+    return text[at : at + 1] == "\t" or "\t" in line[: len(line) - len(line.lstrip())]
 
 
 def _index(mark: Any) -> int:

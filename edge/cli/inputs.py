@@ -75,15 +75,21 @@ def positive_seconds(text: str) -> float:
 
 
 def read_source(path: Path) -> bytes:
-    """A playbook's source. Raises RequestRefused where the file cannot be read or is too large."""
+    """A playbook's source. Raises RequestRefused where it is no file that can be read, or is too large."""
     try:
-        if path.stat().st_size > PLAYBOOK_BYTES_MAX:
+        if not path.is_file() and path.exists():  # a device or a pipe may never end
             raise RequestRefused(
-                f"{path} has more than {PLAYBOOK_BYTES_MAX // 1024} KB.", mend="Split the playbook."
+                f"{path} is no ordinary file.", mend="Name one; save what a pipe gives first."
             )
-        return path.read_bytes()
+        with path.open("rb") as file:
+            source = file.read(PLAYBOOK_BYTES_MAX + 1)
     except OSError as error:
         raise RequestRefused(f"{path} cannot be read: {error.strerror}.", mend="Check the path.") from error
+    if len(source) > PLAYBOOK_BYTES_MAX:
+        raise RequestRefused(
+            f"{path} has more than {PLAYBOOK_BYTES_MAX // 1024} KB.", mend="Split the playbook."
+        )
+    return source
 
 
 def require_log(settings: Settings) -> None:

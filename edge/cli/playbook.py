@@ -8,12 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.cli import playbook_check, playbook_test
 from edge.cli.client import RuntimeClient
 from edge.cli.inputs import read_source
+from edge.cli.playbook_warnings import print_warnings
 from edge.core.settings import load_settings
+
+if TYPE_CHECKING:
+    from playbooks.documents import Document
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -39,6 +43,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "register",
         parents=[shared],
         help="compile files, playbooks and subscriptions, and put them into a running box's catalog",
+        description="Compile files, playbooks and subscriptions, and put them into a running box's catalog: all, or\n"
+        "none where one does not compile. Files of cases (.test.yaml) are passed over.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     register.add_argument("files", nargs="+", type=Path, metavar="FILE")
     register.set_defaults(command=_register)
@@ -69,9 +76,8 @@ def _reference(given: argparse.Namespace) -> int:
 
 def _register(given: argparse.Namespace) -> int:
     from playbooks.blueprint import Blueprint
-    from playbooks.documents import compile_document
 
-    made = [compile_document(read_source(path), str(path)) for path in given.files]
+    made = _compiled(given.files)
     # Playbooks first: a subscription is refused where its playbook is not there.
     blueprints = sorted(made, key=lambda each: not isinstance(each, Blueprint))
     with RuntimeClient(load_settings(given.data)) as runtime:
@@ -80,6 +86,33 @@ def _register(given: argparse.Namespace) -> int:
             state = "registered" if done["new"] else "is registered already"
             print(f"{done['path']} {state} ({blueprint.digest.hex()[:16]})")
     return 0
+
+
+def _compiled(files: list[Path]) -> list[Document]:
+    """The playbooks and subscriptions among files, with their warnings printed; files of cases are passed over.
+
+    Raises PlaybookRefused with the problems of all files, RequestRefused.
+    """
+    from playbooks.cases import ENDING
+    from playbooks.documents import compile_document, is_cases
+    from playbooks.problems import PlaybookRefused, Problem
+
+    made: list[Document] = []
+    problems: list[Problem] = []
+    for path in files:
+        source = read_source(path)
+        if path.name.endswith(ENDING) or is_cases(source, str(path)):
+            print(f"{path}: skipped, a file of cases (edge playbook test)")
+            continue
+        try:
+            made.append(compile_document(source, str(path)))
+        except PlaybookRefused as refused:
+            problems += refused.problems
+            continue
+        print_warnings(source, str(path), made[-1])
+    if problems:
+        raise PlaybookRefused(problems)
+    return made
 
 
 def _list(given: argparse.Namespace) -> int:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.cli.inputs import read_source
+from edge.cli.playbook_warnings import problem_told, warning_line, warnings_of
 from edge.cli.story import plain_json
 from edge.cli.subplaybooks import unseen_by
-from edge.core.errors import RequestRefused
+from edge.core.errors import PlaybookInvalid, RequestRefused
 
 _ENDINGS: Final = (".yaml", ".yml")
 _TOLD: Final = {"steps": "{} steps", "digest": "digest {}", "source": "source {}", "cases": "{} cases"}
@@ -26,7 +27,7 @@ def add(actions: Any) -> None:
         help="say all that is wrong with files, with line, column and mend",
         description="Say all that is wrong with playbooks, subscriptions and files of cases (.test.yaml), with\n"
         "line, column and mend.",
-        epilog="exit codes: 0 nothing is wrong, 2 something is\n\n"
+        epilog="exit codes: 0 nothing is wrong (warnings are not), 2 something is\n\n"
         "examples:\n  edge playbook check playbooks/library\n  edge playbook check a.yaml b.yaml --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,9 +42,20 @@ def _check(given: argparse.Namespace) -> int:
     wrong = 0
     for path in _files(given.files):
         problems, told = check_file(path)
+        warnings = told.pop("warnings", [])
         wrong += bool(problems)
         if given.json:
-            print(plain_json({"file": str(path), "ok": not problems, "problems": problems, **told}))
+            print(
+                plain_json(
+                    {
+                        "file": str(path),
+                        "ok": not problems,
+                        "problems": problems,
+                        "warnings": warnings,
+                        **told,
+                    }
+                )
+            )
             continue
         for problem in problems:
             print(
@@ -51,9 +63,20 @@ def _check(given: argparse.Namespace) -> int:
             )
         if not problems:
             print(f"{path}: ok, " + ", ".join(_TOLD[name].format(value) for name, value in told.items()))
-            for unseen in unseen_by(path):
-                print(f"{path}: runs {unseen!r}, which no file beside it is; the box must have it by then")
+            for warning in warnings:
+                print(warning_line(str(path), warning))
+            _print_unseen(path)
     return 2 if wrong else 0
+
+
+def _print_unseen(path: Path) -> None:
+    try:
+        unseen = unseen_by(path)
+    except PlaybookInvalid as error:
+        print(f"{path}: runs a playbook that does not compile: {error.message.splitlines()[0]}")
+        return
+    for name in unseen:
+        print(f"{path}: runs {name!r}, which no file beside it is; the box must have it by then")
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
@@ -69,19 +92,22 @@ def _files(paths: list[Path]) -> Iterator[Path]:
 
 
 def check_file(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """`(problems as {line, column, message, mend}, what else there is to tell)` of one file."""
+    """`(problems as {line, column, message, mend}, what else there is to tell)` of one file, or of what is none."""
     from playbooks.blueprint import Blueprint
     from playbooks.cases import ENDING, read_cases
     from playbooks.documents import compile_document
     from playbooks.problems import PlaybookRefused
 
-    source = read_source(path)
+    try:
+        source = read_source(path)
+    except RequestRefused as error:
+        return [{"line": 1, "column": 1, "message": error.message, "mend": error.mend or ""}], {}
     try:
         if path.name.endswith(ENDING):
             return [], {"cases": len(read_cases(source, str(path)).cases)}
         made = compile_document(source, str(path))
     except PlaybookRefused as refused:
-        keys = ("line", "column", "message", "mend")
-        return [{key: getattr(problem, key) for key in keys} for problem in refused.problems], {}
+        return [problem_told(problem) for problem in refused.problems], {}
+    warnings = [problem_told(each) for each in warnings_of(source, str(path), made)]
     what = {"steps": len(made.steps)} if isinstance(made, Blueprint) else {"source": made.source}
-    return [], {**what, "digest": made.digest.hex()[:16]}
+    return [], {**what, "digest": made.digest.hex()[:16], "warnings": warnings}

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from edge.cli.client import NoAnswerInTime, RuntimeClient
 from edge.cli.inputs import EXAMPLE, positive_seconds, read_input, read_source
+from edge.cli.playbook_warnings import print_warnings
 from edge.cli.scratch import scratch
 from edge.cli.show import story_lines
 from edge.cli.story import plain_json
@@ -77,7 +78,9 @@ class Done:
 def _run(given: argparse.Namespace) -> int:
     from playbooks.compile import compile_playbook
 
-    blueprint = compile_playbook(read_source(given.file), str(given.file))
+    source = read_source(given.file)
+    blueprint = compile_playbook(source, str(given.file))
+    print_warnings(source, str(given.file), blueprint)
     for path in given.named:
         read_source(path)
     below, _ = found_below(blueprint, given.file.resolve().parent, given.named)

@@ -86,4 +86,6 @@ def _beside(folder: Path, path: str) -> Blueprint | None:
 
 def _files(folder: Path) -> Iterable[Path]:
     listed = sorted(file for pattern in ("*.yaml", "*.yml") for file in folder.glob(pattern))
-    return [file for file in listed[:_FILES_MAX] if file.stat().st_size <= PLAYBOOK_BYTES_MAX]
+    return [
+        file for file in listed[:_FILES_MAX] if file.is_file() and file.stat().st_size <= PLAYBOOK_BYTES_MAX
+    ]

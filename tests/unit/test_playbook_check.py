@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from edge.cli.main import main
+from edge.core.limits import PLAYBOOK_BYTES_MAX
 
 BAD = """apiVersion: noetl.io/v2
 kind: Playbook
@@ -92,3 +94,92 @@ def test_an_empty_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     """Nothing checked must not look like nothing wrong."""
     assert main(["playbook", "check", str(tmp_path)]) == 2
     assert "holds no playbook" in capsys.readouterr().err
+
+
+HEAD = BAD[: BAD.index("  - step: a\n")]
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], folder: Path) -> list[str]:
+    """What was printed, without the folder."""
+    return capsys.readouterr().out.replace(f"{folder}/", "").splitlines()
+
+
+A = "  - {step: a, tool: {kind: noop}}\n"
+B = "  - {step: b, tool: {kind: noop}}\n"
+C = "  - {step: c, tool: {kind: noop}}\n"
+AFTER_A = "6:12: warning: No arc leads to step b: it never runs. Write `next: [b]` on a."
+ANYWHERE = AFTER_A.replace(
+    "Write `next: [b]` on a.", "Add b to the `next` of a step that runs, or take it out."
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (A + B, [AFTER_A]),
+        ("  - {step: a, tool: {kind: noop}, next: [c]}\n  - {step: b, next: [c]}\n" + C, [ANYWHERE]),
+        (A + "  - {step: b, next: [c]}\n  - {step: c, next: [b]}\n", [AFTER_A]),
+        ("  - {step: a, next: [{step: b, when: false}]}\n" + B, []),
+        (A + B + "executor: {spec: {final_step: b}}\n", []),
+    ],
+)
+def test_a_step_that_nothing_leads_to_is_a_warning(
+    steps: str, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its place and the mend, once for what hangs together; never an error, as in NoETL."""
+    (tmp_path / "p.yaml").write_text(HEAD + steps, "utf-8")
+    assert main(["playbook", "check", str(tmp_path)]) == 0
+    assert lines_of(capsys, tmp_path)[1:] == [f"p.yaml:{line}" for line in said]
+    assert main(["playbook", "check", str(tmp_path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["warnings"]) == len(said)
+
+
+def test_a_folder_is_checked_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is too large, or gone, is a line like any other; what comes after it is checked too."""
+    (tmp_path / "a.yaml").write_text("#" * (PLAYBOOK_BYTES_MAX + 1), "utf-8")
+    (tmp_path / "b.yaml").write_text(HEAD + "  - {step: a, tool: {kind: noop}}\n", "utf-8")
+    assert main(["playbook", "check", str(tmp_path / "gone.yaml"), str(tmp_path)]) == 2
+    lines = lines_of(capsys, tmp_path)
+    assert [line.split(" ")[0] for line in lines] == ["gone.yaml:1:1:", "a.yaml:1:1:", "b.yaml:"]
+    assert "Split the playbook" in lines[1]
+
+
+@pytest.mark.parametrize(
+    "command", [["run"], ["playbook", "check"], ["playbook", "register"], ["playbook", "graph"]]
+)
+def test_what_is_no_ordinary_file_is_refused(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device or a pipe may never end: it is not read."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in ("/dev/zero", str(tmp_path / "pipe.yaml")):
+        assert main([*command, path]) == 2
+        assert "is no ordinary file" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: Subscription\nspec: {source: mqtt}\n", "s.yaml:1:7: This is a subscription, not a playbook."),
+        (
+            "cases: [{case: a, expect: {status: failed}}]\n",
+            "s.yaml:1:1: This is a file of cases, not a playbook.",
+        ),
+    ],
+)
+def test_another_kind_of_file_is_named(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that says what it is and who takes it, in place of all that it is not as a playbook."""
+    (tmp_path / "s.yaml").write_text(text, "utf-8")
+    assert main(["run", str(tmp_path / "s.yaml")]) == 2
+    (line,) = capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
+    assert line.startswith(said)
+    assert "edge playbook " in line
+
+
+def test_a_tab_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """YAML's own words do not say what to do about it."""
+    (tmp_path / "t.yaml").write_text("kind: Playbook\nmetadata:\n\tname: x\n", "utf-8")
+    assert main(["playbook", "check", str(tmp_path)]) == 2
+    assert "Indent with spaces" in capsys.readouterr().out
