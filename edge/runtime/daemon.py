@@ -202,8 +202,7 @@ class Daemon:
         serving = f"serving box {self._settings.box} from {self._settings.data}"
         logger.info(serving)
         self._service.ready(serving)
-        progress = Progress(lambda: gate.next_seq, lambda: gate.durable_seq)
-        self._service.watch(asyncio.get_running_loop().call_later, progress)
+        self._service.watch(asyncio.get_running_loop().call_later, Progress(gate))
 
     def _status(self, log_id: bytes) -> dict[str, Any]:
         return {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from edge.core.service import Service
 from edge.runtime.process.progress import Progress
+from tests.unit.gate_rig import Rig
 
 
 class Manager:
@@ -111,19 +113,44 @@ def test_a_manager_that_is_gone_ends_nothing(tmp_path: Path, caplog: pytest.LogC
     assert "could not be told READY=1" in caplog.text
 
 
+@dataclass
+class Numbers:
+    next_seq: int = 1
+    durable_seq: int = 0
+
+
 def test_a_stuck_drive_is_seen_and_a_quiet_or_slow_one_is_not() -> None:
     """Stuck is what was on its way at the last look already; idle, new and slowly moving are not."""
-    next_seq, durable_seq = 1, 0
-    progress = Progress(lambda: next_seq, lambda: durable_seq)
+    log = Numbers()
+    progress = Progress(log)
     assert progress()
     assert progress(), "an idle box"
-    next_seq = 5
+    log.next_seq = 5
     assert progress(), "on its way since just now"
-    durable_seq = 2
+    log.durable_seq = 2
     assert progress(), "slow, but it moves"
     assert not progress(), "nothing became durable since the last look"
-    next_seq = 9
+    log.next_seq = 9
     assert not progress(), "more that waits does not help"
-    durable_seq = 8
+    log.durable_seq = 8
     assert progress()
     assert progress()
+
+
+async def test_a_thread_that_hangs_in_a_flush_takes_the_pulse(manager: Manager, tmp_path: Path) -> None:
+    """While the journal hangs the loop turns and nothing is said; once it goes on the pulse is back."""
+    rig = Rig(tmp_path / "log")
+    Service(manager.address, 8.0).watch(manager.call_later, Progress(rig.gate))
+    rig.journal.open.clear()
+    rig.append()
+    await rig.in_flight()
+    pulses = []
+    for _ in range(3):
+        manager.due.pop()[1]()
+        pulses.append(len(manager.said()))
+    assert pulses == [2, 0, 0], "the first of the two was sent before the event"
+    rig.journal.open.set()
+    await rig.gate.flushed()
+    manager.due.pop()[1]()
+    assert manager.said() == ["WATCHDOG=1"]
+    await rig.close()
