@@ -208,6 +208,18 @@ def test_what_workers_lock_themselves_in_with_is_allowed() -> None:
     assert not {"bpf", "mount", "setuid", "chroot", "ptrace", "init_module"} & (runtime | gateway)
 
 
+def test_the_users_of_the_units_are_made(tmp_path: Path) -> None:
+    """systemd-sysusers would make the very users and groups that the units name; it is asked, and makes none."""
+    require_systemd()
+    command = ["systemd-sysusers", "--dry-run", f"--root={tmp_path}", str(FOLDER / "edge.sysusers")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for name in SERVICES:
+        unit = directives(FOLDER / name)
+        assert f"Creating user '{unit['User'][0]}'" in done.stderr
+        assert f"Creating group '{unit['Group'][0]}'" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_person_is_not_waited_for_by_restarting() -> None:
     """The runtime is not started again after exit code 2, nor for ever; the gateway goes on trying."""
     runtime, gateway = (directives(FOLDER / f"edge-{name}.service") for name in ("runtime", "gateway"))
