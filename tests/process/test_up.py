@@ -77,6 +77,17 @@ def test_a_killed_supervisor_takes_its_processes_with_it(tmp_path: Path) -> None
         assert pids_of(tmp_path / "d")
 
 
+def test_a_hangup_stops_it_in_order(tmp_path: Path) -> None:
+    """When the terminal goes, all processes are stopped as by SIGTERM, and its note of the broker is gone."""
+    data = tmp_path / "d"
+    with up(data) as process:
+        pids = pids_of(data) + children_of(process.pid)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=30) == 0
+        assert gone(pids)
+    assert not (data / "run" / "broker").exists()
+
+
 def test_the_brokers_password_is_told_to_nobody(tmp_path: Path) -> None:
     """It stands in no process's arguments, in no line printed, and in no file others may read."""
     data = tmp_path / "d"
