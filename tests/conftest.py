@@ -1,5 +1,6 @@
-"""Two rules for all tests: under CI=true a test of real processes that is skipped has failed, and whatever playbook a
-test compiles, the JSON Schema thinks of it as the compiler does.
+"""Three rules for all tests: the fault beds run whole only where that is asked for (--faults); under CI=true a test
+of real processes that is skipped has failed; and whatever playbook a test compiles, the JSON Schema thinks of it as
+the compiler does.
 
 CI promises that those tests ran; a skip there would hide a missing broker or a kernel without landlock. Owned by
 scripts/test; must never start a process or hold any other fixture (those live beside the tests that use them).
@@ -33,6 +34,18 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, path: Path) -
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} may not be skipped under CI=true. {reason}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="run the fault beds whole, not samples of them")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the whole beds out of a usual run."""
+    whole = [item for item in items if item.get_closest_marker("faults_full") is not None]
+    if whole and not config.getoption("--faults"):
+        config.hook.pytest_deselected(items=whole)
+        items[:] = [item for item in items if item not in whole]
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

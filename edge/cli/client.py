@@ -52,8 +52,12 @@ class RuntimeClient:
                 f"No runtime serves {settings.data}.",
                 mend="Start one with `edge up`, or name its folder with --data.",
             ) from error
-        self._send(["hello", "cli"])
-        _, self.box, self.log_id = self._wait("welcome")
+        try:
+            self._send(["hello", "cli"])
+            _, self.box, self.log_id = self._wait("welcome")
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -54,6 +54,13 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
             error.strerror,
         )
         return 2
+    except OSError as error:
+        logging.getLogger("edge.runtime").critical(
+            "%s cannot be used: %s. Look after the drive; what was accepted is safe.",
+            error.filename or "Something in the data folder",
+            error.strerror,
+        )
+        return 1
 
 
 def _run(settings: Settings) -> int:

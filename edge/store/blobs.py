@@ -7,6 +7,7 @@ retention, below an upstream receipt.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -50,7 +51,10 @@ class BlobStore:
             part.rename(path)
             flush_folder(path.parent)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(
+                OSError
+            ):  # a drive that fails may fail here too: the first error is told
+                part.unlink(missing_ok=True)
             raise StorageFailed(f"A blob could not be written: {error.strerror}.") from error
         return digest
 

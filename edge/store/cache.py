@@ -11,6 +11,7 @@ size and SHA-256 before use. Must never import numpy (workers keep it out). A bl
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -105,7 +106,8 @@ class BlockStore:
 
         Nobody has the reference before the file is whole, and a reader checks its digest, so there is no
         temporary name to rename. Raises CacheMiss with code
-        `cache_folder_gone` where the folder was deleted, Unavailable `cache_full` where it has no room.
+        `cache_folder_gone` where the folder was deleted, Unavailable `cache_full` where it has no room and
+        `cache_unusable` where its drive fails.
         """
         assert _is_key(key), f"{key!r} cannot name a block"
         # Asking Arrow for the size costs as much as the rest; few values are a small table.
@@ -123,7 +125,7 @@ class BlockStore:
                 else:
                     digest, size_bytes = _stream_into(file_fd, table)
             except BaseException:
-                os.unlink(key, dir_fd=self._folder_fd)
+                self._undo(key)
                 raise
             finally:
                 os.close(file_fd)
@@ -139,7 +141,7 @@ class BlockStore:
             try:
                 _write_all(file_fd, memoryview(data))
             except BaseException:
-                os.unlink(key, dir_fd=self._folder_fd)
+                self._undo(key)
                 raise
             finally:
                 os.close(file_fd)
@@ -201,6 +203,10 @@ class BlockStore:
             raise CacheMiss(f"Block {ref.key} is not the block that was written: its digest differs.")
         return block
 
+    def _undo(self, key: str) -> None:
+        with contextlib.suppress(OSError):  # a drive that fails may fail here too: the first error is told
+            os.unlink(key, dir_fd=self._folder_fd)
+
     def _refuse_write(self, key: str, error: OSError) -> NoReturn:
         if error.errno == errno.ENOENT:
             gone = os.fstat(self._folder_fd).st_nlink == 0
@@ -213,6 +219,12 @@ class BlockStore:
                 f"Block {key} was not written: {error.strerror}.",
                 code="cache_full",
                 mend="Give the cache more room, or let the step return fewer rows.",
+            ) from error
+        if error.errno in (errno.EIO, errno.EROFS):
+            raise Unavailable(
+                f"Block {key} was not written: {error.strerror}.",
+                code="cache_unusable",
+                mend="The drive under the cache fails: look after it, or put the cache into memory.",
             ) from error
         raise error
 

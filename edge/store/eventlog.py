@@ -46,8 +46,13 @@ from edge.store import mapped_pages
 _TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"meta")
 #: Those that an index of an earlier release lacks until a runtime opens it: whoever only reads does without.
 _LATER_TABLES: Final = (b"circuits",)
+_MEND: Final = "Run `edge log recover`: it is made again from the journal."
 _REQUEST_KEY_BYTES: Final = 16
 _PAYLOAD_DIGEST_BYTES: Final = 16
+
+
+#: What LMDB says where a page is not what it should be. It has no checksums: most damage it does not notice.
+_DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError)
 
 
 def request_key(principal: str, request_id: str) -> bytes:
@@ -64,15 +69,6 @@ def payload_mark(request: ExecutionRequested) -> bytes:
 
 def _key(*numbers: int) -> bytes:
     return b"".join(number.to_bytes(8, "big") for number in numbers)
-
-
-@contextmanager
-def _damage_is_named() -> Iterator[None]:
-    """What LMDB raises over a page that is damaged is damage of the log."""
-    try:
-        yield
-    except lmdb.Error as error:
-        raise LogDamaged(f"The index cannot be read: {error}.") from error
 
 
 @record
@@ -116,11 +112,8 @@ class EventLog:
                     if name not in _LATER_TABLES:
                         raise
             self.last()
-        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError) as error:
-            raise LogDamaged(
-                f"The index in {folder} is damaged: {error}.",
-                mend="Run `edge log recover`: it is made again from the journal.",
-            ) from error
+        except _DAMAGE as error:
+            raise _damaged(error) from error
         except lmdb.Error as error:
             if isinstance(error, lmdb.ReadonlyError) or "ermission denied" in str(error):
                 raise Misconfigured(
@@ -146,27 +139,36 @@ class EventLog:
         finally:
             log.close()
 
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        """A read transaction: what LMDB raises over a page that is damaged is damage of the log."""
+        try:
+            with self._env.begin() as txn:
+                yield txn
+        except lmdb.Error as error:
+            raise LogDamaged(f"The index cannot be read: {error}.", mend=_MEND) from error
+
     def last(self) -> tuple[int, bytes]:
         """Sequence number and link of the last event in here; (0, GENESIS) when empty."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             value = txn.get(b"last", db=self._db["meta"])
         return (int.from_bytes(value[:8], "big"), value[8:]) if value else (0, GENESIS)
 
     def log_id(self) -> bytes | None:
         """The id of the log that this index belongs to, None when empty."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             value = txn.get(b"log", db=self._db["meta"])
             return bytes(value) if value else None
 
     def delivered(self) -> tuple[int, frozenset[int]]:
         """The watermark of answers the broker has: `(through, executions below it still owed)`."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             value = txn.get(b"delivered", db=self._db["meta"]) or b""
         numbers = [int.from_bytes(value[i : i + 8], "big") for i in range(0, len(value), 8)]
         return (numbers[0], frozenset(numbers[1:])) if numbers else (0, frozenset())
 
     def commit(self, groups: Iterable[IndexedGroup], log_id: bytes) -> None:
-        """Put durable groups in, in one transaction; index thread only. Raises StorageFailed."""
+        """Put durable groups in, in one transaction; index thread only. StorageFailed, LogDamaged."""
         try:
             with self._env.begin(write=True) as txn:
                 txn.put(b"log", log_id, db=self._db["meta"])
@@ -174,6 +176,8 @@ class EventLog:
                     self._put_group(txn, group)
                     last = _key(group.last_seq) + group.last_link
                     txn.put(b"last", last, db=self._db["meta"])
+        except _DAMAGE as error:
+            raise _damaged(error) from error
         except lmdb.Error as error:
             raise StorageFailed(f"The event log's index could not be written: {error}.") from error
         if self._address is not None:
@@ -224,25 +228,35 @@ class EventLog:
 
     def find_request(self, key: bytes) -> tuple[int, bytes] | None:
         """Execution and payload mark recorded under a request key."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             value = txn.get(key, db=self._db["requests"])
-        return (int.from_bytes(value[:8], "big"), bytes(value[8:])) if value else None
+            if not value:
+                return None
+            seq, mark = int.from_bytes(value[:8], "big"), bytes(value[8:])
+            body = self._event(txn, seq).body
+        if (
+            not isinstance(body, ExecutionRequested)
+            or request_key(body.principal, body.request_id or "") != key
+            or payload_mark(body) != mark
+        ):
+            raise LogDamaged(f"The index names event {seq} for a request that is not there.", mend=_MEND)
+        return seq, mark
 
     def open_executions(self) -> list[int]:
         """Executions without an end, oldest first."""
-        with self._env.begin() as txn, txn.cursor(db=self._db["open"]) as cursor:
+        with self._reading() as txn, txn.cursor(db=self._db["open"]) as cursor:
             return [int.from_bytes(key, "big") for key in cursor.iternext(keys=True, values=False)]
 
     def catalog(self) -> list[int]:
         """Sequence numbers of all `catalog.registered` events, oldest first."""
-        with self._env.begin() as txn, txn.cursor(db=self._db["catalog"]) as cursor:
+        with self._reading() as txn, txn.cursor(db=self._db["catalog"]) as cursor:
             return sorted(int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True))
 
     def circuits(self) -> list[Event]:
         """The latest event of each downstream that has a circuit breaker."""
         if "circuits" not in self._db:
             return []
-        with self._env.begin() as txn, txn.cursor(db=self._db["circuits"]) as cursor:
+        with self._reading() as txn, txn.cursor(db=self._db["circuits"]) as cursor:
             seqs = [int.from_bytes(value, "big") for value in cursor.iternext(keys=False, values=True)]
             return [self._event(txn, seq) for seq in seqs]
 
@@ -254,7 +268,7 @@ class EventLog:
         prefix = _key(execution)
         found: list[Event] = []
         group: OpenedGroup | None = None
-        with self._env.begin() as txn, txn.cursor(db=self._db["executions"]) as cursor:
+        with self._reading() as txn, txn.cursor(db=self._db["executions"]) as cursor:
             more = cursor.set_range(_key(execution, first))
             while more and cursor.key()[:8] == prefix:
                 seq = int.from_bytes(cursor.key()[8:], "big")
@@ -271,7 +285,7 @@ class EventLog:
     def newest_of(self, execution: int, count: int) -> int:
         """The number of the `count`th newest event of a subscription; of its first where it has fewer."""
         seq = 0
-        with self._env.begin() as txn, txn.cursor(db=self._db["executions"]) as cursor:
+        with self._reading() as txn, txn.cursor(db=self._db["executions"]) as cursor:
             more = self._before(cursor, execution + 1) if count else False
             while more and count and int.from_bytes(cursor.key()[:8], "big") == execution:
                 seq = int.from_bytes(cursor.key()[8:], "big")
@@ -281,19 +295,19 @@ class EventLog:
 
     def position(self, subscription: int) -> int:
         """The number of the newest event that notes how far a subscription came; 0 where there is none."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             return int.from_bytes(
                 txn.get(b"position" + _key(subscription), db=self._db["meta"]) or b"", "big"
             )
 
     def event(self, seq: int) -> Event:
         """One event by its number. Raises LogDamaged where it is not in here."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             return self._event(txn, seq)
 
     def context_of(self, seq: int) -> Context:
         """What is constant over the group of an event. Raises LogDamaged where it is not in here."""
-        with self._env.begin() as txn:
+        with self._reading() as txn:
             return self._group_of(txn, seq).context
 
     def _event(self, txn: Any, seq: int) -> Event:
@@ -310,8 +324,29 @@ class EventLog:
             if not (cursor.set_key(_key(seq)) or self._before(cursor, seq)):
                 return None
             first = int.from_bytes(cursor.key(), "big")
-            group = open_group(first, bytes(cursor.value()[EPOCH_KEY_BYTES:]))
-            return group if group.last_seq >= seq else None
+            value = bytes(cursor.value())
+            group = open_group(first, value[EPOCH_KEY_BYTES:])
+            if group.last_seq < seq:
+                return None
+            link = group.check(group.previous, value[:EPOCH_KEY_BYTES])
+            if link != self._link_after(txn, cursor, group.last_seq, link):
+                raise LogDamaged(
+                    f"The index has damaged events from {first} to {group.last_seq}: they do not join what follows.",
+                    mend=_MEND,
+                )
+            return group
+
+    def _link_after(self, txn: Any, cursor: Any, seq: int, unknown: bytes) -> bytes:
+        """What the log says elsewhere about the link after event `seq`; `unknown` where the next event is lost.
+
+        LMDB has no checksums: a flipped bit in a group is noticed here or nowhere.
+        """
+        if not cursor.next():
+            return bytes(txn.get(b"last", db=self._db["meta"])[8:])
+        first = int.from_bytes(cursor.key(), "big")
+        if first != seq + 1:
+            return unknown
+        return open_group(first, bytes(cursor.value()[EPOCH_KEY_BYTES:])).previous
 
     @staticmethod
     def _before(cursor: Any, seq: int) -> bool:
@@ -321,7 +356,7 @@ class EventLog:
         self, after_seq: int = 0, count_max: int = 2**62
     ) -> Iterator[tuple[bytes, OpenedGroup, bytes]]:
         """Groups that end above `after_seq`: `(epoch key, group, its bytes)`, oldest first. Raises LogDamaged."""
-        with _damage_is_named(), self._env.begin() as txn, txn.cursor(db=self._db["groups"]) as cursor:
+        with self._reading() as txn, txn.cursor(db=self._db["groups"]) as cursor:
             more = self._before(cursor, after_seq + 1) or cursor.first()
             while more and count_max > 0:
                 value = bytes(cursor.value())
@@ -334,7 +369,7 @@ class EventLog:
 
     def read_all(self) -> int:
         """Read every entry of every table, so that no damaged page stays unseen; how many there are. LogDamaged."""
-        with _damage_is_named(), self._env.begin() as txn:
+        with self._reading() as txn:
             return sum(sum(1 for _ in txn.cursor(db=table)) for table in self._db.values())
 
     def reclaim_readers(self) -> int:
@@ -344,3 +379,7 @@ class EventLog:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+
+def _damaged(error: lmdb.Error) -> LogDamaged:
+    return LogDamaged(f"The event log's index is damaged: {error}.", mend=_MEND)

@@ -11,6 +11,7 @@ the process must end, and the next one starts from what really is on the drive (
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -63,8 +64,9 @@ class Journal:
 
     def _open_last(self, path: Path) -> None:
         reader = SegmentReader(path)
-        link, seq = reader.header.previous, reader.header.first_seq - 1
+        link, seq, last = reader.header.previous, reader.header.first_seq - 1, 0
         for frame in reader.frames():
+            last = frame.offset
             group = open_group(frame.first_seq, frame.data)
             if frame.first_seq != seq + 1:
                 raise LogDamaged(f"{path.name}: event {seq + 1} is missing before event {frame.first_seq}.")
@@ -79,6 +81,9 @@ class Journal:
             )
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            # Where the last flush failed, the kernel may hold that frame as clean though the drive never got it:
+            # flushing again would do nothing. Written again, it is dirty again, and this flush tells the truth.
+            self._pwrite(reader.read(last, reader.end), last)
             if not reader.tail_is_clean():
                 self._clear(reader.end, os.fstat(self._fd).st_size)
             os.fdatasync(self._fd)
@@ -88,7 +93,12 @@ class Journal:
         self.last_seq, self.last_link = seq, link
 
     def _clear(self, start: int, end: int) -> None:
-        os.pwrite(self._fd, bytes(end - start), start)
+        self._pwrite(bytes(end - start), start)
+
+    def _pwrite(self, data: bytes, offset: int) -> None:
+        written = os.pwrite(self._fd, data, offset)
+        if written != len(data):
+            raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
 
     def _start_segment(self, log_id: bytes) -> None:
         header = SegmentHeader(log_id, self.last_seq + 1, self.last_link, os.urandom(EPOCH_KEY_BYTES))
@@ -126,9 +136,7 @@ class Journal:
         frame = segment_file.group_frame(self.header, group.first_seq, len(group.links), group.data)
         assert self._offset + len(frame) <= self._segment_bytes
         try:
-            written = os.pwrite(self._fd, frame, self._offset)
-            if written != len(frame):
-                raise OSError(28, f"only {written} of {len(frame)} bytes were written")
+            self._pwrite(frame, self._offset)
             os.fdatasync(self._fd)
         except OSError as error:
             self._failed = True

@@ -11,6 +11,8 @@ the file two flushes and 17 KB (measured on ext4, research/feasibility §2).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import struct
 import zlib
@@ -127,7 +129,8 @@ def prepare(path: Path, size_bytes: int = SEGMENT_BYTES) -> None:
         finally:
             os.close(fd)
     except OSError as error:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a drive that fails may fail here too: the first error is told
+            path.unlink(missing_ok=True)
         raise StorageFailed(
             f"No room could be made for the journal in {path.parent}: {error.strerror}."
         ) from error
@@ -138,7 +141,8 @@ def create(spare: Path, folder: Path, header: SegmentHeader) -> tuple[int, int]:
     frame = header_frame(header)
     try:
         fd = os.open(spare, os.O_RDWR | os.O_CLOEXEC)
-        os.pwrite(fd, frame, 0)
+        if os.pwrite(fd, frame, 0) != len(frame):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fdatasync(fd)
         os.rename(spare, folder / segment_name(header.first_seq))
         flush_folder(folder)
@@ -201,6 +205,10 @@ class SegmentReader:
     def size_bytes(self) -> int:
         """Size of the file."""
         return len(self._bytes)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes of the file as they were when it was opened."""
+        return self._bytes[start:end]
 
     def frames(self) -> Iterator[Frame]:
         """Sound frames in order, up to the first place that holds none."""

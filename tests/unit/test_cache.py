@@ -1,5 +1,6 @@
 """Blocks of the cache: written once, mapped without copying, checked before use, hostile bytes refused."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from edge.core.errors import CacheMiss, PayloadInvalid, Unavailable
 from edge.core.values import TableRef
 from edge.store.arrow_stream import stream_from_table, table_from_stream
+from edge.store.blocks import Blocks
 from edge.store.cache import BlockStore
 
 TABLE = pa.table({"x": [1.5, None, 3.0], "name": ["a", "b", None], "n": [1, 2, 3]})
@@ -329,3 +331,34 @@ def test_damaged_streams_never_end_the_process(seed: int) -> None:
     assert counts["refused"] + counts["sound"] == 300
     assert counts["refused"] > 100
     assert counts["sound"] > 0
+
+
+def test_a_failing_drive_is_not_the_authors_fault(
+    store: BlockStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive that refuses is named as such, also where it refuses to take back what was begun."""
+
+    def refuse(*given: object, **named: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", refuse)
+        patched.setattr(os, "unlink", refuse)
+        with pytest.raises(Unavailable) as caught:
+            store.write("block", TABLE)
+    assert caught.value.problem_code == "cache_unusable"
+
+
+def test_blocks_that_cannot_be_removed_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of an execution does not hang on a drive that refuses to remove its blocks."""
+    blocks = Blocks(tmp_path / "cache", 1_000_000)
+    blocks.put(b"d" * 32, 7, "7-a-0.arrow", b"bytes")
+
+    def refuse(*given: object, **named: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refuse)
+        blocks.drop(7)
+    assert blocks.used_bytes == 0
+    blocks.close()

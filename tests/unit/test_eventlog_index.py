@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from edge.core.chain import GENESIS
@@ -73,6 +74,41 @@ def homes(tmp_path: Path) -> Iterator[Homes]:
     made = Homes(tmp_path)
     yield made
     made.close()
+
+
+def changed(folder: Path, table: bytes, key: bytes, change: Callable[[bytes], bytes]) -> None:
+    """Change a value behind the index's back, as a flipped bit would."""
+    with lmdb.open(str(folder), max_dbs=16) as env, env.begin(write=True) as txn:
+        db = env.open_db(table, txn=txn)
+        txn.put(key, change(bytes(txn.get(key, db=db))), db=db)
+
+
+@pytest.mark.parametrize("first_seq", [1, 3, 6, 9])
+def test_a_changed_group_is_not_believed(tmp_path: Path, first_seq: int) -> None:
+    """LMDB has no checksums: a group that does not join what follows is damage, not an answer."""
+    homes = Homes(tmp_path)
+    homes.index.commit(fill(homes.journal), homes.journal.log_id)
+    homes.close()
+    flip = lambda value: value[:-1] + bytes([value[-1] ^ 1])  # noqa: E731
+    changed(tmp_path / "index", b"groups", first_seq.to_bytes(8, "big"), flip)
+    eventlog = EventLog(tmp_path / "index")
+    with pytest.raises(LogDamaged, match=r"damaged events|cannot be read"):
+        eventlog.event(first_seq)
+    eventlog.close()
+
+
+@pytest.mark.parametrize("answer", [4, 5, 99])
+def test_a_request_id_that_leads_elsewhere_is_not_believed(tmp_path: Path, answer: int) -> None:
+    """A request id that names another request, another event or none is damage: nobody gets another's answer."""
+    homes = Homes(tmp_path)
+    homes.index.commit(fill(homes.journal), homes.journal.log_id)
+    homes.close()
+    key = request_key("alice", "r3")
+    changed(tmp_path / "index", b"requests", key, lambda value: answer.to_bytes(8, "big") + value[8:])
+    eventlog = EventLog(tmp_path / "index")
+    with pytest.raises(LogDamaged, match=r"not there|not in the index"):
+        eventlog.find_request(key)
+    eventlog.close()
 
 
 def test_an_empty_index_knows_nothing(homes: Homes) -> None:

@@ -1,0 +1,155 @@
+"""A log that is written while its drive is tried, and looked at afterwards: functions for `tests.faults.children`.
+
+Writing goes through the real homes and the real gate. The body of event n is known from n alone, so whoever reads the
+log knows what it must say; what was told to a client goes into a file as lines `told N`, when it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import threading
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from edge.cli.main import main
+from edge.core.clock import SystemClock
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.event_body import Body
+from edge.core.events import Event, ExecutionFinished, ExecutionRequested, Gap
+from edge.core.limits import KIB
+from edge.runtime.commit.gate import CommitGate
+from edge.runtime.daemon import catch_up
+from edge.store.blobs import BlobStore
+from edge.store.eventlog import EventLog
+from edge.store.journal import Journal
+from edge.store.segment_file import segment_paths
+from edge.store.verify import compare_index, verify_journal
+
+SEGMENT_BYTES = 64 * KIB
+PRINCIPAL = "writer"
+BOOT = bytes(16)
+REFUSED = 3  # exit code of a writer whose drive refused
+_HERE = "tests.faults.log_on_trial"
+WRITE, CHECK, SALVAGE = f"{_HERE}:write", f"{_HERE}:check", f"{_HERE}:salvage"
+
+
+def body_of(seq: int) -> Body:
+    """What event `seq` says."""
+    chance = Random(seq)
+    if seq % 5 == 0:
+        return ExecutionRequested(bytes(32), PRINCIPAL, f"r-{seq}", payload=chance.randbytes(20))
+    return Gap(seq, seq, "x" * chance.choice([5, 40, 400]))
+
+
+def write(folder: str, say: str, seed: int, events: int, planted: str = "") -> int:
+    """Open the log as the runtime does, append so many events in bursts, tell each once it is durable.
+
+    The last event's number. Half of the lives end without closing anything. Exits with REFUSED, the drive's error on
+    stderr, where the journal or the index cannot be written. `planted` is a bug: "no flush", "told too early".
+    """
+    if planted == "no flush":
+        os.fdatasync = lambda fd: None
+    said = os.open(say, os.O_WRONLY | os.O_APPEND)
+    try:
+        return asyncio.run(_write(Path(folder), said, Random(seed), events, planted))
+    except StorageFailed as error:
+        _refused(error)
+        raise
+
+
+def _refused(error: StorageFailed) -> None:
+    os.write(2, f"{error}\n".encode())
+    os._exit(REFUSED)
+
+
+async def _write(folder: Path, said: int, chance: Random, events: int, planted: str) -> int:
+    journal, eventlog = _opened(folder)
+    gate = CommitGate(
+        journal, eventlog, BlobStore(folder / "blobs"), SystemClock(), BOOT, on_failure=_refused
+    )
+
+    def tell(seq: int) -> None:
+        os.write(said, f"told {seq}\n".encode())
+
+    stop = _flush_now_and_then(folder, Random(chance.random()))
+    end = journal.last_seq + events
+    while gate.next_seq <= end:
+        for _ in range(min(chance.choice([1, 1, 3, 20, 60]), end + 1 - gate.next_seq)):
+            event = gate.append(body_of(gate.next_seq))
+            if planted == "told too early":
+                tell(event.seq)
+        if planted != "told too early":
+            gate.after(event.seq, lambda link, seq=event.seq: tell(seq))  # type: ignore[misc]
+        await gate.flushed()
+    if chance.random() < 0.5:
+        await gate.close()
+        eventlog.close()
+        journal.close()
+    stop.set()
+    return end
+
+
+def _opened(folder: Path) -> tuple[Journal, EventLog]:
+    if not segment_paths(folder / "journal") and EventLog.there(folder / "index"):
+        raise LogDamaged("The journal is gone.")
+    journal = Journal(folder / "journal", segment_bytes=SEGMENT_BYTES)
+    eventlog = EventLog(folder / "index")
+    catch_up(journal, eventlog)
+    return journal, eventlog
+
+
+def _flush_now_and_then(folder: Path, chance: Random) -> threading.Event:
+    """The kernel writes back when it likes; here every few milliseconds, so that a short run has many orders."""
+    stop = threading.Event()
+    fd = os.open(folder, os.O_RDONLY)
+    syncfs = ctypes.CDLL(None).syncfs
+
+    def flush() -> None:
+        while not stop.wait(chance.random() * 0.1):
+            syncfs(fd)
+
+    threading.Thread(target=flush, daemon=True).start()
+    return stop
+
+
+def check(folder: str, told: int) -> dict[str, Any]:
+    """Open the log as the runtime does and read all of it: `{lost: [[first, last], …], untold}`.
+
+    `untold` is how many events that were told are missing at the end, unnamed. Raises what opening raises; fails
+    where the log is not whole or says anything else than what was written.
+    """
+    place = Path(folder)
+    journal, eventlog = _opened(place)
+    report = verify_journal(place / "journal", _compare)
+    compare_index(
+        place / "journal", ((group.first_seq, key, data) for key, group, data in eventlog.groups()), report
+    )
+    assert report.whole, report.problems
+    assert report.last_seq == journal.last_seq
+    assert report.first_seq == 1 or report.lost, report.first_seq
+    for seq in range(5, report.last_seq, 500):
+        _ask(eventlog, seq, report.lost)
+    eventlog.close()
+    journal.close()
+    return {"lost": report.lost, "untold": max(told - report.last_seq, 0)}
+
+
+def _compare(event: Event) -> None:
+    body = event.body
+    # What `edge log salvage` notes.
+    if isinstance(body, ExecutionFinished) or (isinstance(body, Gap) and body.cause == "damaged"):
+        return
+    assert body == body_of(event.seq), f"event {event.seq} says something else than what was written"
+
+
+def salvage(folder: str) -> int:
+    """`edge log salvage`; its exit code."""
+    return main(["log", "salvage", "--data", folder])
+
+
+def _ask(eventlog: EventLog, seq: int, lost: list[tuple[int, int]]) -> None:
+    if not any(first <= seq <= last for first, last in lost):
+        assert eventlog.event(seq).body == body_of(seq)
