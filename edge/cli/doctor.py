@@ -72,7 +72,7 @@ def _findings(settings: Settings) -> Iterable[Finding]:
         ("flush", lambda: [drive.flush(settings)]),
         ("free space", lambda: drive.space(settings)),
         ("log", lambda: [drive.log(settings)]),
-        ("clock", lambda: [machine.clock()]),
+        ("clock", lambda: [_clock(settings)]),
         ("power", lambda: [machine.power()]),
         ("memory", lambda: [machine.memory(settings, serving=serving)]),
         ("kernel", lambda: [machine.kernel()]),
@@ -98,6 +98,16 @@ def _looked_at(subject: str, check: Callable[[], Iterable[Finding]]) -> list[Fin
         return [
             fail(subject, f"{where}: {error.strerror}.", "Run this as the user who runs the box, or as root.")
         ]
+
+
+def _clock(settings: Settings) -> Finding:
+    from edge.doctor import drive, machine
+
+    try:
+        newest = drive.newest_group(settings)
+    except (EdgeError, OSError):  # told of the log already
+        newest = None
+    return machine.clock(log_ended=newest.context.at if newest is not None else None)
 
 
 def _runtime(settings: Settings) -> tuple[Finding, bool]:

@@ -1,7 +1,7 @@
 """Checks of where the log is kept: file systems, flushes, free space, the log's own files.
 
 Asked by `edge doctor`, beside a running box or without one. It writes one nameless file into the data folder, gone
-when it is closed, to see what a flush takes; of the log it looks at names and sizes only.
+when it is closed, to see what a flush takes; of the log it reads the newest segment only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from edge.core.chain import OpenedGroup, open_group
+from edge.core.errors import LogDamaged
 from edge.core.limits import FLUSH_HONEST_US, FLUSH_SLOW_US, KIB, MIB
 from edge.core.settings import Settings
 from edge.doctor.findings import Finding, fail, ok, warn
 from edge.store import filesystem
-from edge.store.segment_file import segment_paths
+from edge.store.segment_file import SegmentReader, segment_paths
 
 #: As large as a full group of small events, and as often as it takes for a middle that means something.
 _FLUSH_BYTES: Final = 8 * KIB
@@ -134,7 +136,7 @@ def _space(folder: Path, drive: os.statvfs_result, reserve_mb: int) -> Finding:
 
 
 def log(settings: Settings) -> Finding:
-    """How much log there is. Raises Misconfigured where this user may not look."""
+    """How much log there is. Raises LogDamaged where its end is damaged, Misconfigured where we may not look."""
     segments = segment_paths(settings.journal_folder)
     if not segments and (settings.index_folder / "data.mdb").exists():
         return fail(
@@ -145,6 +147,24 @@ def log(settings: Settings) -> Finding:
     if not segments:
         return ok("log", "none yet.")
     size_mb = sum(path.stat().st_blocks * 512 for path in segments) / 1e6
-    return ok(
-        "log", f"{len(segments)} segments, {size_mb:.0f} MB; run `edge log verify` to see that it is whole."
-    )
+    newest = newest_group(settings)
+    ends = f"ends at event {newest.last_seq}" if newest is not None else "holds no event yet"
+    says = f"{len(segments)} segments, {size_mb:.0f} MB, {ends}; `edge log verify` tells whether it is whole."
+    return ok("log", says)
+
+
+def newest_group(settings: Settings) -> OpenedGroup | None:
+    """The last events written, None where there are none. Raises LogDamaged, Misconfigured."""
+    for path in reversed(segment_paths(settings.journal_folder)):
+        reader, last = SegmentReader(path), None
+        for frame in reader.frames():
+            last = frame
+        beyond = reader.sound_frame_after()
+        if beyond is not None:
+            raise LogDamaged(
+                f"{path.name} is damaged before event {beyond.first_seq}.",
+                mend="Stop the box and run `edge log recover`: it takes what is damaged from the other home.",
+            )
+        if last is not None:
+            return open_group(last.first_seq, last.data)
+    return None

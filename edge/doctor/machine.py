@@ -31,12 +31,16 @@ _UNDER_VOLTAGE: Final = (
 _NOW: Final = 1 << 0
 _SINCE_START: Final = 1 << 16
 _PROGRAM_S: Final = 5.0
+#: Clocks are set by a little all the time.
+_BEHIND_S: Final = 60
 #: The first ABI that also holds device control calls; before it seccomp does that.
 _LANDLOCK_WHOLE: Final = 5
 
 
-def clock(first: Reading | None = None, second: Reading | None = None) -> Finding:
-    """Whether the clocks can be gone by; two readings, one after the other."""
+def clock(
+    first: Reading | None = None, second: Reading | None = None, log_ended: Reading | None = None
+) -> Finding:
+    """Whether the clocks can be gone by: two readings, one after the other, and the one the log ends with."""
     source = SystemClock()
     first = first or source.read()
     second = second or source.read()
@@ -51,6 +55,13 @@ def clock(first: Reading | None = None, second: Reading | None = None) -> Findin
     if second.wall_trust == WALL_IMPLAUSIBLE:
         return warn(
             subject, f"the wall clock was never set: it says {second.wall_ns // 10**9} s since 1970.", set_it
+        )
+    behind_s = (log_ended.wall_ns - second.wall_ns) // 10**9 if log_ended is not None else 0
+    if behind_s > _BEHIND_S:
+        return warn(
+            subject,
+            f"the wall clock is {behind_s} s behind the end of the log: it was set back, or the board forgot it.",
+            set_it,
         )
     if second.wall_trust != WALL_SYNCHRONISED:
         return warn(

@@ -42,7 +42,9 @@ _PLAIN: Final = frozenset({"exfat", "hfs", "hfsplus", "msdos", "ntfs", "ntfs3", 
 _MEMORY: Final = frozenset({"ramfs", "tmpfs"})
 #: Options that let a flush return before the drive has written.
 _UNFLUSHED: Final = ("nobarrier", "barrier=0", "fsync_mode=nobarrier", "volatile")
-_MEND: Final = "Put it on a drive of this machine with ext4, xfs, f2fs or btrfs"
+_MEND: Final = (
+    "Put it on a drive of this machine with ext4, xfs, f2fs or btrfs (--data; for `edge run`: TMPDIR)."
+)
 _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
@@ -115,13 +117,11 @@ def objection(folder: Path, mount: Mount) -> Objection | None:
     kind = mount.kind
     where = f"{folder} lies on {mount.folder}, which is {kind}"
     if kind.startswith(_NETWORK):
-        return Objection(f"{where}, another machine's drive: what it flushes may be lost.", f"{_MEND}.")
+        return Objection(f"{where}, another machine's drive: what it flushes may be lost.", _MEND)
     if kind in _PROGRAMS or kind.startswith("fuse."):
-        return Objection(f"{where}, served by a program: what it flushes may be lost.", f"{_MEND}.")
+        return Objection(f"{where}, served by a program: what it flushes may be lost.", _MEND)
     if kind in _PLAIN:
-        return Objection(
-            f"{where}: it has no journal, and a power cut may take folders with it.", f"{_MEND}."
-        )
+        return Objection(f"{where}: it has no journal, and a power cut may take folders with it.", _MEND)
     if "ro" in mount.options:
         return Objection(
             f"{where} and mounted read only (`ro`).",

@@ -10,12 +10,15 @@ import pytest
 
 from edge.cli.main import main
 from edge.core.clock import WALL_IMPLAUSIBLE, WALL_SYNCHRONISED, WALL_UNCONFIRMED, Reading
+from edge.core.events import BootStopped, Event
 from edge.core.limits import FLUSH_HONEST_US, FLUSH_SLOW_US
 from edge.core.settings import Settings, load_settings
 from edge.doctor import broker, drive, machine
 from edge.doctor.findings import FAIL, OK, WARN, Finding
 from edge.store.filesystem import mount_id
 from edge.store.journal import Journal
+from edge.store.segment_file import SegmentReader
+from edge.testing.history import write_group
 from gateway.mqtt import BrokerAddress
 
 
@@ -108,11 +111,40 @@ def test_free_space(settings: Settings, free_mb: int, files: int, grade: str) ->
 def test_the_log_is_told_by_its_size(settings: Settings) -> None:
     """None, one that is there, and a journal that is gone beside its index."""
     assert drive.log(settings).says == "none yet."
-    Journal(settings.journal_folder).close()
-    assert "edge log verify" in drive.log(settings).says
+    journal = Journal(settings.journal_folder)
+    assert "holds no event yet" in drive.log(settings).says
+    for seq in (1, 2, 3):
+        write_group(journal, [Event(seq, BootStopped())])
+    journal.close()
+    assert "ends at event 3; `edge log verify`" in drive.log(settings).says
     other = load_settings(settings.data / "other")
     plant(other.index_folder, "data.mdb", "x")
     assert drive.log(other).grade == FAIL
+
+
+def test_a_damaged_end_of_the_log_is_found(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """A flipped bit before the last event is a failure with its mend, and the other checks go on."""
+    journal = Journal(settings.journal_folder)
+    for seq in (1, 2, 3):
+        write_group(journal, [Event(seq, BootStopped())])
+    journal.close()
+    (path,) = settings.journal_folder.glob("*.journal")
+    data = bytearray(path.read_bytes())
+    data[[frame.end for frame in SegmentReader(path).frames()][1] - 1] ^= 1
+    path.write_bytes(data)
+    assert main(["doctor", "--data", str(settings.data)]) == 1
+    out = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in out if line.startswith("fail  log")]
+    assert "damaged before event 3. Stop the box and run `edge log recover`" in line
+    assert [line for line in out if " clock " in line]
+
+
+def test_a_clock_that_was_set_back_is_told_by_the_log() -> None:
+    """A wall clock behind the log's last event is a warning, even where somebody vouches for it."""
+    ended = Reading(9, 56 * YEAR_NS, WALL_UNCONFIRMED)
+    now = [Reading(mono_ns, 55 * YEAR_NS, WALL_SYNCHRONISED) for mono_ns in (1, 2)]
+    assert "31536000 s behind the end of the log" in machine.clock(*now, ended).says
+    assert machine.clock(*now, Reading(9, 55 * YEAR_NS + 10**9, WALL_UNCONFIRMED)).grade == OK
 
 
 YEAR_NS = 10**9 * 365 * 86_400
