@@ -21,6 +21,7 @@ Tables (keys big-endian, so that they sort by time):
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ from edge.core.events import (
     ExecutionRequested,
     ResponsesDelivered,
 )
-from edge.core.limits import INDEX_MAP_BYTES
+from edge.core.limits import INDEX_MAP_BYTES, KIB
 from edge.core.records import record
 from edge.core.subscription_events import SubscriptionPosition
 from edge.store import mapped_pages
@@ -179,9 +180,15 @@ class EventLog:
         except _DAMAGE as error:
             raise _damaged(error) from error
         except lmdb.Error as error:
-            raise StorageFailed(f"The event log's index could not be written: {error}.") from error
+            raise StorageFailed(self._not_written(error)) from error
         if self._address is not None:
             mapped_pages.release(self._address, self._data_path.stat().st_size)
+
+    def _not_written(self, error: lmdb.Error) -> str:
+        """LMDB says "Input/output error" of a drive that is full, too: the room that is left tells them apart."""
+        stat = os.statvfs(self._data_path.parent)
+        left_kb = stat.f_bavail * stat.f_frsize // KIB
+        return f"The event log's index could not be written: {error}. The drive has {left_kb} KB left."
 
     def _put_group(self, txn: Any, group: IndexedGroup) -> None:
         if not txn.put(

@@ -23,7 +23,7 @@ from edge.core.limits import KIB
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.daemon import catch_up
 from edge.store.blobs import BlobStore
-from edge.store.eventlog import EventLog
+from edge.store.eventlog import EventLog, payload_mark, request_key
 from edge.store.journal import Journal
 from edge.store.segment_file import segment_paths
 from edge.store.verify import compare_index, verify_journal
@@ -34,6 +34,8 @@ BOOT = bytes(16)
 REFUSED = 3  # exit code of a writer whose drive refused
 _HERE = "tests.faults.log_on_trial"
 WRITE, CHECK, SALVAGE = f"{_HERE}:write", f"{_HERE}:check", f"{_HERE}:salvage"
+ANSWERS = f"{_HERE}:answers"
+ANSWERED = 400  # events of the log that `answers` knows
 
 
 def body_of(seq: int) -> Body:
@@ -48,7 +50,8 @@ def write(folder: str, say: str, seed: int, events: int, planted: str = "") -> i
     """Open the log as the runtime does, append so many events in bursts, tell each once it is durable.
 
     The last event's number. Half of the lives end without closing anything. Exits with REFUSED, the drive's error on
-    stderr, where the journal or the index cannot be written. `planted` is a bug: "no flush", "told too early".
+    stderr, where the journal or the index cannot be written. `planted` is a bug: "no flush", "told too early"; or it
+    says "closed": this life ends in good order.
     """
     if planted == "no flush":
         os.fdatasync = lambda fd: None
@@ -84,7 +87,7 @@ async def _write(folder: Path, said: int, chance: Random, events: int, planted: 
         if planted != "told too early":
             gate.after(event.seq, lambda link, seq=event.seq: tell(seq))  # type: ignore[misc]
         await gate.flushed()
-    if chance.random() < 0.5:
+    if chance.random() < 0.5 or planted == "closed":
         await gate.close()
         eventlog.close()
         journal.close()
@@ -153,3 +156,44 @@ def salvage(folder: str) -> int:
 def _ask(eventlog: EventLog, seq: int, lost: list[tuple[int, int]]) -> None:
     if not any(first <= seq <= last for first, last in lost):
         assert eventlog.event(seq).body == body_of(seq)
+
+
+def answers(folder: str) -> str:
+    """Open the log and ask for everything a runtime would ever ask: what that came to, the worst that was met.
+
+    "another answer", "forgotten" (less than was written, in silence), "named" (damage, at opening or when asked), or
+    "no effect".
+    """
+    try:
+        journal, eventlog = _opened(Path(folder))
+    except (LogDamaged, StorageFailed):
+        return "named"
+    met = {_answer(eventlog, seq) for seq in range(1, ANSWERED + 1)}
+    open_now = eventlog.open_executions()
+    if open_now != [seq for seq in range(1, ANSWERED + 1) if seq % 5 == 0]:
+        met.add("forgotten")
+    if journal.last_seq < ANSWERED or not verify_journal(Path(folder) / "journal").whole:
+        met.add("named" if journal.last_seq == ANSWERED else "torn end")
+    return next(
+        word for word in ("another answer", "forgotten", "torn end", "named", "no effect") if word in met
+    )
+
+
+def _answer(eventlog: EventLog, seq: int) -> str:
+    body = body_of(seq)
+    try:
+        same = eventlog.event(seq).body == body
+        if isinstance(body, ExecutionRequested):
+            found = eventlog.find_request(request_key(PRINCIPAL, body.request_id or ""))
+            events = [event.seq for event in eventlog.events_of(seq)]
+            if found is None or not events:
+                return "forgotten"
+            same = same and found == (seq, payload_mark(body)) and events == [seq]
+    except LogDamaged:
+        return "named"
+    return "no effect" if same else "another answer"
+
+
+def told(say: Path) -> int:
+    """The highest event that a client was told of."""
+    return max((int(line.split()[1]) for line in say.read_text().splitlines()), default=0)

@@ -1,0 +1,141 @@
+"""The drive fills up at every size: what was told stays, the writer ends by name, and goes on when there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.cli.client import RemoteProblem, RuntimeClient
+from edge.core.limits import KIB
+from edge.store.segment_file import segment_paths
+from tests.faults.children import Children
+from tests.faults.log_on_trial import CHECK, REFUSED, WRITE, told
+from tests.process.box import Box
+
+STEP_BYTES = 4 * KIB
+SIZES = 12
+SIZES_WHOLE = 120
+EVENTS = 900
+ROOM = "64m"
+HELLO = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: hello, path: full/hello}
+workflow:
+  - step: hello
+    tool: {kind: transform, value: {n: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def children(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Children]:
+    with Children(tmp_path_factory.mktemp("children")) as made:
+        yield made
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Path]:
+    """A drive whose size can be changed."""
+    if shutil.which("mount") is None or os.geteuid():
+        pytest.skip("only root may mount")
+    at = tmp_path / "drive"
+    at.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(at)], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+def resize(drive: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(drive)], check=True)
+
+
+def fill_and_go_on(children: Children, drive: Path, say: Path, room_bytes: int) -> str:
+    """A log that is written until the drive is full, then with room again; how the first writer ended."""
+    log = drive / "log"
+    shutil.rmtree(log, ignore_errors=True)
+    log.mkdir()
+    say.write_text("")
+    if room_bytes % (3 * STEP_BYTES) == 0:  # a log that was begun with room, and one that was not
+        assert children.run(WRITE, folder=str(log), say=str(say), seed=1, events=100).code == 0
+    held_bytes = sum(path.stat().st_blocks * 512 for path in log.rglob("*") if path.is_file())
+    resize(drive, str(held_bytes + room_bytes))
+    ended = children.run(WRITE, folder=str(log), say=str(say), seed=room_bytes, events=EVENTS)
+    assert ended.code in (0, REFUSED), (room_bytes, ended)
+    assert ended.code == 0 or "No space left" in ended.words or "KB left" in ended.words, ended.words
+    resize(drive, ROOM)
+    if segment_paths(log / "journal"):
+        seen = children.run(CHECK, folder=str(log), told=told(say))
+        assert seen.code == 0, (room_bytes, seen.words)
+        assert not seen.value["untold"], (room_bytes, seen.value)
+    assert children.run(WRITE, folder=str(log), say=str(say), seed=3, events=50).code == 0
+    seen = children.run(CHECK, folder=str(log), told=told(say))
+    assert (seen.code, seen.value and seen.value["untold"]) == (0, 0), (room_bytes, seen)
+    return "refused" if ended.code else "had room"
+
+
+def test_a_drive_that_fills_up(children: Children, drive: Path, tmp_path: Path) -> None:
+    """At some sizes, from no room at all: a refusal by name, nothing lost, and on when there is room."""
+    ends = Counter(
+        fill_and_go_on(children, drive, tmp_path / "say", STEP_BYTES * 9 * number) for number in range(SIZES)
+    )
+    print(dict(ends))
+    assert ends["refused"] > SIZES // 2
+
+
+@pytest.mark.faults_full
+def test_a_drive_of_every_size(children: Children, drive: Path, tmp_path: Path) -> None:
+    """As above, in steps of 4 KiB."""
+    ends = Counter(
+        fill_and_go_on(children, drive, tmp_path / "say", STEP_BYTES * number)
+        for number in range(SIZES_WHOLE)
+    )
+    print(f"{SIZES_WHOLE} sizes: {dict(ends)}")
+    assert ends["refused"] > SIZES_WHOLE // 2
+
+
+def test_a_box_on_a_drive_that_fills_up(drive: Path) -> None:
+    """Below its reserve a box refuses by name and still gives recorded answers; with room it takes requests again."""
+    box = Box(drive, 1, workers=1, reserve_mb=8, cache=str(drive / "data" / "cache"))
+    box.start("runtime")
+    try:
+        box.register(HELLO)
+        first = until(box, "r-1")
+        ballast = drive / "ballast"
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(64 * KIB))
+        assert until(box, "r-2", refused=True) == "storage_full"
+        assert until(box, "r-1") == first
+        ballast.unlink()
+        assert until(box, "r-2") != first
+        assert box.verify().whole
+    finally:
+        box.down()
+
+
+def until(box: Box, request_id: str, *, refused: bool = False) -> str:
+    """Ask until that is what comes: an execution's id, or a refusal's code."""
+    deadline_s = time.monotonic() + 30
+    while True:
+        try:
+            with RuntimeClient(box.settings) as runtime:
+                heard = runtime.submit("full/hello", b"{}", "application/json", request_id)
+                runtime.answer()
+            was_refused = False
+        except RemoteProblem as problem:
+            heard, was_refused = problem.problem_code, True
+        if was_refused == refused:
+            return heard
+        assert time.monotonic() < deadline_s, heard
+        request_id += "'" if refused else ""
+        time.sleep(0.2)  # polls what is looked up once a second
