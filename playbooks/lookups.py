@@ -50,9 +50,25 @@ def raw_step(node: Sequence[Any]) -> Run:
     def run(scope: Mapping[str, Any], budget: Budget) -> Any:
         if name in scope:
             return scope[name]
-        return Undefined(f"{name} (a step that has not run)", quiet=True)
+        return Undefined(without_result(name), quiet=True)
 
     return run
+
+
+def without_result(step: str) -> str:
+    """How messages speak of a step without a result, as far as a scope can tell."""
+    return f"{step} (a step that has not run)"
+
+
+def told_of_failed(problem: dict[str, Any], failed: Mapping[str, str]) -> dict[str, Any]:
+    """A problem of an expression, by one who knows which steps have failed: their problems' codes by name."""
+    message = str(problem.get("message", ""))
+    for step, code in failed.items():
+        if without_result(step) in message:
+            said = message.replace(without_result(step), f"{step} (a step that failed: {code})")
+            mend = f"A step that failed has no result: hand its error on by `set` of the arc from {step}, such as "
+            return {**problem, "message": said, "mend": f'{mend}set: {{why: "{{{{ error.message }}}}"}}.'}
+    return problem
 
 
 RAW: Final[Mapping[str, Callable[[Sequence[Any]], Run]]] = {"name": raw_name, "step": raw_step}

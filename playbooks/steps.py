@@ -213,6 +213,10 @@ def _refuse_odd_words(
     granted = grants_node(block)
     if granted is not None and effect == "pure" and compiled(spec.access):
         refuse_pure_grants(source, granted)
+    cannot_write = effect == "read" and all("write" not in kind.effects for kind in known)
+    if granted is not None and cannot_write and compiled(spec.access).topics:
+        mend = "Take them out: none of its tools writes."
+        source.refuse(granted.start, "A read step cannot be granted topics.", mend)
     if unknown is not None and spec.on_unknown is not None and effect != "write":
         mend = "Take it out, or declare effect: write."
         source.refuse(unknown.start, f"`on_unknown` means nothing for a {effect} step.", mend)

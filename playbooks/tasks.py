@@ -213,11 +213,21 @@ def effect_of(
         return effect, NOTHING
     if granted and under.effect is None and kind.natural is None and _WRITE in kind.effects:
         return _WRITE, granted
-    writing = granted.topics or any(mode != "read" for _, mode in granted.files)
+    if _WRITE not in kind.effects and own.access is None:
+        # Nothing it could write: what the step grants is for its other tasks, whatever this one is beside them.
+        return effect, replace(granted, topics=(), files=_only_read(granted))
+    writing = granted.topics or len(_only_read(granted)) < len(granted.files)
     if writing and effect == "read" and kind.natural is None:
         mend = "Declare effect: write, or grant no topics and files for reading only."
+        if _WRITE not in kind.effects:
+            mend = f"Take them out: a {task.kind} tool writes nothing."
         source.refuse(at.start, "A read step cannot be granted topics, or files to write.", mend)
     return effect, granted
+
+
+def _only_read(granted: Access) -> tuple[tuple[str, str], ...]:
+    """Of the files granted, those for reading only."""
+    return tuple((path, mode) for path, mode in granted.files if mode == "read")
 
 
 def grants_node(block: Marked | None) -> Marked | None:

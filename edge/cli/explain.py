@@ -13,7 +13,7 @@ from typing import Any
 from edge.cli.inputs import require_log
 from edge.cli.story import plain_json, shorten
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
-from edge.core.events import CatalogRegistered, Event, ExecutionRequested
+from edge.core.events import CatalogRegistered, Event, ExecutionRequested, LoopStarted
 from edge.core.settings import Settings, load_settings
 from edge.core.values import TableRef
 from edge.replay.decisions import CHANGED, Decision
@@ -73,6 +73,7 @@ def _explain(given: argparse.Namespace) -> int:
     blueprint = Blueprint.decode(data)
     execution_id = f"{history.log_id}-{number}"
     workload = _workload(settings, execution_id, request, blueprint)
+    _require_item(given.item, history.events, execution_id)
     decisions = explain(blueprint, history.events, workload, execution_id, item=given.item)
     if given.json:
         for decision in decisions:
@@ -82,6 +83,22 @@ def _explain(given: argparse.Namespace) -> int:
         for decision in decisions:
             print("\n".join(_lines(decision)))
     return 1 if any(decision.status == CHANGED for decision in decisions) else 0
+
+
+def _require_item(item: int | None, events: list[Event], execution_id: str) -> None:
+    """Raises RequestRefused where no loop of the execution has such an item."""
+    if item is None:
+        return
+    loops = {event.step: event.body.total for event in events if isinstance(event.body, LoopStarted)}
+    if not loops:
+        raise RequestRefused(
+            f"Execution {execution_id} has no loop, so no item {item}.", mend="Leave --item out."
+        )
+    if not 0 <= item < max(loops.values()):
+        said = ", ".join(f"{step} has {total}" for step, total in loops.items())
+        raise RequestRefused(
+            f"No loop of execution {execution_id} has an item {item}: {said}.", mend="The first item is 0."
+        )
 
 
 def _history(settings: Settings, execution: int) -> _History:

@@ -263,3 +263,22 @@ async def test_a_block_is_made_again_from_what_its_step_saw(box: Box) -> None:
     await box.settle()
     assert box.document()["result"] == [{"n": 1}]
     assert cause != [None]
+
+
+async def test_a_failed_step_that_is_read_is_said_to_have_failed(box: Box) -> None:
+    """Not that it has not run: it did, and its error goes on by the arc's `set`."""
+    steps = [
+        {
+            "step": "p",
+            "tool": {"kind": "python", "code": "def main():\n    raise ValueError('x')"},
+            "next": [{"step": "bad", "when": "{{ event.name == 'step.failed' }}"}],
+        },
+        {"step": "bad", "tool": {"kind": "transform", "value": "{{ p.x }}"}},
+    ]
+    await box.register(playbook(steps))
+    box.submit("t")
+    await box.settle()
+    problem = box.document()["error"]
+    assert problem["code"] == "expression_undefined"
+    assert "`p (a step that failed: python_raised)" in problem["message"]
+    assert "`set` of the arc from p" in problem["mend"]

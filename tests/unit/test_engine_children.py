@@ -121,6 +121,11 @@ async def test_recursion_ends_with_a_clear_problem(box: Box) -> None:
     problem = box.document()["error"]
     assert problem["code"] == "playbook_too_deep"
     assert "condition" in problem["mend"]
+    assert problem["message"].startswith("The playbook b would be")
+    assert problem["message"].count("In execution") == 1
+    last = requests(box)[-1]
+    assert f"In execution {box.engine.execution_id(last.seq)}, below " in problem["message"]
+    assert len(problem["through"]) == CHILD_DEPTH_MAX
     assert len(requests(box)) == CHILD_DEPTH_MAX + 1
     assert not box.engine.executor.open
 

@@ -163,3 +163,19 @@ def test_what_a_grant_covers() -> None:
     assert not topic_matches("#", "$SYS/x")
     both = union([Access(files=(("/a", "write"),)), Access(files=(("/a", "read"), ("/b", "read")))])
     assert both.files == (("/a", "write"), ("/b", "read"))
+
+
+def test_a_grant_is_judged_by_what_the_tasks_do_together() -> None:
+    """A wait beside the tool that uses the step's topics is no reason to refuse them; one that is alone is."""
+    spec = "{policy: {access: {topics: [a/b]}}}"
+    wait = "{name: w, kind: wait, callback: true}"
+    made = one(spec, f"[{{name: tell, kind: mqtt, topic: a/b, payload: 1}}, {wait}]")
+    assert made.access == Access(topics=("a/b",))
+    assert [task.effect for task in made.tasks] == ["write", "read"]
+    assert not made.tasks[1].access
+    alone = f"{HEAD}workflow:\n  - step: a\n    spec: {spec}\n    tool: {wait}\n"
+    (problem,) = check_playbook(alone.encode(), "p.yaml")
+    assert "none of its tools writes" in problem.mend
+    own = f"{HEAD}workflow:\n  - step: a\n    tool: {wait[:-1]}, spec: {spec}}}\n"
+    (problem,) = check_playbook(own.encode(), "p.yaml")
+    assert "a wait tool writes nothing" in problem.mend

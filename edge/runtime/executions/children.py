@@ -231,13 +231,7 @@ class Children:
     def _outcome(self, place: Place, state: Execution) -> HostedOutcome:
         execution_id = self._around.execution_id(state.seq)
         if state.status != COMPLETED:
-            problem = state.problem or {"code": state.status, "message": f"it is {state.status}"}
-            message = f"Execution {execution_id} ended as {state.status}: {problem.get('message')}"
-            mend = {"mend": problem["mend"]} if problem.get("mend") else {}
-            code = problem.get("code", state.status)
-            return HostedOutcome(
-                problem={"code": code, "message": message, **mend, "execution": execution_id}
-            )
+            return HostedOutcome(problem=_problem_of(execution_id, state))
         answer = output_of(state, self._gate.blob)
         if answer.table is None and len(answer.data) <= INLINE_BYTES_MAX:
             return HostedOutcome(decode(answer.data) if answer.data else None)
@@ -292,3 +286,27 @@ def _iteration(blueprint: Blueprint, config: Mapping[str, Any]) -> bytes | None:
             code="iter_too_large",
         )
     return iteration
+
+
+def _problem_of(execution_id: str, state: Execution) -> dict[str, Any]:
+    """Why a child did not complete: its own words once, and behind them the executions they came up through.
+
+    `{code, message[, mend], execution, through}`: `through` are the executions from this child to that of the cause.
+    """
+    problem = state.problem or {"code": state.status, "message": f"It is {state.status}."}
+    below: list[str] = problem.get("through") or []
+    cause = str(problem.get("message")).removesuffix(_came_through(below))
+    through = [execution_id, *below]
+    made = {"code": problem.get("code", state.status), "message": cause + _came_through(through)}
+    if problem.get("mend"):
+        made["mend"] = problem["mend"]
+    return {**made, "execution": execution_id, "through": through}
+
+
+def _came_through(executions: list[str]) -> str:
+    """Where a cause lies, behind its message; of those above only the numbers, which `edge show` takes too."""
+    if not executions:
+        return ""
+    *above, last = executions
+    numbers = " → ".join(each.rpartition("-")[2] for each in above)
+    return f" (In execution {last}{f', below {numbers}' if numbers else ''}.)"

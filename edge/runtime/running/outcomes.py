@@ -20,6 +20,7 @@ from edge.runtime.running.live import Live
 from edge.runtime.running.rebuild import Outputs
 from edge.store.blocks import Blocks
 from edge.worker.claims import FAILED, Outcome, TaskRecord
+from playbooks.lookups import told_of_failed
 from playbooks.shape import Step
 
 _ON_BY_FIRST = Routed((Way(0),))
@@ -95,7 +96,7 @@ class Recorder:
             # It had its effect, so it is done; what its arcs ask for is gone.
             return _NOWHERE, {**error.problem(), "code": "cache_lost"}
         except EdgeError as error:
-            return _NOWHERE, error.problem()
+            return _NOWHERE, _completed(live, error.problem())
         if step.arcs and not routed.ways and live.blueprint.arc_needed:
             return routed, {
                 "code": "no_arc_matched",
@@ -130,6 +131,7 @@ class Recorder:
     ) -> StepFailed:
         """The body for a step that failed for good, with the arcs that ask for failures."""
         step = live.blueprint.steps[index]
+        problem = _completed(live, problem)
         ways: list[Any] | None = [] if step.best_effort else None
         ctx = {**live.state.ctx, **(written or {})}
         patches = written
@@ -225,3 +227,12 @@ class Recorder:
         digest = hashlib.sha256(data).digest()
         self._gate.store_blob(digest, data)
         return ExecutionFinished(goal.status, name, None, digest, kind)
+
+
+def _completed(live: Live, problem: dict[str, Any]) -> dict[str, Any]:
+    """What an expression failed of, with what its scope could not tell: which of the missing steps have failed."""
+    if problem.get("code") != "expression_undefined":
+        return problem
+    known = live.state.steps.items()
+    failed = {name: str((step.problem or {}).get("code")) for name, step in known if step.status == "failed"}
+    return told_of_failed(problem, failed)
