@@ -109,8 +109,11 @@ def test_killed(
         assert made.exists()
         assert cache.exists()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        sweep()
-        assert folders(tmp_path) == []
+        deadline_s = time.monotonic() + 15
+        while folders(tmp_path):
+            # A process that ends lets go of its memory, by which we saw it, before it lets go of the lock.
+            assert time.monotonic() < deadline_s
+            sweep()
         assert not cache.exists()
 
 
