@@ -17,6 +17,8 @@ import pytest
 from tests.schema_agreement import looked_at
 
 _MUST_RUN = ("process", "faults")
+#: What no package can give a container: there the power cuts are left out, and the summary says so.
+_KERNEL_CANNOT = "only root may mount"
 _HERE = Path(__file__).parent
 
 
@@ -32,6 +34,8 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, path: Path) -
         return
     if path.is_relative_to(_HERE) and path.relative_to(_HERE).parts[0] in _MUST_RUN:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if _KERNEL_CANNOT in reason:
+            return
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid} may not be skipped under CI=true. {reason}"
 
