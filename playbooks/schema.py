@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from playbooks.kinds import all_kinds
 from playbooks.model import BLOCKS, ROOTS, parts
+from playbooks.model.cases import CASE_BLOCKS, CASES
 from playbooks.model.workflow import WORKBOOK_TOOL
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -21,19 +22,26 @@ _DURATION_TEXT: Final = {"type": "string", "pattern": r"^\s*[0-9]{1,12}(\.[0-9]{
 
 
 def json_schema() -> dict[str, Any]:
-    """The whole schema; the document's `kind` chooses its root."""
+    """The whole schema; the document's `kind` chooses its root, and a file of cases, which has none, its own."""
     definitions = {block.name: _block(block) for block in BLOCKS.values() if block.name != "tool"}
     for name, kind in all_kinds().items():
         definitions[f"tool.{name}"] = _block(kind.tool_block())
         definitions |= {block.name: _block(block) for block in kind.blocks}
+    definitions |= {block.name: _block(block) for block in CASE_BLOCKS}
     definitions[f"tool.{WORKBOOK_TOOL.name}"] = definitions.pop(WORKBOOK_TOOL.name)
     return {
         "$schema": _DRAFT,
         "title": "NoETL Edge playbook",
         "type": "object",
-        "required": ["apiVersion", "kind"],
-        "properties": {"kind": {"enum": list(ROOTS)}},
-        "allOf": [{"if": _is("kind", kind), "then": {"$ref": _at(block)}} for kind, block in ROOTS.items()],
+        "if": {"required": ["cases"], "not": {"required": ["kind"]}},
+        "then": {"$ref": _at(CASES.name)},
+        "else": {
+            "required": ["apiVersion", "kind"],
+            "properties": {"kind": {"enum": list(ROOTS)}},
+            "allOf": [
+                {"if": _is("kind", kind), "then": {"$ref": _at(block)}} for kind, block in ROOTS.items()
+            ],
+        },
         "$defs": {**definitions, "tool": _tool(), "task": _task(), "plain": _plain()},
     }
 

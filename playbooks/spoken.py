@@ -25,6 +25,8 @@ def spoken(node: Any) -> str:
         return str(node[1])
     if op == "quiet":
         return spoken(node[1])
+    if _is_event(node):
+        return "event"
     if op in ("attr", "envelope"):
         return f"{spoken(node[1])}.{node[2]}"
     if op == "item":
@@ -94,6 +96,15 @@ def _paths(node: Any) -> Iterator[Any]:
 
 def _is_path(node: Any) -> bool:
     """Whether it is nothing but a name and keys written out."""
-    if node[0] in ("name", "step"):
+    if node[0] in ("name", "step") or _is_event(node):
         return True
     return node[0] in _PATHS and (node[0] != "item" or node[2][0] == "const") and _is_path(node[1])
+
+
+def _is_event(node: Any) -> bool:
+    """Whether it is what the compiler puts in place of `event` (`playbooks.names`): a map with a boundary's name."""
+    if node[0] == "if":
+        return _is_event(node[2]) and _is_event(node[3])
+    if node[0] != "dict" or node[1:2] != ["name"] or node[2][0] != "const":
+        return False
+    return str(node[2][1]).startswith(("step.", "loop."))

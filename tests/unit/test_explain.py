@@ -280,6 +280,21 @@ def test_expressions_in_words_again(written: str, words: str, paths: list[str]) 
     assert sorted(name for name, _ in looked_at(node)) == sorted(paths)
 
 
+@pytest.mark.parametrize("when", ["event.name == 'step.failed'", "event.error.code == 'x'"])
+def test_events_are_spoken_of_as_they_are_written(when: str) -> None:
+    """The compiler puts a map in place of `event`; nobody is shown that."""
+    source = (
+        HEAD
+        + "workflow:\n  - step: a\n    tool: {kind: noop}\n    next: [{step: b, when: WHEN}]\n  - step: b\n"
+    )
+    source = source.replace("WHEN", json.dumps("{{ output.status == 'error' and " + when + " }}"))
+    blueprint = compile_playbook((source + "    tool: {kind: noop}\n").encode(), "p.yaml")
+    condition = blueprint.steps[0].arcs[0].when_failed
+    assert condition is not None
+    assert when.replace("'", '"') in spoken(condition.node)
+    assert when.partition(" ")[0] in [name for name, _ in looked_at(condition.node)]
+
+
 def test_the_catalog_is_in_the_log(tmp_path: Path) -> None:
     """What explain needs of a blueprint is the event that registered it."""
     blueprint = compile_playbook(PLAYBOOK.encode(), "p.yaml")

@@ -55,6 +55,15 @@ def test_the_library_is_valid(path: Path) -> None:
     assert _complaints(path.read_text("utf-8")) == []
 
 
+@pytest.mark.parametrize(
+    "path", sorted((PLAYBOOKS / "library").glob("*.test.yaml")), ids=lambda path: path.name
+)
+def test_files_of_cases_are_valid(path: Path) -> None:
+    """They stand beside the playbooks under one pattern of an editor's settings, and have a root of their own."""
+    assert _complaints(path.read_text("utf-8")) == []
+    assert _complaints("cases: [{case: a, expect: {statos: failed}}]")
+
+
 REFUSED = [
     ("workflow: [{step: a, tool: {kind: noop}}]\nvars: {}\n", "withdrawn"),
     ("workflow: [{step: a, tool: {kind: noop, code: x}}]\n", "cannot have the key 'code'"),
