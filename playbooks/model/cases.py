@@ -53,7 +53,7 @@ CASE: Final = Block(
 
 EFFECT: Final = Block(
     "case.effect",
-    "What one tool gave: `value` or `problem`. Those of one tool answer its runs in order, the last one all further.",
+    "What one tool gave: `value` or `problem`. They answer its runs in order, the last one up to 1,000 more.",
     (
         Key("step", Text(), "The step.", EDGE, required=True),
         Key("task", Text(), "Its tool, where it has several.", EDGE),
