@@ -59,6 +59,8 @@ class Gateway:
         self._table_known: asyncio.Event = asyncio.Event()
         self._stop: asyncio.Event = asyncio.Event()
         self._lost: asyncio.Event = asyncio.Event()
+        #: The broker's words, or the socket's, for the last loss.
+        self._lost_for = ""
         self._held: deque[_Held] = deque()
         #: Submissions the runtime has not answered, by token.
         self._submitted: dict[int, tuple[Admitted | Called, _Held]] = {}
@@ -150,7 +152,7 @@ class Gateway:
                 await self._lost.wait()
             now_s = loop.time()
             lasted_s = 0.0 if connected_s is None else now_s - connected_s
-            await asyncio.sleep(self._reconnects.lost(lasted_s, now_s))
+            await asyncio.sleep(self._reconnects.lost(lasted_s, now_s, self._lost_for))
 
     def _tell(self) -> None:
         """Say how it goes to who started us. Ready is also who has nobody to serve for the moment.
@@ -169,6 +171,7 @@ class Gateway:
         self._held.clear()
         self._publishing.broker_down()
         self._lost.set()
+        self._lost_for = reason
         self._serving = False
         self._tell()
         logger.log(self._reconnects.level, "the broker is away: %s", reason)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.mqtt import BrokerAddress
+from gateway.mqtt.reasons import TAKEN_OVER
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ _AWAY_S: Final = 0.2
 _AWAY_S_MAX: Final = 5.0
 _SHORT_S: Final = 0.2
 _SHORT_S_MAX: Final = 60.0
+#: Where the broker did not say that somebody took the session: it may have crashed, and is up again in a moment.
+_UNTOLD_S_MAX: Final = 1.0
 #: A connection that lasted this long, and twice as long as was waited for it, was a good one.
 _STEADY_S: Final = 10.0
 #: After so many short ones in a row, with a broker that is there each time, somebody is told.
@@ -69,8 +72,11 @@ class Reconnects:
         self._short, self._short_s = 0, _SHORT_S
         return wait_s
 
-    def lost(self, lasted_s: float, now_s: float) -> float:
-        """A connection ended that had lasted so long: wait so many seconds, none after one that was good."""
+    def lost(self, lasted_s: float, now_s: float, reason: str = "") -> float:
+        """A connection ended that had lasted so long, for the broker's `reason`: wait so many seconds.
+
+        None after one that was good; up to a minute where the session was taken over, else up to a second.
+        """
         self._away_s = _AWAY_S
         if lasted_s >= max(_STEADY_S, 2 * self._waited_s):
             self._short, self._short_s, self._waited_s = 0, _SHORT_S, 0.0
@@ -79,6 +85,7 @@ class Reconnects:
         if self._short >= _SHORT_MAX:
             self._clash.seen(self.what, now_s)
         # Not all of it: two that wait equally long would meet each time.
-        self._waited_s = self._short_s * (0.5 + self._chance() / 2)
-        self._short_s = min(self._short_s * 2, _SHORT_S_MAX)
+        most_s = _SHORT_S_MAX if TAKEN_OVER in reason else _UNTOLD_S_MAX
+        self._waited_s = min(self._short_s, most_s) * (0.5 + self._chance() / 2)
+        self._short_s = min(self._short_s * 2, most_s)
         return self._waited_s

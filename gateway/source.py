@@ -212,7 +212,7 @@ class Source:
         now_s = asyncio.get_running_loop().time()
         lasted_s = 0.0 if self._connected_s is None else now_s - self._connected_s
         logger.log(self._reconnects.level, "subscription %s: the broker is away: %s", self._path, reason)
-        self._wait_s = self._reconnects.lost(lasted_s, now_s)
+        self._wait_s = self._reconnects.lost(lasted_s, now_s, reason)
         self._tell_absent(f"The connection to the broker at {self._address} was lost: {reason}.")
         self._news.set()
 

@@ -5,8 +5,12 @@ Called by both session implementations. Must never import an MQTT library.
 
 from __future__ import annotations
 
+from typing import Final
+
 from edge.core.errors import EdgeError, Misconfigured, Unavailable
 
+#: Another connection came under the same client id.
+TAKEN_OVER: Final = "session taken over"
 #: MQTT 5 §2.4, without the ones that only QoS 2 or extended authentication can give.
 NAMES = {
     0x00: "success",
@@ -27,7 +31,7 @@ NAMES = {
     0x8B: "server shutting down",
     0x8C: "bad authentication method",
     0x8D: "keep alive timeout",
-    0x8E: "session taken over",
+    0x8E: TAKEN_OVER,
     0x8F: "topic filter invalid",
     0x90: "topic name invalid",
     0x91: "packet identifier in use",

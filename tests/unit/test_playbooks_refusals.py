@@ -67,7 +67,7 @@ def marked(source: str) -> tuple[str, int, int]:
         ("apiVersion: ¶noetl.io/v1\nkind: Playbook\nmetadata: {name: p, path: p}\n" + NEXT,
          "noetl.io/v2"),
         ("apiVersion: noetl.io/v2\nkind: ¶Subscription\nmetadata: {name: p, path: p}\n" + NEXT,
-         "Allowed: Playbook"),
+         "This is a subscription"),
         ("apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: ¶{name: p}\n" + NEXT, "no `path`"),
         ("apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: p, path: ¶a/#}\n" + NEXT,
          "cannot be a path"),

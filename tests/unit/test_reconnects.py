@@ -9,6 +9,8 @@ import pytest
 from gateway.mqtt import BrokerAddress
 from gateway.reconnects import Clash, Reconnects
 
+TAKEN = "The broker ended the connection: session taken over."
+
 
 def made(clash: Clash | None = None, what: str = "for requests") -> Reconnects:
     """Waits without chance: the longest each time."""
@@ -18,19 +20,19 @@ def made(clash: Clash | None = None, what: str = "for requests") -> Reconnects:
 def test_connections_that_never_last_are_made_less_and_less_often() -> None:
     """Each wait is twice the last, up to a minute; chance takes away up to half."""
     reconnects = made()
-    waits = [reconnects.lost(0.05, float(n)) for n in range(12)]
+    waits = [reconnects.lost(0.05, float(n), TAKEN) for n in range(12)]
     assert waits[:4] == [0.2, 0.4, 0.8, 1.6]
     assert waits[-1] == waits[-2] == 60.0
     lucky = Reconnects("x", Clash(BrokerAddress("b", 1883), "pi"), lambda: 0.0)
-    assert [lucky.lost(0.0, 0.0), lucky.lost(0.0, 0.0)] == [0.1, 0.2]
+    assert [lucky.lost(0.0, 0.0, TAKEN), lucky.lost(0.0, 0.0, TAKEN)] == [0.1, 0.2]
 
 
 def test_one_that_lasted_is_made_again_at_once() -> None:
     """After a good connection all begins anew; one that only lasted as long as the other box waited is none."""
     reconnects = made()
     for n in range(12):
-        reconnects.lost(0.05, float(n))
-    assert reconnects.lost(60.0, 80.0) == 60.0
+        reconnects.lost(0.05, float(n), TAKEN)
+    assert reconnects.lost(60.0, 80.0, TAKEN) == 60.0
     assert reconnects.lost(121.0, 220.0) == 0.0
     assert reconnects.lost(0.05, 221.0) == 0.2
 
@@ -71,3 +73,9 @@ def test_another_box_of_the_name_is_told_once_for_all_connections(caplog: pytest
     for n in range(4):
         each[0].lost(0.05, 3_000.0 + n)
     assert len(caplog.records) == 2
+
+
+def test_a_broker_that_crashes_is_back_in_a_moment() -> None:
+    """Where nobody took the session over, waits stay below a second, however often it happens."""
+    reconnects = made()
+    assert max(reconnects.lost(0.05, float(n), "the connection was reset") for n in range(50)) == 1.0
