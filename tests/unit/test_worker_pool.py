@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 from edge.core.codec import encode
@@ -35,14 +36,14 @@ class Rig:
     def lost(self, claim: Claim, code: str, reason: str) -> None:
         raise AssertionError(reason)
 
-    async def start(self) -> None:
+    async def start(self, pid: int | None = None) -> None:
         """Fork the process: its socket comes here."""
         self.pool.warm()
         _, fds, _, _ = socket.recv_fds(self.zygote, 4_096, 1)
         self.worker = socket.socket(fileno=fds[0])
         self.worker.setblocking(False)
-        # Any live process does: nobody is killed here.
-        self.zygote.send(encode(["forked", 0, os.getpid()]))
+        # Any live process does: nobody is killed here, unless the test brings one.
+        self.zygote.send(encode(["forked", 0, pid or os.getpid()]))
         await self.turns()
 
     def submit(self, count: int, *, author_code: bool = False) -> None:
@@ -127,4 +128,16 @@ async def test_a_kind_that_grows_slow_is_sent_ahead_less() -> None:
     rig.submit(5)
     assert len(await rig.got()) == 1
     assert len(rig.settled_numbers) == 31
+    await rig.close()
+
+
+async def test_a_process_that_ended_already_is_no_error() -> None:
+    """A worker that ended by itself just before it is to be killed: its end is on its way, and the pool goes on."""
+    rig = Rig()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        await rig.start(process.pid)
+        process.kill()
+    for each in rig.pool._slots:
+        assert each is not None
+        each.kill(("timeout", "too long"))
     await rig.close()

@@ -17,6 +17,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -98,7 +99,10 @@ class _Process(asyncio.Protocol):
         """End the process now; what it works on is lost for this reason."""
         self.reason = self.reason or reason
         if self.pidfd >= 0 and self.status is None:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            with suppress(
+                ProcessLookupError
+            ):  # it ended by itself, and the zygote's word of it is on its way
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def takes(self, work: Work) -> bool:
         """True where this process may run the claim now, if it has not too many already."""
