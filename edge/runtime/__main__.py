@@ -21,6 +21,7 @@ from edge.runtime.process.hash_seed import with_own_seed
 from edge.runtime.process.locks import hold_workers_lock, lock_alone
 from edge.runtime.process.mending import mend, opening_mark
 from edge.store.filesystem import MOUNT_TABLE, require_sound
+from edge.store.segment_file import segment_paths
 
 OPTIONS = {
     "data": Option(None, help="data folder, $EDGE_DATA where it is left out"),
@@ -35,7 +36,8 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
     try:
         settings = load_settings(Path(given["data"]) if given["data"] else None)
         require_sound(settings, mount_table)  # before anything is written there
-        if opening_mark(settings).exists():
+        # A journal that is gone is not for the start to make: most likely its drive is not there.
+        if opening_mark(settings).exists() and segment_paths(settings.journal_folder):
             mend(settings)
         return _run(settings)
     except LogDamaged as error:

@@ -117,19 +117,21 @@ class Daemon:
     def _open(self) -> _Homes:
         settings = self._settings
         self._service.status("opening the log")
-        mark = opening_mark(settings)
-        mark.touch()
         if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
             # Not for the start to mend: most likely its drive is not there.
             raise Misconfigured(
                 f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
                 mend="Put it back (is its drive mounted?), or run `edge log recover` to make it from the index.",
             )
-        journal = Journal(self._settings.journal_folder)
-        eventlog = EventLog(self._settings.index_folder)
-        caught_up = catch_up(journal, eventlog)
+        mark = opening_mark(settings)
+        mark.touch()
+        try:
+            journal = Journal(self._settings.journal_folder)
+            eventlog = EventLog(self._settings.index_folder)
+            caught_up = catch_up(journal, eventlog)
+        finally:  # only an end by a signal leaves it; whatever else went wrong says so itself
+            mark.unlink(missing_ok=True)
         logger.info("log %s: %d events, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up)
-        mark.unlink(missing_ok=True)
         return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
     def _heed_signals(self) -> None:
