@@ -30,6 +30,9 @@ CHILD_DEPTH_MAX = 8
 EXECUTIONS_PARKED_MAX = 20_000
 #: The gateway's Receive Maximum: unacknowledged requests the broker may have in flight to us (design §7).
 RECEIVE_MAX = 1_024
+#: Deliveries remembered for what a broker sends again. mosquitto overruns our Receive Maximum by up to its backlog,
+#: by default 1,000 messages, and one delivery forgotten too early doubles all that come again behind it.
+DELIVERIES_MAX = 2 * RECEIVE_MAX
 #: Refusals recorded one by one in the log before they are only counted: a flood must not wear the drive.
 REFUSALS_PER_S = 10
 REFUSALS_BURST = 100

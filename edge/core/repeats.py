@@ -53,8 +53,9 @@ class Deliveries:
     """The packets of the last deliveries at QoS 1.
 
     A broker sends what it has no acknowledgement for again, under the same packet id and with its DUP flag (MQTT 5
-    §4.4). It has at most as many out as our Receive Maximum, so only so many deliveries are remembered: an id that is
-    used again later belongs to another message.
+    §4.4). `count_max` must be no less than it may have out, its overrun included: where the oldest is forgotten
+    before it comes again, it is noted anew and drives out the next one just before that comes, and so on through
+    all of them.
     """
 
     def __init__(self, count_max: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.core.limits import RECEIVE_MAX
+from edge.core.limits import DELIVERIES_MAX, RECEIVE_MAX
 from edge.core.subscription_events import (
     MessageDeduplicated,
 )
@@ -31,18 +31,30 @@ async def test_a_packet_sent_again_is_the_same_message(tmp_path: Path) -> None:
 
 
 async def test_all_that_a_broker_may_have_out_is_known_after_a_restart(tmp_path: Path) -> None:
-    """With an execution for each message, the oldest of a full Receive Maximum is still known as sent again."""
+    """With an execution for each message, the oldest of all it may have out is still known as sent again."""
     box = await opened(tmp_path / "one", answer=lambda work: [Outcome(VALUE, value=b"\xf6")])
     number = await box.subscribe(subscription())
-    for packet in range(1, RECEIVE_MAX + 1):
+    for packet in range(1, DELIVERIES_MAX + 1):
         box.message(number, "a/x", b'{"n": %d}' % packet, packet=packet)
         await box.settle()
     box.subscriptions.note_positions()
     await box.close()
     after = Box(tmp_path / "one")
     assert after.message(number, "a/x", b'{"n": 1}', packet=1, again=True)
-    assert after.subscriptions.find("in/s").counts["received"] == RECEIVE_MAX
+    assert after.subscriptions.find("in/s").counts["received"] == DELIVERIES_MAX
     await after.close()
+
+
+async def test_a_backlog_that_overran_our_receive_maximum_comes_again_as_a_whole(tmp_path: Path) -> None:
+    """A broker that has a few more out than it may, and sends all of it again, doubles none of it."""
+    box = await opened(tmp_path / "one")
+    number = await box.subscribe(subscription())
+    for again in (False, True):
+        for packet in range(1, RECEIVE_MAX + 3):
+            box.message(number, "a/x", b'{"n": %d}' % packet, packet=packet, again=again)
+        await box.settle()
+    assert box.subscriptions.find("in/s").counts["received"] == RECEIVE_MAX + 2
+    await box.close()
 
 
 async def test_an_id_inside_its_window_is_recorded_and_not_run(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from edge.core.clock import WALL_IMPLAUSIBLE, Reading
 from edge.core.events import Event, ExecutionRequested
 from edge.core.lanes import Batch, Lanes, Rules
-from edge.core.limits import BATCH_BYTES_MAX, DEDUP_KEYS_MAX, MIB, MISSED_TICKS_MAX, RECEIVE_MAX
+from edge.core.limits import BATCH_BYTES_MAX, DEDUP_KEYS_MAX, DELIVERIES_MAX, MIB, MISSED_TICKS_MAX
 from edge.core.repeats import Deliveries, Window, mark_of
 from edge.core.subscription_events import (
     MessageDeadLettered,
@@ -53,7 +53,7 @@ class Intake:
         self.state = ACTIVE
         self.lanes = Lanes(_rules(subscription), settled_through)
         self.window = self._new_window()
-        self.deliveries = Deliveries(RECEIVE_MAX)
+        self.deliveries = Deliveries(DELIVERIES_MAX)
         self.counts = {"received": 0, "deduplicated": 0, "executions": 0, "dead": 0}
         self.tick: Tick | None = None
         #: The newest execution of each batch that is not settled, by the batch's first message.
@@ -89,7 +89,7 @@ class Intake:
 
         Beside a message may stand the request of its execution and, where that failed, a dead letter.
         """
-        return 3 * max(RECEIVE_MAX, DEDUP_KEYS_MAX if self.subscription.dedup_window_s else 0)
+        return 3 * max(DELIVERIES_MAX, DEDUP_KEYS_MAX if self.subscription.dedup_window_s else 0)
 
     # ---- what happens, live and again -------------------------------------------------------------------
 
