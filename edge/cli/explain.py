@@ -12,8 +12,10 @@ from typing import Any
 
 from edge.cli.inputs import require_log
 from edge.cli.story import plain_json, shorten
+from edge.core.carried import held_by, logical
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
 from edge.core.events import CatalogRegistered, Event, ExecutionRequested, LoopStarted
+from edge.core.retention_events import ExecutionCarried, LogPruned
 from edge.core.settings import Settings, load_settings
 from edge.core.values import TableRef
 from edge.replay.decisions import CHANGED, Decision
@@ -50,6 +52,8 @@ class _History:
     log_id: str = ""
     events: list[Event] = field(default_factory=list)
     blueprints: dict[bytes, bytes] = field(default_factory=dict)
+    #: Up to which event the log was pruned.
+    pruned: int = 0
 
 
 def _explain(given: argparse.Namespace) -> int:
@@ -106,11 +110,27 @@ def _history(settings: Settings, execution: int) -> _History:
     for header, group, _ in read_groups(settings.journal_folder):
         found.log_id = header.log_id.hex()
         for event in group.events():
-            if isinstance(event.body, CatalogRegistered):
-                found.blueprints[event.body.digest] = event.body.blueprint
-            elif event.seq == execution or event.execution == execution:
+            if event.seq == execution or event.execution == execution:
                 found.events.append(event)
+            for each in held_by(event):
+                if isinstance(each.body, CatalogRegistered):
+                    found.blueprints[each.body.digest] = each.body.blueprint
+                elif isinstance(event.body, LogPruned):
+                    found.pruned = event.body.through
+    if any(type(event.body) is ExecutionCarried for event in found.events):
+        raise _pruned(execution, found.pruned, "Only request, answer and end are kept of what was")
+    found.events = logical(found.events)
+    if execution <= found.pruned and (not found.events or found.events[0].seq != execution):
+        raise _pruned(execution, found.pruned, "It was")
     return found
+
+
+def _pruned(execution: int, through: int, said: str) -> RequestRefused:
+    return RequestRefused(
+        f"{said} before event {through + 1}, where the log begins now: execution {execution} was pruned.",
+        mend="Explain it where the log was stored upstream; `edge show` tells what is kept here.",
+        code="execution_pruned",
+    )
 
 
 def _workload(

@@ -126,6 +126,10 @@ def _verify(given: argparse.Namespace) -> int:
     print(f"index    {index}")
     for first, last in report.lost:
         print(f"lost     events {first} to {last}, and the log says so")
+    if report.pruned is not None:
+        print(
+            f"pruned   up to event {report.pruned.through}, and the chain goes on from what the log says of it"
+        )
     for problem in report.problems:
         print(f"problem  {problem}", file=sys.stderr)
     print("whole" if report.whole else f"NOT whole: {len(report.problems)} problems")

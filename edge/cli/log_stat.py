@@ -13,8 +13,10 @@ from pathlib import Path
 
 from edge.cli.inputs import require_log
 from edge.cli.story import clock_text, plain_json
+from edge.core.carried import held_by
 from edge.core.chain import Context, OpenedGroup
 from edge.core.events import ExecutionFinished, ExecutionRequested
+from edge.core.retention_events import Carried, LogPruned
 from edge.core.settings import load_settings
 from edge.store.journal import read_groups
 from edge.store.segment_file import segment_paths
@@ -33,6 +35,8 @@ class Figures:
     events_by_type: Counter[str] = field(default_factory=Counter)
     bytes_by_type: Counter[str] = field(default_factory=Counter)
     open_executions: set[int] = field(default_factory=set)
+    #: What the log says last of where it begins.
+    pruned: LogPruned | None = None
 
 
 def count(groups: Iterable[OpenedGroup]) -> Figures:
@@ -47,10 +51,14 @@ def count(groups: Iterable[OpenedGroup]) -> Figures:
         for place, event in enumerate(group.events()):
             figures.events_by_type[event.type] += 1
             figures.bytes_by_type[event.type] += sum(map(len, group.parts[2 * place : 2 * place + 2]))
-            if isinstance(event.body, ExecutionRequested):
-                figures.open_executions.add(event.seq)
-            elif isinstance(event.body, ExecutionFinished) and event.execution is not None:
-                figures.open_executions.discard(event.execution)
+            if isinstance(event.body, LogPruned):
+                figures.pruned = event.body
+            is_open = type(event.body) is not Carried or event.body.open
+            for each in held_by(event):
+                if isinstance(each.body, ExecutionRequested) and is_open:
+                    figures.open_executions.add(each.seq)
+                elif isinstance(each.body, ExecutionFinished) and each.execution is not None:
+                    figures.open_executions.discard(each.execution)
     return figures
 
 

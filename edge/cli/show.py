@@ -8,6 +8,8 @@ from typing import Any
 
 from edge.cli.client import RuntimeClient
 from edge.cli.story import event_line, large_text, plain_json, shorten
+from edge.core.carried import COPIES, held_by
+from edge.core.chain import Context
 from edge.core.codec import decode
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
@@ -109,12 +111,17 @@ def _wait_text(wait: dict[str, Any]) -> str:
 
 def event_lines(settings: Settings, seqs: list[int]) -> list[str]:
     """These events, one line each, read from the journal."""
-    wanted = set(seqs)
-    if not wanted:
+    missing, lines = set(seqs), {}
+    if not missing:
         return []
-    lines = []
-    for _, group, _ in read_groups(settings.journal_folder, min(wanted) - 1):
-        if group.first_seq > max(wanted):
+    for _, group, _ in read_groups(settings.journal_folder, min(missing) - 1):
+        for event in group.events():
+            # What was carried has its old number, and stands later in the log.
+            at = Context.decode(event.body.context).at if isinstance(event.body, COPIES) else group.context.at
+            for each in held_by(event):
+                if each.seq in missing:
+                    missing.discard(each.seq)
+                    lines[each.seq] = event_line(each, at)
+        if not missing:
             break
-        lines += [event_line(event, group.context.at) for event in group.events() if event.seq in wanted]
-    return lines
+    return [lines[seq] for seq in sorted(lines)]

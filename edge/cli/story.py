@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from edge.core.carried import held_by
 from edge.core.clock import WALL_IMPLAUSIBLE, Reading
 from edge.core.codec import decode
 from edge.core.events import (
@@ -27,6 +28,8 @@ from edge.core.events import (
     StepWaiting,
     TaskDone,
 )
+from edge.core.limits import MIB
+from edge.core.retention_events import RETENTION_BODIES, LogPruned, StorageRefusing, StorageServing
 from edge.core.subscription_events import MessageDeadLettered, MessageReceived, SubscriptionPosition
 from edge.core.values import TableRef, ValueRef
 
@@ -121,7 +124,22 @@ def _detail(event: Event) -> str:
         text = f"box {body.box}, {'the first start' if event.seq == 1 else before}"
     elif isinstance(body, ResponsesDelivered):
         text = f"through {body.through}"
+    elif type(body) in RETENTION_BODIES:
+        text = _retention_text(event)
     return f"  {shorten(text)}" if text else ""
+
+
+def _retention_text(event: Event) -> str:
+    """What an event of retention says."""
+    body = event.body
+    if isinstance(body, LogPruned):
+        kept = f", {body.carried} events carried" if body.carried else ""
+        return f"up to event {body.through} by {body.cause}, {body.events} events{kept}"
+    if isinstance(body, StorageRefusing):
+        return f"{body.reason}: {body.free_bytes // MIB} MB free, the log has {body.log_bytes // MIB} MB"
+    if isinstance(body, StorageServing):
+        return f"{body.free_bytes // MIB} MB free"
+    return ", ".join(f"event {each.seq} {each.type}" for each in held_by(event))
 
 
 def output_text(done: StepDone | TaskDone) -> str:

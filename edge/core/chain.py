@@ -104,6 +104,10 @@ class OpenedGroup:
         """Sequence number of the last event."""
         return self.first_seq + len(self.parts) // 2 - 1
 
+    def holds(self, seq: int) -> bool:
+        """Whether an event of that number is in it."""
+        return self.first_seq <= seq <= self.last_seq
+
     def events(self) -> list[Event]:
         """The events, decoded. Raises LogDamaged where one is not readable."""
         return [self.event(seq) for seq in range(self.first_seq, self.last_seq + 1)]

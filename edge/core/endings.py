@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from edge.core.carried import logical
 from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionCancelled, ExecutionDeadline, ExecutionFinished
 
@@ -28,7 +29,11 @@ def problem_of(body: Body) -> dict[str, Any]:
 
 
 def what_counts(history: list[Event]) -> list[Event]:
-    """Of an execution that ended because events of it may be lost (`edge log salvage`): its request and that end."""
+    """The events that are folded: those that were carried in their old places.
+
+    Of an execution that ended because events of it may be lost (`edge log salvage`), its request and that end.
+    """
+    history = logical(history)
     body = history[-1].body if history else None
     if isinstance(body, ExecutionFinished) and (body.problem or {}).get("code") == HISTORY_LOST:
         return [history[0], history[-1]]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from edge.core.circuit_events import CIRCUIT_BODIES
 from edge.core.event_body import Body
 from edge.core.records import record
+from edge.core.retention_events import RETENTION_BODIES
 from edge.core.subscription_events import SUBSCRIPTION_BODIES
 from edge.core.values import BlockRef
 
@@ -346,6 +347,7 @@ BODIES: Final[tuple[type[Body], ...]] = (
     ExecutionDeadline,
     *CIRCUIT_BODIES,
     *SUBSCRIPTION_BODIES,
+    *RETENTION_BODIES,
 )
 
 

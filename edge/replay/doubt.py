@@ -6,10 +6,13 @@ Called by `edge log salvage`. Reads a mended log once, from files; decides nothi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
+from edge.core.carried import held_by
 from edge.core.endings import HISTORY_LOST
 from edge.core.events import CatalogRegistered, Event, ExecutionFinished, ExecutionRequested
+from edge.core.retention_events import Carried
 from edge.core.state import FAILED
 
 
@@ -21,15 +24,19 @@ def in_doubt(events: Iterable[Event], last_lost: int) -> list[int]:
     registered: set[bytes] = set()
     requests: dict[int, ExecutionRequested] = {}
     for event in events:
-        body = event.body
-        if isinstance(body, CatalogRegistered):
-            registered.add(body.digest)
-        elif isinstance(body, ExecutionRequested):
-            requests[event.seq] = body
-        elif isinstance(body, ExecutionFinished) and event.execution is not None:
-            requests.pop(event.execution, None)
+        is_open = type(event.body) is not Carried or event.body.open
+        for each in held_by(event):
+            body = each.body
+            if isinstance(body, CatalogRegistered):
+                registered.add(body.digest)
+            elif isinstance(body, ExecutionRequested) and is_open:
+                requests[each.seq] = body
+            elif isinstance(body, ExecutionFinished) and each.execution is not None:
+                requests.pop(each.execution, None)
     doubtful: set[int] = set()
-    for seq, request in requests.items():  # oldest first, so a parent comes before its children
+    for seq, request in sorted(
+        requests.items(), key=itemgetter(0)
+    ):  # oldest first, so a parent comes before its children
         if seq <= last_lost or request.digest not in registered or request.parent in doubtful:
             doubtful.add(seq)
     return sorted(doubtful)

@@ -42,9 +42,12 @@ from edge.runtime.waiting.tokens import Tokens
 from edge.runtime.workers.pool import WorkerPool
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
-from edge.store.eventlog import EventLog, IndexedGroup
+from edge.store.eventlog import EventLog
+from edge.store.index_prune import pruned_of
+from edge.store.index_rows import IndexedGroup
 from edge.store.journal import Journal, read_groups
 from edge.store.segment_file import segment_paths
+from edge.store.verify import require_beginning
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +82,8 @@ def catch_up(journal: Journal, eventlog: EventLog) -> int:
     start = seq
     batch: list[IndexedGroup] = []
     for header, group, data in read_groups(journal.folder, seq):
-        if group.first_seq == header.first_seq and header.lost:
-            # What is lost here has been named; the chain goes on from what the header says.
+        if group.first_seq == header.first_seq and (header.lost or not seq):
+            # What is lost here has been named, or pruned; the chain goes on from what the header says.
             seq, link = max(seq, group.first_seq - 1), header.previous
         if group.first_seq != seq + 1:
             raise LogDamaged(f"Event {seq + 1} is missing: the journal goes on at {group.first_seq}.")
@@ -92,6 +95,7 @@ def catch_up(journal: Journal, eventlog: EventLog) -> int:
             batch = []
     if batch:
         eventlog.commit(batch, journal.log_id)
+    require_beginning(journal.folder, *pruned_of(eventlog))
     return seq - start
 
 

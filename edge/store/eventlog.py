@@ -15,12 +15,14 @@ Tables (keys big-endian, so that they sort by time):
   open        request seq of what is running → nothing
   catalog     blueprint digest               → seq of the event that holds it
   circuits    name of a downstream           → seq of its latest event
-  meta        "last" → seq ‖ link, "delivered" → watermark, "log" → log id, "position" ‖ subscription → seq
+  carried     seq of an event whose place was pruned → seq of the event that carries it
+  blobs       digest ‖ seq                   → nothing: what event needs which blob
+  meta        "last" → seq ‖ link, "delivered" → watermark, "log" → log id, "position" ‖ subscription → seq,
+              "pruned" → seq ‖ link, "boot" ‖ seq → clock ‖ boot id, "blobs" → seq from which blobs are noted
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,59 +31,23 @@ from typing import Any, Final
 
 import lmdb
 
+from edge.core.carried import held_by
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Context, OpenedGroup, open_group
-from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
-from edge.core.events import (
-    CatalogRegistered,
-    Event,
-    ExecutionFinished,
-    ExecutionRequested,
-    ResponsesDelivered,
-)
+from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import INDEX_MAP_BYTES, KIB
-from edge.core.records import record
-from edge.core.subscription_events import SubscriptionPosition
 from edge.store import mapped_pages
+from edge.store.index_rows import IndexedGroup, key_of, payload_mark, position_key, request_key, rows_of
 
-_TABLES: Final = (b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"meta")
+_TABLES: Final = (
+    *(b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"carried", b"blobs", b"meta"),
+)
 #: Those that an index of an earlier release lacks until a runtime opens it: whoever only reads does without.
-_LATER_TABLES: Final = (b"circuits",)
+_LATER_TABLES: Final = (b"circuits", b"carried", b"blobs")
 _MEND: Final = "Run `edge log recover`: it is made again from the journal."
-_REQUEST_KEY_BYTES: Final = 16
-_PAYLOAD_DIGEST_BYTES: Final = 16
-
 
 #: What LMDB says where a page is not what it should be. It has no checksums: most damage it does not notice.
 _DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError)
-
-
-def request_key(principal: str, request_id: str) -> bytes:
-    """Key of one request id of one principal: 16 bytes, time-independent."""
-    text = f"{principal}\x00{request_id}".encode()
-    return hashlib.blake2b(text, digest_size=_REQUEST_KEY_BYTES).digest()
-
-
-def payload_mark(request: ExecutionRequested) -> bytes:
-    """What two requests with the same id must share: playbook and payload, as 16 bytes."""
-    payload = request.payload_digest or hashlib.sha256(request.payload or b"").digest()
-    return hashlib.blake2b(request.digest + payload, digest_size=_PAYLOAD_DIGEST_BYTES).digest()
-
-
-def _key(*numbers: int) -> bytes:
-    return b"".join(number.to_bytes(8, "big") for number in numbers)
-
-
-@record
-class IndexedGroup:
-    """A durable group on its way into LMDB: its bytes, its epoch key, its decoded events."""
-
-    first_seq: int
-    last_seq: int
-    last_link: bytes
-    epoch_key: bytes
-    data: bytes
-    events: tuple[Event, ...]
 
 
 class EventLog:
@@ -112,6 +78,8 @@ class EventLog:
                 except lmdb.NotFoundError:
                     if name not in _LATER_TABLES:
                         raise
+            if not readonly:
+                self._note_from_where()
             self.last()
         except _DAMAGE as error:
             raise _damaged(error) from error
@@ -124,6 +92,17 @@ class EventLog:
             raise StorageFailed(f"The event log's index in {folder} cannot be opened: {error}.") from error
         self._data_path = folder / "data.mdb"
         self._address = mapped_pages.find_mapping(self._data_path)
+
+    def _note_from_where(self) -> None:
+        """An index of an earlier release did not note which blobs its events need: it does from its end on."""
+        with self._env.begin(write=True) as txn:
+            if txn.get(b"blobs", db=self._db["meta"]) is None:
+                last = txn.get(b"last", db=self._db["meta"])
+                txn.put(
+                    b"blobs",
+                    key_of(1 + int.from_bytes(last[:8] if last else b"", "big")),
+                    db=self._db["meta"],
+                )
 
     @staticmethod
     def there(folder: Path) -> bool:
@@ -170,19 +149,34 @@ class EventLog:
 
     def commit(self, groups: Iterable[IndexedGroup], log_id: bytes) -> None:
         """Put durable groups in, in one transaction; index thread only. StorageFailed, LogDamaged."""
+        with self.writing() as (txn, _):
+            txn.put(b"log", log_id, db=self._db["meta"])
+            for group in groups:
+                self._put_group(txn, group)
+                last = key_of(group.last_seq) + group.last_link
+                txn.put(b"last", last, db=self._db["meta"])
+        if self._address is not None:
+            mapped_pages.release(self._address, self._data_path.stat().st_size)
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """A write transaction and the tables, for `edge.store.index_prune` too; index thread only.
+
+        Raises StorageFailed, LogDamaged; then nothing of it is done.
+        """
         try:
             with self._env.begin(write=True) as txn:
-                txn.put(b"log", log_id, db=self._db["meta"])
-                for group in groups:
-                    self._put_group(txn, group)
-                    last = _key(group.last_seq) + group.last_link
-                    txn.put(b"last", last, db=self._db["meta"])
+                yield txn, self._db
         except _DAMAGE as error:
             raise _damaged(error) from error
         except lmdb.Error as error:
             raise StorageFailed(self._not_written(error)) from error
-        if self._address is not None:
-            mapped_pages.release(self._address, self._data_path.stat().st_size)
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """A read transaction and the tables, for `edge.store.index_prune`. Raises LogDamaged."""
+        with self._reading() as txn:
+            yield txn, self._db
 
     def _not_written(self, error: lmdb.Error) -> str:
         """LMDB says "Input/output error" of a drive that is full, too: the room that is left tells them apart."""
@@ -192,46 +186,25 @@ class EventLog:
 
     def _put_group(self, txn: Any, group: IndexedGroup) -> None:
         if not txn.put(
-            _key(group.first_seq), group.epoch_key + group.data, db=self._db["groups"], append=True
+            key_of(group.first_seq), group.epoch_key + group.data, db=self._db["groups"], append=True
         ):
             raise LogDamaged(f"The index holds event {group.first_seq} or a later one already.")
-        rows: dict[str, list[tuple[bytes, bytes]]] = {
-            "executions": [],
-            "requests": [],
-            "open": [],
-            "catalog": [],
-        }
-        ended: list[int] = []
-        for event in group.events:
-            body = event.body
-            if event.execution is not None:
-                rows["executions"].append((_key(event.execution, event.seq), b""))
-            if isinstance(body, ExecutionRequested):
-                rows["open"].append((_key(event.seq), b""))
-                if body.batch is not None:
-                    rows["executions"].append((_key(body.batch[0], event.seq), b""))
-                if body.request_id is not None:
-                    mark = _key(event.seq) + payload_mark(body)
-                    rows["requests"].append((request_key(body.principal, body.request_id), mark))
-            elif isinstance(body, ExecutionFinished):
-                assert event.execution is not None, event
-                ended.append(event.execution)
-            elif isinstance(body, CatalogRegistered):
-                rows["catalog"].append((body.digest, _key(event.seq)))
-            elif isinstance(body, CircuitOpened | CircuitClosed):
-                txn.put(body.downstream.encode(), _key(event.seq), db=self._db["circuits"])
-            elif isinstance(body, SubscriptionPosition):
-                assert event.execution is not None, event
-                txn.put(b"position" + _key(event.execution), _key(event.seq), db=self._db["meta"])
-            elif isinstance(body, ResponsesDelivered):
-                txn.put(b"delivered", _key(body.through, *(body.but or ())), db=self._db["meta"])
+        rows = rows_of(group)
+        for execution in rows.cleared:
+            self._clear(txn, execution)
         # Whole lists in one call each: a call for every row cost a fifth of the runtime's CPU under load.
-        for table, pairs in rows.items():
-            if pairs:
-                with txn.cursor(db=self._db[table]) as cursor:
-                    cursor.putmulti(pairs)
-        for execution in ended:
-            txn.delete(_key(execution), db=self._db["open"])
+        for table, pairs in rows.tables():
+            with txn.cursor(db=self._db[table]) as cursor:
+                cursor.putmulti(pairs)
+        for execution in rows.ended:
+            txn.delete(key_of(execution), db=self._db["open"])
+
+    def _clear(self, txn: Any, execution: int) -> None:
+        """Forget which events an execution had: what is kept of it comes in their place."""
+        with txn.cursor(db=self._db["executions"]) as cursor:
+            more = cursor.set_range(key_of(execution))
+            while more and cursor.key()[:8] == key_of(execution):
+                more = cursor.delete()
 
     def find_request(self, key: bytes) -> tuple[int, bytes] | None:
         """Execution and payload mark recorded under a request key."""
@@ -240,11 +213,12 @@ class EventLog:
             if not value:
                 return None
             seq, mark = int.from_bytes(value[:8], "big"), bytes(value[8:])
-            body = self._event(txn, seq).body
+            _, event = self._located(txn, seq)
+            body, known = held_by(event)[0].body, getattr(event.body, "mark", None)
         if (
             not isinstance(body, ExecutionRequested)
             or request_key(body.principal, body.request_id or "") != key
-            or payload_mark(body) != mark
+            or (payload_mark(body) if known is None else known) != mark
         ):
             raise LogDamaged(f"The index names event {seq} for a request that is not there.", mend=_MEND)
         return seq, mark
@@ -272,20 +246,19 @@ class EventLog:
 
         Of a subscription also the requests of its batches.
         """
-        prefix = _key(execution)
+        prefix = key_of(execution)
         found: list[Event] = []
         group: OpenedGroup | None = None
         with self._reading() as txn, txn.cursor(db=self._db["executions"]) as cursor:
-            more = cursor.set_range(_key(execution, first))
+            more = cursor.set_range(key_of(execution, first))
             while more and cursor.key()[:8] == prefix:
                 seq = int.from_bytes(cursor.key()[8:], "big")
                 if seq > last:
                     break
                 # Neighbours mostly share a group: opening it anew for each took seconds for a long execution. Others'
                 # events in it are not decoded: thousands of executions that wait share their groups.
-                if group is None or seq > group.last_seq:
-                    group = self._group_of(txn, seq)
-                found.append(group.event(seq))
+                group, event = self._located(txn, seq, group)
+                found += (event,) if event.seq == seq else held_by(event)
                 more = cursor.next()
         return found
 
@@ -303,9 +276,7 @@ class EventLog:
     def position(self, subscription: int) -> int:
         """The number of the newest event that notes how far a subscription came; 0 where there is none."""
         with self._reading() as txn:
-            return int.from_bytes(
-                txn.get(b"position" + _key(subscription), db=self._db["meta"]) or b"", "big"
-            )
+            return int.from_bytes(txn.get(position_key(subscription), db=self._db["meta"]) or b"", "big")
 
     def event(self, seq: int) -> Event:
         """One event by its number. Raises LogDamaged where it is not in here."""
@@ -315,20 +286,29 @@ class EventLog:
     def context_of(self, seq: int) -> Context:
         """What is constant over the group of an event. Raises LogDamaged where it is not in here."""
         with self._reading() as txn:
-            return self._group_of(txn, seq).context
+            group, event = self._located(txn, seq)
+        return group.context if event.seq == seq else Context.decode(event.body.context)  # type: ignore[attr-defined]
 
     def _event(self, txn: Any, seq: int) -> Event:
-        return self._group_of(txn, seq).event(seq)
+        _, event = self._located(txn, seq)
+        return event if event.seq == seq else held_by(event)[0]
 
-    def _group_of(self, txn: Any, seq: int) -> OpenedGroup:
-        group = self._group_holding(txn, seq)
+    def _located(self, txn: Any, seq: int, near: OpenedGroup | None = None) -> tuple[OpenedGroup, Event]:
+        """The event of that number, or the one that carries it, with its group. Raises LogDamaged.
+
+        `near` is a group that was opened before: it is looked into first.
+        """
+        # A copy goes before its original: what is kept of an execution that ended stands for all of it.
+        place = txn.get(key_of(seq), db=self._db["carried"]) if "carried" in self._db else None
+        seq = int.from_bytes(place, "big") if place else seq
+        group = near if near is not None and near.holds(seq) else self._group_holding(txn, seq)
         if group is None:
             raise LogDamaged(f"Event {seq} is not in the index.")
-        return group
+        return group, group.event(seq)
 
     def _group_holding(self, txn: Any, seq: int) -> OpenedGroup | None:
         with txn.cursor(db=self._db["groups"]) as cursor:
-            if not (cursor.set_key(_key(seq)) or self._before(cursor, seq)):
+            if not (cursor.set_key(key_of(seq)) or self._before(cursor, seq)):
                 return None
             first = int.from_bytes(cursor.key(), "big")
             value = bytes(cursor.value())
@@ -357,7 +337,7 @@ class EventLog:
 
     @staticmethod
     def _before(cursor: Any, seq: int) -> bool:
-        return bool(cursor.prev() if cursor.set_range(_key(seq)) else cursor.last())
+        return bool(cursor.prev() if cursor.set_range(key_of(seq)) else cursor.last())
 
     def groups(
         self, after_seq: int = 0, count_max: int = 2**62

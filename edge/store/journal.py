@@ -188,7 +188,14 @@ def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeade
     for index, path in enumerate(paths):
         if index + 1 < len(paths) and firsts[index + 1] <= after_seq + 1:
             continue
-        reader = SegmentReader(path)
+        try:
+            reader = SegmentReader(path)
+        except FileNotFoundError:
+            if seq:
+                raise LogDamaged(
+                    f"{path.name} was pruned while the log was read.", mend="Run the command again."
+                ) from None
+            continue  # the log begins later than a moment ago
         before = reader.header.first_seq - reader.header.lost - 1
         if seq and before != seq:
             raise _cannot_be_read(path, seq + 1, before)

@@ -162,19 +162,29 @@ def flush_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def _read_whole(path: Path) -> bytes:
+    """A file's bytes. FileNotFoundError where the name leads elsewhere by the end: the file is another's by then."""
+    with path.open("rb", buffering=0) as file:
+        data = file.readall()
+        if os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return data
+
+
 class SegmentReader:
     """Reads one segment from front to back."""
 
     def __init__(self, path: Path, header: SegmentHeader | None = None) -> None:
         """Raises LogDamaged where the header cannot be read, Misconfigured where the file may not be.
 
-        A `header` known from elsewhere is taken in place of one that cannot be read.
+        FileNotFoundError where it is gone, or goes while it is read: it was pruned. A `header` known from elsewhere
+        is taken in place of one that cannot be read.
         """
         self.path = path
         #: False where the file's own header cannot be read.
         self.own_header = True
         try:
-            self._bytes = path.read_bytes()
+            self._bytes = _read_whole(path)
         except PermissionError as error:
             raise not_allowed(path) from error
         try:

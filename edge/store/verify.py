@@ -13,6 +13,7 @@ from pathlib import Path
 from edge.core.chain import GENESIS, open_group
 from edge.core.errors import LogDamaged
 from edge.core.events import Event
+from edge.core.retention_events import LogPruned
 from edge.store.segment_file import SegmentReader, segment_paths
 
 Seen = Callable[[Event], None]
@@ -28,11 +29,14 @@ class Report:
     first_seq: int = 0
     last_seq: int = 0
     last_link: bytes = GENESIS
+    first_previous: bytes = GENESIS
     log_id: bytes = b""
     index_last_seq: int | None = None
     problems: list[str] = field(default_factory=list)
     #: `(first, last)` of numbers that are lost and named as lost: no problem any more.
     lost: list[tuple[int, int]] = field(default_factory=list)
+    #: The newest `log.pruned`: what the log says of where it begins.
+    pruned: LogPruned | None = None
 
     @property
     def whole(self) -> bool:
@@ -47,12 +51,42 @@ def verify_journal(folder: Path, seen: Seen = lambda event: None) -> Report:
     if not paths:
         report.problems.append(f"There is no journal in {folder}.")
         return report
+    beginnings: dict[int, LogPruned] = {}
+
+    def noted(event: Event) -> None:
+        if isinstance(event.body, LogPruned):
+            beginnings[event.body.through] = report.pruned = event.body
+        seen(event)
+
     for place, path in enumerate(paths):
         try:
-            _verify_segment(path, report, seen, is_last=place == len(paths) - 1)
+            _verify_segment(path, report, noted, is_last=place == len(paths) - 1)
+        except FileNotFoundError:
+            if report.segments:
+                report.problems.append(f"{path.name} was pruned while it was looked at: verify again.")
         except LogDamaged as error:
             report.problems.append(error.message)
+    _check_beginning(report, beginnings)
     return report
+
+
+def _check_beginning(report: Report, beginnings: dict[int, LogPruned]) -> None:
+    """A log that does not begin with its first event says itself what was pruned, and with which link."""
+    through = report.first_seq - 1
+    found = beginnings.get(through)
+    if through < 1 or (found is None and (1, through) in report.lost):
+        return
+    if found is None:
+        report.problems.append(
+            f"Events 1 to {through} are missing, and the log does not say that they were pruned."
+        )
+    elif found.link != report.first_previous:
+        report.problems.append(
+            f"The log was pruned up to event {through}, where its chain was at {found.link.hex()[:16]}, "
+            f"and begins from {report.first_previous.hex()[:16]}."
+        )
+    else:  # what was lost just before has been pruned with the rest
+        report.lost = [lost for lost in report.lost if lost[1] != through]
 
 
 def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) -> None:
@@ -60,7 +94,8 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
     header = reader.header
     if report.segments == 0:
         report.first_seq, report.last_seq = header.first_seq, header.first_seq - 1 - header.lost
-        report.last_link, report.log_id = header.previous, header.log_id
+        report.last_link = report.first_previous = header.previous
+        report.log_id = header.log_id
     report.segments += 1
     if header.log_id != report.log_id:
         report.problems.append(f"{path.name} belongs to another log.")
@@ -89,6 +124,24 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
         report.last_seq, end = group.last_seq, frame.end
     if not is_last and not reader.tail_is_clean():
         report.problems.append(f"{path.name} ends in bytes that are no event.")
+
+
+def require_beginning(folder: Path, through: int, link: bytes) -> None:
+    """See that a log begins where it says: `through` and `link` are those of its newest `log.pruned`, 0 for none.
+
+    Raises LogDamaged where the oldest segments are gone that were not pruned. A log may still hold what it says is
+    pruned: it was stopped in the middle of that.
+    """
+    first = next(iter(segment_paths(folder)), None)
+    if first is None or int(first.stem) <= max(1, through):
+        return
+    header = SegmentReader(first).header
+    before = header.first_seq - 1
+    if header.lost < before and (before, header.previous) != (through, link):
+        raise LogDamaged(
+            f"The journal begins with event {header.first_seq}; the log does not say that it was pruned up to there.",
+            mend="Put back what is gone from the journal's folder, or run `edge log recover`.",
+        )
 
 
 def compare_index(
@@ -120,8 +173,11 @@ def compare_index(
                 only_here.append([first_seq, last_seq])
         elif journal != (first_seq, epoch_key, data):
             report.problems.append(f"Journal and index disagree about the group at event {first_seq}.")
+    through = int(paths[0].stem) - 1 if live and (paths := segment_paths(folder)) else 0
     report.problems += [
-        f"The journal lost events {first} to {last}, which the index has." for first, last in only_here
+        f"The journal lost events {first} to {last}, which the index has."
+        for first, last in only_here
+        if last > through  # pruned meanwhile
     ]
 
 
@@ -130,7 +186,7 @@ def _sound_frames(folder: Path) -> Iterator[tuple[int, bytes, bytes]]:
     for path in segment_paths(folder):
         try:
             reader = SegmentReader(path)
-        except LogDamaged:
-            continue  # named when the journal was verified
+        except (LogDamaged, FileNotFoundError):
+            continue  # named when the journal was verified, or pruned since
         for frame in reader.all_frames():
             yield frame.first_seq, reader.header.epoch_key, frame.data

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edge.core.chain import Context, encode_event, seal_group
 from edge.core.clock import Clock
 from edge.core.events import Event
-from edge.store.eventlog import IndexedGroup
+from edge.store.index_rows import IndexedGroup
 from edge.store.journal import Journal
 from edge.testing.box import BOOT_ID
 from edge.testing.clock import ManualClock

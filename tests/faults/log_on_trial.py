@@ -23,7 +23,8 @@ from edge.core.limits import KIB
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.daemon import catch_up
 from edge.store.blobs import BlobStore
-from edge.store.eventlog import EventLog, payload_mark, request_key
+from edge.store.eventlog import EventLog
+from edge.store.index_rows import payload_mark, request_key
 from edge.store.journal import Journal
 from edge.store.segment_file import segment_paths
 from edge.store.verify import compare_index, verify_journal

@@ -2,7 +2,7 @@
 
 `v1` holds what the first release knew; `v1-branches` what came to the same format with branches and
 pipelines, `v1-waiting` with tasks that wait for the outside, `v1-circuits` with circuit breakers, `v1-subscriptions`
-with their messages, `v1-composed` with children and large values.
+with their messages, `v1-composed` with children and large values, `v1-retention` with what is carried.
 Run it by hand, once for each: `python -m tests.golden.record`. It writes segments by the
 functions of `edge.store.segment_file` and `edge.core.chain` under fixed keys, ids and clocks, so that recording
 again with the same code gives the same bytes. A recorded version is never changed: what reads differently is the
@@ -52,6 +52,7 @@ from edge.store.segment_file import SegmentHeader, create, group_frame, prepare
 from edge.testing.plain import plain
 from tests.golden.composed import COMPOSED
 from tests.golden.entries import BLUEPRINT, DIGEST, PROBLEM, Entry, of, of_box
+from tests.golden.pruned import PRUNED
 from tests.golden.subscribed import CIRCUITS, SUBSCRIPTIONS
 
 SEGMENT_BYTES: Final = 8 * KIB
@@ -273,6 +274,7 @@ LOGS: Final[dict[str, tuple[list[list[Entry]], tuple[int, ...]]]] = {
     "v1-subscriptions": (SUBSCRIPTIONS, (3,)),
     "v1-circuits": (CIRCUITS, (2,)),
     "v1-composed": (COMPOSED, (3,)),
+    "v1-retention": (PRUNED, ()),
 }
 
 

@@ -13,7 +13,8 @@ from edge.core.events import BootStopped, Event
 from edge.core.limits import KIB
 from edge.runtime.commit.gate import CommitGate
 from edge.store.blobs import BlobStore
-from edge.store.eventlog import EventLog, IndexedGroup
+from edge.store.eventlog import EventLog
+from edge.store.index_rows import IndexedGroup
 from edge.store.journal import Journal, read_groups
 from edge.testing.box import BOOT_ID
 from edge.testing.clock import ManualClock

@@ -11,7 +11,8 @@ import pytest
 from edge.core.errors import StorageFailed
 from edge.core.events import BootStopped, ExecutionRequested, ExecutionResumed, Gap, StepDone
 from edge.core.limits import INDEX_EVENTS_PER_COMMIT, KIB
-from edge.store.eventlog import EventLog, IndexedGroup, payload_mark
+from edge.store.eventlog import EventLog
+from edge.store.index_rows import IndexedGroup, payload_mark
 from edge.store.segment_file import segment_paths
 from edge.store.verify import compare_index, verify_journal
 from tests.unit.gate_rig import Rig, SlowIndex, turns

@@ -23,7 +23,8 @@ from edge.core.events import (
 )
 from edge.core.limits import KIB
 from edge.runtime.daemon import catch_up
-from edge.store.eventlog import EventLog, IndexedGroup, payload_mark, request_key
+from edge.store.eventlog import EventLog
+from edge.store.index_rows import IndexedGroup, payload_mark, request_key
 from edge.store.journal import Journal
 from edge.store.segment_file import SegmentReader, segment_paths
 from edge.testing.history import write_group

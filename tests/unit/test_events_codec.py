@@ -36,6 +36,13 @@ from edge.core.events import (
     StepWaiting,
     TaskDone,
 )
+from edge.core.retention_events import (
+    Carried,
+    ExecutionCarried,
+    LogPruned,
+    StorageRefusing,
+    StorageServing,
+)
 from edge.core.subscription_events import (
     MessageDeadLettered,
     MessageDeduplicated,
@@ -85,6 +92,11 @@ LEAST: list[Body] = [
     MessageDeadLettered(3, 5, 2, 1, {"code": "x"}),
     SubscriptionPosition(9),
     TicksMissed(4),
+    Carried(3, b"c", b"e", b"b"),
+    ExecutionCarried([[3, b"e", b"b"]], b"c"),
+    LogPruned(9, b"l" * 32, "age", 3, 4),
+    StorageRefusing("drive", 5),
+    StorageServing(5),
 ]
 MOST: list[Body] = [
     BootStarted("0.1.0", "box", False, 7),
@@ -134,6 +146,11 @@ MOST: list[Body] = [
     ),
     MessageDeadLettered(3, 5, 2, 1, {"code": "x"}, "k"),
     SubscriptionPosition(9, "paused", {"received": 3}, 2, [1, 2, 3, b"boot"]),
+    Carried(3, b"c", b"e", b"b", open=True),
+    ExecutionCarried([[3, b"e", b"b"]], b"c", b"m" * 16, 7),
+    LogPruned(9, b"l" * 32, "thin", 3, 4, 5),
+    StorageRefusing("held", 5, 6),
+    StorageServing(5, 6),
 ]
 
 
@@ -188,6 +205,11 @@ def test_type_codes_and_names_never_move() -> None:
         36: "subscription.message.dead_lettered",
         37: "subscription.position",
         38: "subscription.ticks.missed",
+        40: "carried",
+        41: "execution.carried",
+        42: "log.pruned",
+        43: "storage.refusing",
+        44: "storage.serving",
     }
 
 

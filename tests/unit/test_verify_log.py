@@ -9,6 +9,7 @@ import pytest
 from edge.core.errors import LogDamaged
 from edge.core.events import Event, Gap
 from edge.core.limits import KIB
+from edge.core.retention_events import LogPruned
 from edge.store.journal import Journal, read_groups
 from edge.store.segment_file import SegmentReader, segment_paths
 from edge.store.verify import Report, compare_index, verify_journal
@@ -37,7 +38,7 @@ def test_a_whole_log_is_whole(folder: Path) -> None:
     report = verify_journal(folder, lambda event: seen.append(event.seq))
     journal = Journal(folder, segment_bytes=2 * KIB)
     assert report == Report(
-        len(segment_paths(folder)), 30, 60, 1, 60, journal.last_link, journal.log_id, None, []
+        len(segment_paths(folder)), 30, 60, 1, 60, journal.last_link, log_id=journal.log_id
     )
     assert report.whole
     assert seen == list(range(1, 61))
@@ -60,12 +61,24 @@ def test_a_torn_end_is_no_damage(folder: Path) -> None:
     assert (report.whole, report.last_seq) == (True, 58)
 
 
-def test_a_pruned_log_is_whole_from_its_first_segment_on(folder: Path) -> None:
-    """A log whose oldest segments are gone begins later and is otherwise whole."""
+def test_a_pruned_log_is_whole_where_it_says_so(folder: Path) -> None:
+    """A log whose oldest segments are gone is whole where it says that they were pruned, and with which link."""
     paths = segment_paths(folder)
+    header = SegmentReader(paths[1]).header
+    through = header.first_seq - 1
     paths[0].unlink()
+    (problem,) = verify_journal(folder).problems
+    assert problem == f"Events 1 to {through} are missing, and the log does not say that they were pruned."
+    journal = Journal(folder, segment_bytes=2 * KIB)
+    write_group(journal, [Event(61, LogPruned(through, b"another link", "age", 1, 1))])
+    (problem,) = verify_journal(folder).problems
+    assert "and begins from" in problem
+    write_group(journal, [Event(62, LogPruned(through, header.previous, "age", 1, 1))])
+    journal.close()
     report = verify_journal(folder)
-    assert (report.whole, report.first_seq, report.last_seq) == (True, int(paths[1].stem), 60)
+    assert (report.whole, report.first_seq, report.last_seq) == (True, through + 1, 62)
+    assert report.pruned is not None
+    assert report.pruned.through == through
 
 
 def test_a_segment_of_another_log_is_named(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from edge.core.carried import COPIES
 from edge.core.chain import Context, Group, encode_event, seal_group
 from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
@@ -29,7 +30,8 @@ from edge.core.timing import Moment
 from edge.runtime.commit.index import Index
 from edge.runtime.commit.threads import JobThread, unexpected
 from edge.store.blobs import BlobStore
-from edge.store.eventlog import EventLog, IndexedGroup
+from edge.store.eventlog import EventLog
+from edge.store.index_rows import IndexedGroup
 from edge.store.journal import Journal
 
 #: A drive whose flush took longer than this gets a linger before the next one (measured: halves latency at
@@ -290,7 +292,11 @@ class CommitGate:
         """All events of one execution appended so far, durable or not, oldest first; those from `first` to `last`."""
         found = self._index.events_of(execution, first, last)
         unflushed = (event for queue in (self._in_flight, self._pending) for event in queue)
-        found += [event for event in unflushed if event.execution == execution and first <= event.seq <= last]
+        found += [
+            event
+            for event in unflushed
+            if event.execution == execution and first <= event.seq <= last and type(event.body) not in COPIES
+        ]
         return found
 
     async def flushed(self) -> None:

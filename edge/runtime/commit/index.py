@@ -10,12 +10,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from edge.core.carried import COPIES
 from edge.core.chain import Context, open_group
 from edge.core.errors import StorageFailed
 from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import INDEX_EVENTS_PER_COMMIT
 from edge.runtime.commit.threads import JobThread
-from edge.store.eventlog import EventLog, IndexedGroup, payload_mark, request_key
+from edge.store.eventlog import EventLog
+from edge.store.index_rows import IndexedGroup, payload_mark, request_key
 
 
 class Index:
@@ -93,8 +95,11 @@ class Index:
         """The durable events of one execution, oldest first; those from `first` to `last`."""
         found = self._eventlog.events_of(execution, first, last)
         seen = found[-1].seq if found else first - 1
+        # A copy repeats what is found in LMDB.
         found += [
-            event for event in self._recent() if event.execution == execution and seen < event.seq <= last
+            event
+            for event in self._recent()
+            if event.execution == execution and seen < event.seq <= last and type(event.body) not in COPIES
         ]
         return found
 

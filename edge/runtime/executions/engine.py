@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from edge.core.carried import held_by
 from edge.core.errors import RequestRefused, StorageFailed
 from edge.core.events import (
     Event,
@@ -40,7 +41,9 @@ from edge.runtime.running.live import Live
 from edge.runtime.waiting.tokens import Tokens
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks, request_key
-from edge.store.eventlog import EventLog, payload_mark
+from edge.store.eventlog import EventLog
+from edge.store.index_prune import pruned_of
+from edge.store.index_rows import payload_mark
 from edge.tools.registry import runs_author_code
 from playbooks.blueprint import Blueprint
 
@@ -230,7 +233,8 @@ class Engine:
         finished = [
             event
             for _, group, _ in self._eventlog.groups(through)
-            for event in group.events()
+            for each in group.events()
+            for event in held_by(each)
             if event.seq > through and isinstance(event.body, ExecutionFinished)
         ]
         for execution in sorted(but):
@@ -320,6 +324,13 @@ class Engine:
         """Every event of one execution, oldest first. Raises RequestRefused where there is none."""
         events = self._gate.events_of(execution)
         if not events or type(events[0].body) is not ExecutionRequested:
+            through, _ = pruned_of(self._eventlog)
+            if execution <= through:
+                raise RequestRefused(
+                    f"Execution {self.execution_id(execution)} was pruned: the log begins after event {through}.",
+                    mend="Ask for it where the log was stored upstream; what is to be kept how long is in edge.toml.",
+                    code="execution_pruned",
+                )
             raise RequestRefused(
                 f"There is no execution {self.execution_id(execution)} in the log.",
                 mend="`edge log show` lists what there is.",
