@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from edge import VERSION
 from edge.core.clock import SystemClock, boot_id
-from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
+from edge.core.errors import Misconfigured, StorageFailed
 from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
 from edge.core.service import Service
@@ -30,6 +30,7 @@ from edge.runtime.api.operations import Operations
 from edge.runtime.api.socket import Api
 from edge.runtime.api.subscription_door import SubscriptionDoor
 from edge.runtime.api.subscription_operations import SubscriptionOperations
+from edge.runtime.commit.catching_up import catch_up
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.executions.engine import Engine
@@ -37,17 +38,14 @@ from edge.runtime.process.heap import Trimmer
 from edge.runtime.process.mending import opening_mark
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
-from edge.runtime.subscriptions.subscriptions import Subscriptions
+from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.waiting.tokens import Tokens
 from edge.runtime.workers.pool import WorkerPool
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
-from edge.store.index_prune import pruned_of
-from edge.store.index_rows import IndexedGroup
-from edge.store.journal import Journal, read_groups
+from edge.store.journal import Journal
 from edge.store.segment_file import segment_paths
-from edge.store.verify import require_beginning
 
 logger = logging.getLogger(__name__)
 
@@ -58,45 +56,6 @@ _READERS_S: Final = 60.0
 _LOOK_S: Final = 1.0
 #: How often it is looked whether an execution came to rest, or the wall clock was set.
 _SWEEP_S: Final = 2.0
-_CATCH_UP_GROUPS: Final = 2_000
-
-
-def catch_up(journal: Journal, eventlog: EventLog) -> int:
-    """Put into LMDB what only the journal has, checking the chain on the way; how many events. LogDamaged."""
-    seq, link = eventlog.last()
-    known = eventlog.log_id()
-    if known is not None and known != journal.log_id:
-        raise LogDamaged(
-            "Journal and index belong to different logs.", mend="Restore the folder that was exchanged."
-        )
-    if seq > journal.last_seq:
-        raise LogDamaged(
-            f"The journal ends at event {journal.last_seq}, the index already at {seq}: the journal lost its end.",
-            mend="Run `edge log recover`: it takes what is damaged from the other home.",
-        )
-    if seq == journal.last_seq and link != journal.last_link:
-        raise LogDamaged(
-            f"Journal and index both end at event {seq}, with different chains: one of them was exchanged.",
-            mend="Run `edge log recover`: it takes what is damaged from the other home.",
-        )
-    start = seq
-    batch: list[IndexedGroup] = []
-    for header, group, data in read_groups(journal.folder, seq):
-        if group.first_seq == header.first_seq and (header.lost or not seq):
-            # What is lost here has been named, or pruned; the chain goes on from what the header says.
-            seq, link = max(seq, group.first_seq - 1), header.previous
-        if group.first_seq != seq + 1:
-            raise LogDamaged(f"Event {seq + 1} is missing: the journal goes on at {group.first_seq}.")
-        link = group.check(link, header.epoch_key)
-        seq = group.last_seq
-        batch.append(IndexedGroup(group.first_seq, seq, link, header.epoch_key, data, tuple(group.events())))
-        if len(batch) >= _CATCH_UP_GROUPS:
-            eventlog.commit(batch, journal.log_id)
-            batch = []
-    if batch:
-        eventlog.commit(batch, journal.log_id)
-    require_beginning(journal.folder, *pruned_of(eventlog))
-    return seq - start
 
 
 @dataclass(slots=True)

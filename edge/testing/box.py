@@ -16,13 +16,13 @@ from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
 from edge.core.events import BootStarted, Event
 from edge.core.limits import KIB, MIB
+from edge.runtime.commit.catching_up import catch_up
 from edge.runtime.commit.gate import CommitGate
-from edge.runtime.daemon import catch_up
 from edge.runtime.executions.engine import Engine, Receipt
 from edge.runtime.requests.admit import FreeSpace, Submission
 from edge.runtime.requests.answers import Answer
+from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.subscriptions.messages import Arrived
-from edge.runtime.subscriptions.subscriptions import Subscriptions
 from edge.runtime.waiting.tokens import KEY_FILE, Tokens
 from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks

@@ -20,8 +20,8 @@ from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested, Gap
 from edge.core.limits import KIB
+from edge.runtime.commit.catching_up import catch_up
 from edge.runtime.commit.gate import CommitGate
-from edge.runtime.daemon import catch_up
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog
 from edge.store.index_rows import payload_mark, request_key

@@ -13,7 +13,7 @@ import pytest
 from edge.core.chain import GENESIS, link_of
 from edge.core.events import BODIES, BootStopped, Event
 from edge.core.state import fold
-from edge.runtime.daemon import catch_up
+from edge.runtime.commit.catching_up import catch_up
 from edge.store.eventlog import EventLog
 from edge.store.journal import Journal, read_groups
 from edge.store.segment_file import segment_paths

@@ -22,7 +22,7 @@ from edge.core.events import (
     StepDone,
 )
 from edge.core.limits import KIB
-from edge.runtime.daemon import catch_up
+from edge.runtime.commit.catching_up import catch_up
 from edge.store.eventlog import EventLog
 from edge.store.index_rows import IndexedGroup, payload_mark, request_key
 from edge.store.journal import Journal

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.subscriptions.intake import DEACTIVATED, DRAINING
 from edge.runtime.subscriptions.messages import Arrived
-from edge.runtime.subscriptions.subscriptions import Subscriptions
 
 
 class Gateway(Protocol):

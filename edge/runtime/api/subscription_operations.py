@@ -12,8 +12,8 @@ from edge.runtime.api.operations import argument
 from edge.runtime.api.socket import Operation, Reply
 from edge.runtime.api.subscription_door import SubscriptionDoor
 from edge.runtime.executions.engine import Engine
+from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.subscriptions.intake import DEACTIVATED, DRAINING, Intake
-from edge.runtime.subscriptions.subscriptions import Subscriptions
 from playbooks.subscription import is_subscription
 
 

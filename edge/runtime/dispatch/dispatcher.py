@@ -19,7 +19,7 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
 from edge.runtime.dispatch.ports import Pool, Record
 from edge.runtime.dispatch.secrets import Secrets, scrubbed
-from edge.runtime.loops.loops import Loops
+from edge.runtime.loops.frames import Loops
 from edge.runtime.running.live import Activation, Live, Seen
 from edge.runtime.running.rebuild import Outputs
 from edge.runtime.waiting.hosted import Hosted

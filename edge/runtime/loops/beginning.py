@@ -1,7 +1,7 @@
 """What a loop runs over: evaluated and recorded once, taken up from the log after a restart.
 
-Called by `edge.runtime.loops.loops`. A table is never opened here, only its rows are counted out; one that nobody has
-opened yet (it came from outside) is handed back for a worker to open.
+Called by `edge.runtime.loops.frames`. A table is never opened here, only its rows are counted out; one that nobody
+has opened yet (it came from outside) is handed back for a worker to open.
 """
 
 from __future__ import annotations

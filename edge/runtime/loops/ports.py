@@ -1,6 +1,6 @@
 """What loops need of others: who writes down what came of an item, and who sends claims.
 
-Implemented by the executor and the dispatcher; used by `edge.runtime.loops.loops` alone. No behaviour.
+Implemented by the executor and the dispatcher; used by `edge.runtime.loops.frames` alone. No behaviour.
 """
 
 from __future__ import annotations

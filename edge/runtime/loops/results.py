@@ -1,6 +1,6 @@
 """What the items of a loop gave: checked, kept and recorded, each once, by index.
 
-Called by `edge.runtime.loops.loops` for every frame that came back. An item that fails fails the loop, unless its
+Called by `edge.runtime.loops.frames` for every frame that came back. An item that fails fails the loop, unless its
 step goes on without it; must never record an item a second time.
 """
 

@@ -1,7 +1,7 @@
 """Executions that take a batch of a subscription's messages: begun here, and taken up again after a restart.
 
-Used by `edge.runtime.subscriptions` and, for restarts, by the engine. What an execution takes is always made of the
-messages in the log, so a copy of them is in no event.
+Used by `edge.runtime.subscriptions.flow` and, for restarts, by the engine. What an execution takes is always made of
+the messages in the log, so a copy of them is in no event.
 """
 
 from __future__ import annotations

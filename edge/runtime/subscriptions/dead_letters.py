@@ -1,8 +1,8 @@
 """Dead letters on their way to the topic their subscription names: owed until the broker has them, over restarts too.
 
-Owned by `edge.runtime.subscriptions`; the gateway publishes (`gateway.dead_letters`). One goes at a time, the oldest
-first: they are seldom, and one batch may be large. That a letter is dead stands in the log whatever becomes of the
-copy.
+Owned by `edge.runtime.subscriptions.flow`; the gateway publishes (`gateway.dead_letters`). One goes at a time, the
+oldest first: they are seldom, and one batch may be large. That a letter is dead stands in the log whatever becomes of
+the copy.
 """
 
 from __future__ import annotations

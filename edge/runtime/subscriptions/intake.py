@@ -1,7 +1,7 @@
 """One subscription at work: what it may do, what waits, what repeats, where its timer stands, its totals.
 
-Owned by `edge.runtime.subscriptions`. Made again from the log after a restart: `feed` takes its events in order, as
-they were appended. It never appends and starts nothing.
+Owned by `edge.runtime.subscriptions.flow`. Made again from the log after a restart: `feed` takes its events in order,
+as they were appended. It never appends and starts nothing.
 """
 
 from __future__ import annotations

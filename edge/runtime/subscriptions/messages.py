@@ -1,8 +1,8 @@
 """From messages to what an execution takes: one message's input, or a batch's table as workers get it.
 
-Called by `edge.runtime.subscriptions.batches` and `edge.runtime.subscriptions`. NoETL's envelope for a single
-message; for a batch only bytes are handed on, and a worker makes the table. Never raises over what a message holds:
-what cannot be decoded is handed on as it is.
+Called by `edge.runtime.subscriptions.batches` and `edge.runtime.subscriptions.reception`. NoETL's envelope for a
+single message; for a batch only bytes are handed on, and a worker makes the table. Never raises over what a message
+holds: what cannot be decoded is handed on as it is.
 """
 
 from __future__ import annotations

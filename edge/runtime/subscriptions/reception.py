@@ -1,6 +1,6 @@
 """Messages in: whether one came before, whether there is room for it, and the event that accepts it.
 
-Owned by `edge.runtime.subscriptions.subscriptions`, which confirms a message once its event is durable. It must never
+Owned by `edge.runtime.subscriptions.flow`, which confirms a message once its event is durable. It must never
 take a message that it cannot keep: a full subscription takes nothing until there is room, and its broker keeps the
 rest.
 """
