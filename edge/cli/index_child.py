@@ -38,12 +38,13 @@ class IndexChild:
     def check(self, lost: list[tuple[int, int]]) -> str:
         """Read all of it and recompute its chain: what is wrong, or an empty text. `lost` is known to be missing."""
         seq, link = 0, b""
+        named = dict(lost)
         try:
             for first_seq, epoch_key, data in self.groups():
                 group = open_group(first_seq, data)
-                if (seq + 1, first_seq - 1) in lost:
+                if named.get(seq + 1) == first_seq - 1:
                     seq, link = first_seq - 1, group.previous
-                if seq and first_seq != seq + 1:
+                if seq and not group.follows(seq, link):
                     return f"It lacks events {seq + 1} to {first_seq - 1}."
                 link = group.check(link or group.previous, epoch_key)
                 seq = group.last_seq

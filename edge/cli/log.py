@@ -124,6 +124,9 @@ def _verify(given: argparse.Namespace) -> int:
     elif not report.whole:
         index = "not compared"
     print(f"index    {index}")
+    if report.skipped:
+        count = sum(last - first + 1 for first, last in report.skipped)
+        print(f"skipped  {count} numbers at {len(report.skipped)} places: no event ever had them")
     for first, last in report.lost:
         print(f"lost     events {first} to {last}, and the log says so")
     if report.pruned is not None:

@@ -105,7 +105,7 @@ def _do(settings: Settings, made: Plan, index_problem: str, *, dry: bool) -> int
             settings.index_folder.rename(kept / "index")
     if dry:
         return 0
-    _note_losses(settings)
+    _note_losses(settings, made.highest)
     if kept.exists():
         print(f"kept     what was damaged, in {kept}")
     print("done     start the box, then run `edge log verify`")
@@ -124,8 +124,11 @@ def _unnoted(settings: Settings) -> list[Loss]:
     return [Loss(*lost) for lost in report.lost if lost not in noted]
 
 
-def _note_losses(settings: Settings) -> None:
-    """Write into the log what is lost and not noted yet, and end what that leaves in doubt."""
+def _note_losses(settings: Settings, highest: int) -> None:
+    """Write into the log what is lost and not noted yet, and end what that leaves in doubt.
+
+    `highest` is the highest number seen in any home: what is written now goes on above it.
+    """
     losses = _unnoted(settings)
     if not losses:
         return
@@ -136,6 +139,7 @@ def _note_losses(settings: Settings) -> None:
     bodies: list[tuple[Body, int | None]] = [(ending(said), execution) for execution in doubtful]
     bodies += [(Gap(loss.first, loss.last, _CAUSE), None) for loss in losses]
     journal = Journal(settings.journal_folder)
+    journal.begin_life(boot_id(), highest)
     try:
         # The gaps come last: killed before them, the same command does all of this again.
         for start in range(0, len(bodies), _EVENTS_PER_GROUP):
@@ -150,9 +154,7 @@ def _events(settings: Settings) -> Iterator[Event]:
 
 
 def _append(journal: Journal, bodies: list[tuple[Body, int | None]]) -> None:
-    events = [
-        Event(seq, body, execution) for seq, (body, execution) in enumerate(bodies, journal.last_seq + 1)
-    ]
+    events = [Event(seq, body, execution) for seq, (body, execution) in enumerate(bodies, journal.next_seq)]
     parts = [part for event in events for part in encode_event(event)]
     if not journal.has_room_for(sum(map(len, parts)) + 16 * len(parts) + 512):
         journal.roll()

@@ -120,6 +120,14 @@ class OpenedGroup:
         except ValueError as error:
             raise LogDamaged(str(error)) from error
 
+    def follows(self, seq: int, link: bytes) -> bool:
+        """Whether it stands right behind event `seq`, where the chain is at `link`.
+
+        Numbers may jump: where the chain joins, no event ever stood between. A link that does not join is told by
+        `check` where the numbers do, and means missing events where they do not.
+        """
+        return self.first_seq == seq + 1 or (self.first_seq > seq and self.previous == link)
+
     def check(self, previous: bytes, epoch_key: bytes) -> bytes:
         """The link after this group, if it starts from `previous`. Raises LogDamaged otherwise."""
         if self.previous != previous:

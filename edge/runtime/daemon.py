@@ -92,9 +92,12 @@ class Daemon:
             journal = Journal(self._settings.journal_folder)
             eventlog = EventLog(self._settings.index_folder)
             caught_up = catch_up(journal, eventlog)
+            journal.begin_life(boot_id())
         finally:  # only an end by a signal leaves it; whatever else went wrong says so itself
             mark.unlink(missing_ok=True)
-        logger.info("log %s: %d events, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up)
+        logger.info(
+            "log %s ends at event %d, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up
+        )
         return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
     def _heed_signals(self) -> None:
@@ -207,7 +210,7 @@ def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) ->
 
 
 def _ended_cleanly(homes: _Homes) -> bool:
-    last = homes.journal.last_seq
+    last, _ = homes.eventlog.last()
     return last == 0 or isinstance(homes.eventlog.event(last).body, BootStopped)
 
 

@@ -331,9 +331,8 @@ class EventLog:
         if not cursor.next():
             return bytes(txn.get(b"last", db=self._db["meta"])[8:])
         first = int.from_bytes(cursor.key(), "big")
-        if first != seq + 1:
-            return unknown
-        return open_group(first, bytes(cursor.value()[EPOCH_KEY_BYTES:])).previous
+        previous = open_group(first, bytes(cursor.value()[EPOCH_KEY_BYTES:])).previous
+        return previous if first == seq + 1 else unknown
 
     @staticmethod
     def _before(cursor: Any, seq: int) -> bool:

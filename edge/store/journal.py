@@ -5,6 +5,10 @@ durable before anyone acts on it (what a killed process left may be in the page 
 torn tail: that group was never acknowledged. Damage before the end is never skipped: it is refused by
 name, for `edge log verify` to show.
 
+Sequence numbers are never used twice. A life that did not end in order, or in an earlier boot of the machine, is
+followed by a jump (`begin_life`): what it gave out and lost, nobody can know. The chain goes on over the jump, which
+proves that no event stood between (DESIGN.md).
+
 After a write or flush that failed the journal is closed for good: the kernel may call lost pages clean, so
 the process must end, and the next one starts from what really is on the drive (design §4, Errors).
 """
@@ -14,20 +18,23 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Group, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
 from edge.store import segment_file
+from edge.store.numbers import number_beyond, number_far_beyond
 from edge.store.segment_file import FRAME_OVERHEAD_BYTES, SegmentHeader, SegmentReader
 
 _SPARE = "next.spare"
 
 
 class Journal:
-    """The open journal. `last_seq` and `last_link` say where the chain ends."""
+    """The open journal. `last_seq` and `last_link` say where the chain ends, `next_seq` what the next event is."""
 
     def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         """Open or start a journal. Raises LogDamaged, StorageFailed."""
@@ -36,11 +43,14 @@ class Journal:
         self._failed = False
         self._spare_thread: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        self.last_seq = 0
+        self.last_seq, self.next_seq = 0, 1
         self.last_link = GENESIS
+        #: The boot that wrote the last group, and whether that ended the log in order.
+        self._last_boot, self._in_order = b"", False
         self._fd, self._offset = -1, 0
         self._header: SegmentHeader | None = None
         paths = segment_file.segment_paths(folder)
+        self._fresh = not paths
         if paths:
             self._open_last(paths[-1])
         else:
@@ -65,10 +75,11 @@ class Journal:
     def _open_last(self, path: Path) -> None:
         reader = SegmentReader(path)
         link, seq, last = reader.header.previous, reader.header.first_seq - 1, 0
+        group: OpenedGroup | None = None
         for frame in reader.frames():
             last = frame.offset
             group = open_group(frame.first_seq, frame.data)
-            if frame.first_seq != seq + 1:
+            if not group.follows(seq, link):
                 raise LogDamaged(f"{path.name}: event {seq + 1} is missing before event {frame.first_seq}.")
             link = group.check(link, reader.header.epoch_key)
             seq = group.last_seq
@@ -86,11 +97,29 @@ class Journal:
             self._pwrite(reader.read(last, reader.end), last)
             if not reader.tail_is_clean():
                 self._clear(reader.end, os.fstat(self._fd).st_size)
+            elif group is not None:
+                self._in_order = isinstance(group.event(group.last_seq).body, BootStopped)
             os.fdatasync(self._fd)
         except OSError as error:
             raise StorageFailed(f"{path.name} could not be opened for writing: {error.strerror}.") from error
         self._header, self._offset = reader.header, reader.end
-        self.last_seq, self.last_link = seq, link
+        self._last_boot = group.context.boot_id if group is not None else b""
+        self.last_seq, self.last_link, self.next_seq = seq, link, seq + 1
+
+    def begin_life(self, boot: bytes, above: int = 0) -> None:
+        """Let numbers go on where nobody can have been given them; to be called once, before the first write.
+
+        What this very `boot` of the machine wrote last is all there, whatever the drive is like: numbers go on after
+        an end in order, and jump over what may have been given out in memory after any other. What an earlier boot
+        wrote may have lost its end, and so has the log where a higher number was seen elsewhere (`above`): they jump
+        far.
+        """
+        if self._fresh:
+            return
+        if self._last_boot != boot or above > self.last_seq:
+            self.next_seq = number_far_beyond(max(self.last_seq, above))
+        elif not self._in_order:
+            self.next_seq = number_beyond(self.last_seq)
 
     def _clear(self, start: int, end: int) -> None:
         self._pwrite(bytes(end - start), start)
@@ -101,7 +130,7 @@ class Journal:
             raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
 
     def _start_segment(self, log_id: bytes) -> None:
-        header = SegmentHeader(log_id, self.last_seq + 1, self.last_link, os.urandom(EPOCH_KEY_BYTES))
+        header = SegmentHeader(log_id, self.next_seq, self.last_link, os.urandom(EPOCH_KEY_BYTES))
         spare = self._folder / _SPARE
         self._wait_for_spare()
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:
@@ -132,7 +161,7 @@ class Journal:
             raise StorageFailed(
                 "The journal failed before and takes nothing more until the runtime restarts."
             )
-        assert group.first_seq == self.last_seq + 1, (group.first_seq, self.last_seq)
+        assert group.first_seq == self.next_seq, (group.first_seq, self.next_seq)
         frame = segment_file.group_frame(self.header, group.first_seq, len(group.links), group.data)
         assert self._offset + len(frame) <= self._segment_bytes
         try:
@@ -143,6 +172,7 @@ class Journal:
             raise StorageFailed(f"The journal could not be flushed: {error.strerror}.") from error
         self._offset += len(frame)
         self.last_seq, self.last_link = group.last_seq, group.links[-1]
+        self.next_seq = group.last_seq + 1
         if self._offset > self._segment_bytes // 2 and self._spare_thread is None:
             self._prepare_spare()
 
@@ -180,11 +210,13 @@ def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeade
     """Every sound group that ends above `after_seq`, oldest first, with its segment's header and its bytes.
 
     Reads files only, so it may run beside a live runtime: it then ends at the last group that was whole.
-    The chain is not checked here. Raises LogDamaged where the log cannot be read on, never ends before its end.
+    The chain is checked only where numbers jump. Raises LogDamaged where the log cannot be read on, never ends before
+    its end.
     """
     paths = segment_file.segment_paths(folder)
     firsts = [int(path.stem) for path in paths]
     seq = 0
+    link_before: Callable[[], bytes] = bytes
     for index, path in enumerate(paths):
         if index + 1 < len(paths) and firsts[index + 1] <= after_seq + 1:
             continue
@@ -196,16 +228,20 @@ def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeade
                     f"{path.name} was pruned while the log was read.", mend="Run the command again."
                 ) from None
             continue  # the log begins later than a moment ago
-        before = reader.header.first_seq - reader.header.lost - 1
-        if seq and before != seq:
+        header = reader.header
+        before = header.first_seq - header.lost - 1
+        if seq and before != seq and header.previous != link_before():
             raise _cannot_be_read(path, seq + 1, before)
-        seq = reader.header.first_seq - 1
+        seq = header.first_seq - 1
+        link_before = partial(bytes, header.previous)
         for frame in reader.frames():
-            if frame.first_seq != seq + 1:
+            group = open_group(frame.first_seq, frame.data)
+            if frame.first_seq != seq + 1 and not group.follows(seq, link_before()):
                 raise _cannot_be_read(path, seq + 1, frame.first_seq - 1)
-            seq = frame.first_seq + frame.count - 1
+            seq = group.last_seq
+            link_before = partial(group.check, group.previous, header.epoch_key)
             if seq > after_seq:
-                yield reader.header, open_group(frame.first_seq, frame.data), frame.data
+                yield header, group, frame.data
         beyond = reader.sound_frame_after()
         if beyond is not None:
             raise _cannot_be_read(path, seq + 1, beyond.first_seq - 1)

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from edge.core.chain import OpenedGroup, open_group
+from edge.core.chain import EPOCH_KEY_BYTES, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
 from edge.core.records import record
+from edge.store.numbers import number_far_beyond
 from edge.store.segment_file import (
     SegmentHeader,
     SegmentReader,
@@ -76,7 +78,8 @@ class Target:
 class Plan:
     """What mending would do. `targets` are in order; `taken` counts events that come from the other home.
 
-    `losses` are those that no segment's header names yet; `replaced` the files that are kept aside.
+    `losses` are those that no segment's header names yet; `replaced` the files that are kept aside; `highest` is the
+    highest number that was seen anywhere, mended or not.
     """
 
     log_id: bytes
@@ -85,6 +88,7 @@ class Plan:
     replaced: list[Path] = field(default_factory=list)
     taken: int = 0
     last_seq: int = 0
+    highest: int = 0
 
     @property
     def nothing_to_do(self) -> bool:
@@ -99,16 +103,17 @@ def make_plan(folder: Path, other: Other, log_id: bytes | None = None) -> Plan:
     where the chain breaks though no number is missing.
     """
     paths = segment_paths(folder)
-    made = Plan(_log_id(paths, log_id))
-    walk = _Walk(made, other)
-    first = next(iter(other(0)), None)
     starts = [int(path.stem) for path in paths]
+    made = Plan(_log_id(paths, log_id), highest=max(starts, default=0))
+    walk = _Walk(made, other, folder)
+    first = next(iter(other(0)), None)
     if first is not None and (not starts or first[0] < starts[0]):
         walk.mend(None, first[0], starts[0] if starts else None)
     for path, bound in zip_longest(paths, starts[1:]):
         if not walk.passes(path, bound):
             walk.mend(path, int(path.stem), bound)
     made.last_seq = walk.seq - 1
+    made.highest = max(made.highest, made.last_seq)
     return made
 
 
@@ -131,8 +136,8 @@ def _log_id(paths: list[Path], log_id: bytes | None) -> bytes:
 class _Walk:
     """Goes along the log, segment by segment: `seq` is the number that comes next, `link` the chain before it."""
 
-    def __init__(self, made: Plan, other: Other) -> None:
-        self._plan, self._other = made, other
+    def __init__(self, made: Plan, other: Other, folder: Path) -> None:
+        self._plan, self._other, self._folder = made, other, folder
         self.seq = 0
         self.link = b""
         self._lost = 0
@@ -142,11 +147,12 @@ class _Walk:
         try:
             reader = SegmentReader(path)
             seq, link, lost = reader.header.first_seq, reader.header.previous, reader.header.lost
-            if self.link and (seq - lost != self.seq or (link != self.link and not lost)):
+            joins = link == self.link if not lost else seq - lost == self.seq
+            if self.link and (seq < self.seq or not joins):
                 return False
             for frame in reader.frames():
                 group = open_group(frame.first_seq, frame.data)
-                if frame.first_seq != seq:
+                if not group.follows(seq - 1, link):
                     return False
                 link = group.check(link, reader.header.epoch_key)
                 seq = group.last_seq + 1
@@ -156,7 +162,7 @@ class _Walk:
             beyond = next((group for group in self._other(seq) if group[0] >= seq), None)
             whole = beyond is None and reader.sound_frame_after() is None
         else:
-            whole = seq == bound - _known_loss(path.parent, bound) and reader.tail_is_clean()
+            whole = self._leads_to(bound, seq, link) and reader.tail_is_clean()
         if whole:
             self.seq, self.link = seq, link
         return whole
@@ -175,7 +181,13 @@ class _Walk:
             if self.seq not in found:
                 later = min((seq for seq in found if seq > self.seq), default=bound)
                 if later is None:
+                    self._lose_end(path, reader)
                     return
+                if later == bound and self._leads_to(bound, self.seq, self.link):
+                    return
+                if any(piece.previous == self.link for piece in found.get(later, ())):
+                    self.seq = later  # numbers jump, and the chain joins: nothing is lost between
+                    continue
                 self._lose(later, known_before=first if known == first - self.seq else None)
                 if later == bound:
                     return
@@ -184,6 +196,33 @@ class _Walk:
                 self._take(joining[0], size_bytes)
             else:
                 del found[self.seq]
+
+    def _leads_to(self, bound: int, seq: int, link: bytes) -> bool:
+        """Whether nothing unnamed is missing between number `seq`, where the chain is at `link`, and a segment."""
+        reader = self._reader(self._folder / segment_name(bound), bound)
+        if reader is None:
+            return seq == bound
+        return reader.header.previous == link or seq == bound - reader.header.lost
+
+    def _lose_end(self, path: Path | None, reader: SegmentReader | None) -> None:
+        """A last segment that nothing can be read of held nobody knows how much: the log goes on far beyond it.
+
+        So did a journal that is gone as a whole, but where the index has all up to an end in order.
+        """
+        if reader is not None or (path is None and self._ended_in_order()):
+            return
+        beyond = number_far_beyond(max(self._plan.highest, self.seq))
+        lost = self._lost + beyond - self.seq
+        header = SegmentHeader(self._plan.log_id, beyond, self.link, os.urandom(EPOCH_KEY_BYTES), lost)
+        self._plan.targets.append(Target(header, [], SEGMENT_BYTES))
+        self._plan.losses.append(Loss(self.seq, beyond - 1))
+        self.seq, self._lost = beyond, 0
+
+    def _ended_in_order(self) -> bool:
+        last = self._plan.targets[-1].pieces[-1] if self._plan.targets else None
+        if last is None:
+            return False
+        return isinstance(open_group(last.first_seq, last.data).event(last.last_seq).body, BootStopped)
 
     def _lose(self, later: int, known_before: int | None) -> None:
         self._lost += later - self.seq
@@ -212,7 +251,7 @@ class _Walk:
     def _take(self, piece: Piece, size_bytes: int) -> None:
         """Put a group into the segment of its epoch key."""
         targets = self._plan.targets
-        fresh = not targets or targets[-1].pieces[-1].last_seq + 1 != self.seq
+        fresh = not targets or targets[-1].pieces[-1].link != piece.previous
         if fresh or self._lost or targets[-1].header.epoch_key != piece.epoch_key:
             header = SegmentHeader(self._plan.log_id, self.seq, piece.previous, piece.epoch_key, self._lost)
             targets.append(Target(header, [], size_bytes))
@@ -245,6 +284,7 @@ class _Walk:
                 link = group.check(group.previous, epoch_key)
             except LogDamaged:
                 return
+            self._plan.highest = max(self._plan.highest, group.last_seq)
             piece = Piece(first_seq, group.last_seq, epoch_key, data, group.previous, link, own)
             if group.context.log_id != self._plan.log_id:
                 return
@@ -259,14 +299,6 @@ class _Walk:
                 break
             note(first_seq, epoch_key, data, own=False)
         return found
-
-
-def _known_loss(folder: Path, first_seq: int) -> int:
-    """How many numbers the header of the segment that begins there says are lost before it."""
-    try:
-        return SegmentReader(folder / segment_name(first_seq)).header.lost
-    except LogDamaged:
-        return 0
 
 
 def carry_out(made: Plan, folder: Path, kept: Path) -> None:

@@ -37,6 +37,8 @@ class Report:
     lost: list[tuple[int, int]] = field(default_factory=list)
     #: The newest `log.pruned`: what the log says of where it begins.
     pruned: LogPruned | None = None
+    #: `(first, last)` of numbers that no event ever had: left out after an end that was not in order.
+    skipped: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def whole(self) -> bool:
@@ -73,7 +75,9 @@ def verify_journal(folder: Path, seen: Seen = lambda event: None) -> Report:
 def _check_beginning(report: Report, beginnings: dict[int, LogPruned]) -> None:
     """A log that does not begin with its first event says itself what was pruned, and with which link."""
     through = report.first_seq - 1
-    found = beginnings.get(through)
+    # Numbers may jump between what was pruned and what is left: the link says that nothing stood between.
+    joining = (each for at, each in beginnings.items() if at < through and each.link == report.first_previous)
+    found = beginnings.get(through) or next(joining, None)
     if through < 1 or (found is None and (1, through) in report.lost):
         return
     if found is None:
@@ -103,6 +107,8 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
         report.lost.append((report.last_seq + 1, header.first_seq - 1))
         report.last_seq = header.first_seq - 1
         report.last_link = header.previous
+    if header.first_seq > report.last_seq + 1 and header.previous == report.last_link:
+        _skip(report, header.first_seq)
     if header.first_seq != report.last_seq + 1 or header.previous != report.last_link:
         report.problems.append(
             f"{path.name} does not follow: events {report.last_seq + 1} to {header.first_seq - 1} are missing."
@@ -111,6 +117,8 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
     end = reader.start
     for frame in reader.all_frames():
         group = open_group(frame.first_seq, frame.data)
+        if frame.first_seq != report.last_seq + 1 and group.follows(report.last_seq, report.last_link):
+            _skip(report, frame.first_seq)
         if frame.first_seq != report.last_seq + 1:
             where = f"is damaged from byte {end} to {frame.offset}" if frame.offset > end else "has a hole"
             missing = f"events {report.last_seq + 1} to {frame.first_seq - 1}"
@@ -137,11 +145,23 @@ def require_beginning(folder: Path, through: int, link: bytes) -> None:
         return
     header = SegmentReader(first).header
     before = header.first_seq - 1
-    if header.lost < before and (before, header.previous) != (through, link):
+    if header.lost < before and not (before >= through and header.previous == link):
         raise LogDamaged(
             f"The journal begins with event {header.first_seq}; the log does not say that it was pruned up to there.",
             mend="Put back what is gone from the journal's folder, or run `edge log recover`.",
         )
+
+
+def _skip(report: Report, first_seq: int) -> None:
+    """Numbers jump here, and the chain joins: no event was lost.
+
+    A jump over the head of an empty segment counts once.
+    """
+    if report.skipped and report.skipped[-1][1] == report.last_seq:
+        report.skipped[-1] = (report.skipped[-1][0], first_seq - 1)
+    else:
+        report.skipped.append((report.last_seq + 1, first_seq - 1))
+    report.last_seq = first_seq - 1
 
 
 def compare_index(
@@ -155,10 +175,10 @@ def compare_index(
     frames = _sound_frames(folder)
     journal = next(frames, None)
     expected: int | None = None
+    absent = {last: first for first, last in report.lost + report.skipped}
     only_here: list[list[int]] = []
     for first_seq, epoch_key, data in groups:
-        lost = any(first == expected and last == first_seq - 1 for first, last in report.lost)
-        if expected is not None and first_seq != expected and not lost:
+        if expected is not None and first_seq != expected and absent.get(first_seq - 1) != expected:
             report.problems.append(f"The index lacks events {expected} to {first_seq - 1}.")
         last_seq = report.index_last_seq = open_group(first_seq, data).last_seq
         expected = last_seq + 1

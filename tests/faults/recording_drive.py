@@ -162,8 +162,10 @@ class Cuts:
         copy(base, self._safe)
         self._at = 0
         self._volatile: list[Done] = []
-        #: The highest event that a client was told of before the cut.
+        #: The log's id, the highest event that a client was told of before the cut, and all of them.
+        self.log_id = ""
         self.told = 0
+        self.told_all: set[int] = set()
 
     def cut(self, at: int, kept: str, chance: Random, ruined_bytes: int = 0) -> Path:
         """The image after a cut before `done[at]`. `ruined_bytes`: the flash block of the last write is lost too."""
@@ -191,8 +193,11 @@ class Cuts:
             for write in self._volatile:
                 os.pwrite(safe, write.data, write.offset)
             self._volatile.clear()
+        elif one.kind == "s" and one.data.startswith(b"log "):
+            self.log_id = one.data.split()[1].decode()
         elif one.kind == "s" and one.data.startswith(b"told "):
-            self.told = max(self.told, *(int(line[5:]) for line in one.data.splitlines()))
+            self.told_all |= {int(line[5:]) for line in one.data.splitlines()}
+            self.told = max(self.told_all)
 
 
 def _keep(image: int, write: Done, kept: str, chance: Random) -> None:

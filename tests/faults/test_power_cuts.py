@@ -84,6 +84,7 @@ def cut_often(
     *,
     ruined_bytes: int = 0,
     flushes_count: bool = True,
+    planted: str = "",
 ) -> Seen:
     """Cut at random moments; look at each image as the next start would."""
     chance = Random(SEED)
@@ -98,24 +99,29 @@ def cut_often(
             if not sound:
                 seen.ends["file system lost"] += 1
                 continue
-            end, words = look(children, place / "files", images.told, mend=bool(ruined_bytes))
+            may_lose = bool(ruined_bytes) or not flushes_count
+            end, words = look(children, place / "files", images, mend=may_lose, planted=planted)
         seen.ends[end] += 1
         if end not in ("whole", "mended", "lost and named"):
             seen.wrong.append(f"{end}: cut {moment}, {kept}, told {images.told}: {words}")
     return seen
 
 
-def look(children: Children, folder: Path, told: int, *, mend: bool) -> tuple[str, str]:
+def look(children: Children, folder: Path, images: Cuts, *, mend: bool, planted: str = "") -> tuple[str, str]:
     """Start on the log, after `edge log salvage` where it is refused and may be: what came of it, and words."""
-    ended = children.run(CHECK, folder=str(folder), told=told)
+    told = images.told
+    ended = children.run(CHECK, folder=str(folder), told=told, planted=planted)
     mended = bool(ended.code) and mend and "AssertionError" not in ended.words
     if mended:
         children.run(SALVAGE, folder=str(folder))
-        ended = children.run(CHECK, folder=str(folder), told=told)
+        ended = children.run(CHECK, folder=str(folder), told=told, planted=planted)
     if "AssertionError" in ended.words:
         return "wrong history", ended.words[-600:]
     if ended.code:
         return f"not opened (code {ended.code})", ended.words[-600:]
+    # A log that is gone as a whole is begun anew, under another id.
+    if ended.value["next_seq"] in images.told_all and ended.value["log_id"] == images.log_id:
+        return "number given twice", f"{ended.value['next_seq']} was told before"
     if ended.value["untold"]:
         return "told and lost", f"{ended.value['untold']} events that were told are gone, unnamed"
     if any(first <= told for first, _ in ended.value["lost"]):
@@ -180,6 +186,26 @@ def test_a_drive_that_refused_is_not_believed(program: Path, children: Children,
             ended = children.run(CHECK, folder=str(memory / "files"), told=images.told)
         assert ended.code == 0, (moment, ended.words)
         assert not ended.value["untold"], (moment, images.told, ended.value)
+
+
+@pytest.mark.parametrize("planted", ["", "numbers go on"])
+def test_a_drive_that_lies(program: Path, children: Children, memory: Path, planted: str) -> None:
+    """A drive that ignores flushes loses what was told, and no number of it is given to another event.
+
+    Numbers that simply go on after what is left are given twice: the bed sees it.
+    """
+    seen = cut_often(
+        record(program, children, memory / "drive"),
+        children,
+        memory,
+        CUTS,
+        flushes_count=False,
+        planted=planted,
+    )
+    print(f"seed {SEED}: {CUTS} cuts of a drive that lies, {planted or 'nothing'} planted: {dict(seen.ends)}")
+    assert bool(seen.ends["number given twice"]) == bool(planted), seen.wrong
+    assert seen.ends["wrong history"] == 0, seen.wrong
+    assert planted or seen.ends["told and lost"], "the drive lost nothing that was told: it did not lie"
 
 
 @pytest.mark.faults_full

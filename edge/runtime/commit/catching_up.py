@@ -38,16 +38,19 @@ def catch_up(journal: Journal, eventlog: EventLog) -> int:
             f"Journal and index both end at event {seq}, with different chains: one of them was exchanged.",
             mend=_MEND,
         )
-    start = seq
+    events = 0
+    segment = None
     batch: list[IndexedGroup] = []
     for header, group, data in read_groups(journal.folder, seq):
-        if group.first_seq == header.first_seq and (header.lost or not seq):
+        if header is not segment and seq < header.first_seq and (header.lost or not seq):
             # What is lost here has been named, or pruned; the chain goes on from what the header says.
-            seq, link = max(seq, group.first_seq - 1), header.previous
-        if group.first_seq != seq + 1:
+            seq, link = header.first_seq - 1, header.previous
+        segment = header
+        if not group.follows(seq, link):
             raise LogDamaged(f"Event {seq + 1} is missing: the journal goes on at {group.first_seq}.")
         link = group.check(link, header.epoch_key)
         seq = group.last_seq
+        events += seq - group.first_seq + 1
         batch.append(IndexedGroup(group.first_seq, seq, link, header.epoch_key, data, tuple(group.events())))
         if len(batch) >= _GROUPS_MAX:
             eventlog.commit(batch, journal.log_id)
@@ -55,4 +58,4 @@ def catch_up(journal: Journal, eventlog: EventLog) -> int:
     if batch:
         eventlog.commit(batch, journal.log_id)
     require_beginning(journal.folder, *pruned_of(eventlog))
-    return seq - start
+    return events

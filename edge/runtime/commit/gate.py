@@ -70,7 +70,7 @@ class CommitGate:
         self._on_failure, self._has_claims = on_failure, has_claims
         self._window_s = commit_window_ms / 1000
         self._loop = asyncio.get_running_loop()
-        self._next_seq = journal.last_seq + 1
+        self._next_seq = journal.next_seq
         self._link = journal.last_link
         self.durable_seq = journal.last_seq
         self._pending: deque[Event] = deque()
