@@ -23,6 +23,7 @@ from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
 from edge.core.records import record
+from edge.core.retention_events import LogPruned
 from edge.store.numbers import number_far_beyond
 from edge.store.segment_file import (
     SegmentHeader,
@@ -107,6 +108,9 @@ def make_plan(folder: Path, other: Other, log_id: bytes | None = None) -> Plan:
     made = Plan(_log_id(paths, log_id), highest=max(starts, default=0))
     walk = _Walk(made, other, folder)
     first = next(iter(other(0)), None)
+    beginning = min(([first[0]] if first is not None else []) + starts[:1], default=1)
+    if beginning > 1 and not _was_pruned(paths, beginning):
+        walk.seq = 1
     if first is not None and (not starts or first[0] < starts[0]):
         walk.mend(None, first[0], starts[0] if starts else None)
     for path, bound in zip_longest(paths, starts[1:]):
@@ -115,6 +119,28 @@ def make_plan(folder: Path, other: Other, log_id: bytes | None = None) -> Plan:
     made.last_seq = walk.seq - 1
     made.highest = max(made.highest, made.last_seq)
     return made
+
+
+def _was_pruned(paths: list[Path], beginning: int) -> bool:
+    """Whether a log that begins with that number says itself that what was before it is pruned.
+
+    It may have been stopped in the middle of pruning, and numbers may jump between what went and what is left.
+    """
+    previous = None
+    for path in paths:
+        try:
+            reader = SegmentReader(path)
+            previous = reader.header.previous if path == paths[0] else previous
+            for frame in reader.all_frames():
+                for event in open_group(frame.first_seq, frame.data).events():
+                    said = event.body
+                    if isinstance(said, LogPruned) and (
+                        said.through >= beginning - 1 or said.link == previous
+                    ):
+                        return True
+        except LogDamaged:
+            continue
+    return False
 
 
 def _log_id(paths: list[Path], log_id: bytes | None) -> bytes:
@@ -148,7 +174,7 @@ class _Walk:
             reader = SegmentReader(path)
             seq, link, lost = reader.header.first_seq, reader.header.previous, reader.header.lost
             joins = link == self.link if not lost else seq - lost == self.seq
-            if self.link and (seq < self.seq or not joins):
+            if (self.link and (seq < self.seq or not joins)) or (self.seq == 1 and seq - lost != 1):
                 return False
             for frame in reader.frames():
                 group = open_group(frame.first_seq, frame.data)
@@ -173,9 +199,9 @@ class _Walk:
         found = self._candidates(reader, first, bound)
         if path is not None:
             self._plan.replaced.append(path)
-        if not self.link:
-            self.seq = min(found, default=first)
         known = reader.header.lost if reader is not None and reader.own_header else 0
+        if not self.seq:
+            self.seq = first - known
         size_bytes = reader.size_bytes if reader is not None else SEGMENT_BYTES
         while True:
             if self.seq not in found:
