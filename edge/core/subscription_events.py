@@ -20,7 +20,8 @@ class MessageReceived(Body):
     `headers` are the user properties that may pass, `packet` is the broker's packet id (0 at QoS 0). What its
     directives and the subscription's order say stands here, so that nobody has to work it out again: the `lane` it
     waits in, the `playbook` that takes it, the `key` that tells it from others. `tick` of a timer is
-    `[number, due on the wall clock in ns, due since boot in ns, first bytes of the boot's id]`.
+    `[number, due on the wall clock in ns, due since boot in ns, first bytes of the boot's id, trust in the wall
+    clock, which clock said so where not CLOCK_BOOTTIME]`, without the last two in logs of the first releases.
     """
 
     CODE: ClassVar[int] = 30

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edge import VERSION
-from edge.core.clock import SystemClock, boot_id
+from edge.core.clock import Reading, SystemClock, boot_id
 from edge.core.errors import Misconfigured, StorageFailed
 from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
@@ -107,14 +107,14 @@ class Daemon:
     async def run(self) -> int:
         """Serve until stopped; the process's exit code."""
         self._heed_signals()
-        settings, homes = self._settings, self._open()
+        settings, homes, boot = self._settings, self._open(), boot_id()
         blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
         gate = CommitGate(
             homes.journal,
             homes.eventlog,
             homes.blobs,
-            SystemClock(),
-            boot_id(),
+            SystemClock(_newest_of_boot(homes, boot)),
+            boot,
             on_failure=self._failed,
             has_claims=lambda: pool.busy,
             commit_window_ms=settings.commit_window_ms,
@@ -207,6 +207,13 @@ def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) ->
         loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
     ]
+
+
+def _newest_of_boot(homes: _Homes, boot: bytes) -> Reading | None:
+    """The clocks as the log had them last, if that was in this boot."""
+    last, _ = homes.eventlog.last()
+    context = homes.eventlog.context_of(last) if last else None
+    return context.at if context is not None and context.boot_id == boot else None
 
 
 def _ended_cleanly(homes: _Homes) -> bool:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from edge.core.clock import out_of_time
 from edge.core.errors import ToolFailed
 from edge.core.limits import HTTP_REDIRECTS_MAX, HTTP_RESPONSE_BYTES_MAX
 from edge.tools.contract import ToolContext
@@ -165,12 +166,13 @@ def _unreachable(request: Request, error: Exception) -> ToolFailed:
         return _timed_out(request)
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if tls is not None:
-        why = getattr(tls, "verify_message", "") or tls.reason or str(tls)
+        why = (getattr(tls, "verify_message", "") or tls.reason or str(tls)).rstrip(".")
+        clock = out_of_time(getattr(tls, "verify_code", 0))
         return ToolFailed(
-            f"{request.host} could not be trusted: {why}.",
+            f"{request.host} could not be trusted: {why}{clock and '; ' + clock}.",
             code="http_tls",
             mend="Mend its certificate, or put its authority among the system's (update-ca-certificates).",
-            details={"kind": "tls", "retryable": False},
+            details={"kind": "tls", "retryable": bool(clock)},
         )
     if isinstance(error, (exceptions.LocationParseError, ValueError)):
         return ToolFailed(

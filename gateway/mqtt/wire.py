@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import cast
 
+from edge.core.clock import out_of_time
 from edge.core.errors import Misconfigured, Unavailable
 from gateway.mqtt.session import BrokerAddress
 
@@ -121,7 +122,10 @@ class Wire(asyncio.Protocol):
 
 
 async def dial(address: BrokerAddress, wire: Callable[[], Wire]) -> Wire:
-    """Connect to the broker; raises Unavailable, or Misconfigured where TLS can never succeed."""
+    """Connect to the broker; raises Unavailable, or Misconfigured where TLS can never succeed.
+
+    A certificate that is not valid now may be so once the box's clock is set.
+    """
     context = _tls_context(address) if address.secure else None
     loop = asyncio.get_running_loop()
     sock = await _connected_socket(address)
@@ -131,8 +135,11 @@ async def dial(address: BrokerAddress, wire: Callable[[], Wire]) -> Wire:
         )
     except ssl.SSLCertVerificationError as error:
         sock.close()
+        said = f"The certificate of the broker at {address} is not trusted: {error.verify_message}"
+        if clock := out_of_time(error.verify_code):
+            raise Unavailable(f"{said}; {clock}.") from error
         raise Misconfigured(
-            f"The certificate of the broker at {address} is not trusted: {error.verify_message}.",
+            f"{said}.",
             mend="Set ca_file to the authority that signed it, and connect by the name in the certificate.",
         ) from error
     except OSError as error:

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from edge.core.lanes import NS, Batch, Lanes, Rules
 from edge.core.repeats import Deliveries, Window, mark_of
-from edge.core.ticks import Due, Tick, due
 
 RULES = st.builds(
     Rules,
@@ -206,36 +205,3 @@ def test_a_packet_sent_again_is_found_and_an_id_used_anew_is_not() -> None:
     known.note(2, 11, mark_of("a", b"x"))
     known.note(3, 12, mark_of("a", b"x"))
     assert known.find(1, mark_of("a", b"x")) is None
-
-
-@given(
-    every_ns=st.integers(1, 50),
-    missed=st.sampled_from(["skip", "once", "all"]),
-    align=st.booleans(),
-    steps=st.lists(st.tuples(st.integers(0, 300), st.integers(-200, 200), st.booleans()), max_size=40),
-)
-def test_ticks_are_numbered_on_and_never_twice(
-    every_ns: int, missed: str, steps: list[tuple[int, int, bool]], *, align: bool
-) -> None:
-    """Whatever the clocks do: numbers rise, what is skipped is counted, and the next moment lies ahead."""
-    mono_ns, wall_ns = 1_000, 1_000_000
-    last = Tick(0, wall_ns - wall_ns % every_ns if align else wall_ns, mono_ns)
-    for passed_ns, jump_ns, boots in steps:
-        mono_ns, wall_ns = mono_ns + passed_ns, wall_ns + passed_ns + jump_ns
-        if boots:
-            last = Tick(last.number, last.wall_ns, None)
-        now = due(last, every_ns, missed, mono_ns, wall_ns, align=align, believed=not boots, made_up_max=5)
-        check_due(now, last, missed, mono_ns, every_ns)
-        if now.fire:
-            last = now.fire[-1]
-
-
-def check_due(now: Due, last: Tick, missed: str, mono_ns: int, every_ns: int) -> None:
-    """One answer of `due`."""
-    assert mono_ns < now.next_mono_ns <= mono_ns + every_ns
-    numbers = [tick.number for tick in now.fire]
-    assert numbers == sorted(set(numbers))
-    assert all(number > last.number for number in numbers)
-    assert len(numbers) <= (5 if missed == "all" else 1)
-    if numbers:
-        assert numbers[-1] - last.number == len(numbers) + now.missed

@@ -13,11 +13,11 @@ accepting up to that bound, because what a broker holds for us it may drop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
 from edge.core.event_body import Body
-from edge.core.events import CatalogRegistered
+from edge.core.events import CatalogRegistered, Event
 from edge.core.lanes import Batch
 from edge.core.limits import (
     EXECUTIONS_OPEN_MAX,
@@ -35,21 +35,20 @@ from edge.core.subscription_events import (
     SubscriptionResumed,
     TicksMissed,
 )
+from edge.core.timing import Moment, passed_since
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.engine import Engine
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.running.live import Live
 from edge.runtime.subscriptions.batches import Batches
 from edge.runtime.subscriptions.dead_letters import DeadLetters
-from edge.runtime.subscriptions.intake import ACTIVE, DEACTIVATED, DRAINING, PAUSED, Intake
+from edge.runtime.subscriptions.intake import ACTIVE, DEACTIVATED, DRAINING, PAUSED, Intake, parts_of
 from edge.runtime.subscriptions.messages import Arrived
 from edge.runtime.subscriptions.reception import Reception
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
 from playbooks.blueprint import Blueprint
 from playbooks.subscription import KIND, Subscription
-
-_BOOT_MARK_BYTES: Final = 4
 
 
 class Subscriptions:
@@ -108,11 +107,25 @@ class Subscriptions:
         now = self._gate.now()
         for event in self._eventlog.events_of(number, first):
             counted = dict(intake.counts)
-            intake.feed(event, now.at.mono_ns, now.boot_id, settled=event.seq <= through)
+            intake.feed(
+                event, now.at.mono_ns, self._known_ns(intake, event, now), settled=event.seq <= through
+            )
             if event.seq < noted:
                 intake.counts = counted  # what was before is in the noted totals
             if isinstance(event.body, MessageDeadLettered) and event.seq > sent:
                 self.dead_letters.add(intake, event)
+
+    def _known_ns(self, intake: Intake, event: Event, now: Moment) -> int:
+        """Since when an id is known, on this boot's clock; where no clock can say, since the boot began."""
+        body = event.body
+        if (
+            not isinstance(body, MessageReceived)
+            or body.key is None
+            or not intake.subscription.dedup_window_s
+        ):
+            return now.at.mono_ns
+        context = self._gate.context_of(event.seq)
+        return now.at.mono_ns - passed_since(Moment(context.boot_id, context.at), now).ns
 
     def start(self) -> None:
         """After the engine resumed: settle batches that ended meanwhile, and go on."""
@@ -276,18 +289,18 @@ class Subscriptions:
         if intake.subscription.source != "timer" or intake.state != ACTIVE:
             return
         now = self._gate.now()
-        at, boot = now.at, now.boot_id[:_BOOT_MARK_BYTES]
-        if intake.tick is None:
-            intake.anchor(at)
+        new = intake.tick is None
+        found = intake.ticks_due(now)
+        if new:
             self._note(intake)
-        found = intake.ticks_due(at)
+        for tick in found.fire:
+            event = self._append(intake, MessageReceived("", now.at.wall_ns, tick=parts_of(tick)))
+            intake.took(event, now.at.mono_ns)
+        intake.tick = found.last
         if found.missed:
             self._append(intake, TicksMissed(found.missed))
-        for tick in found.fire:
-            mark = [tick.number, tick.wall_ns, tick.mono_ns, boot]
-            event = self._append(intake, MessageReceived("", at.wall_ns, tick=mark))
-            intake.tick = tick
-            intake.took(event, at.mono_ns)
+            if not found.fire:
+                self._note(intake)  # else the next start would count them again
         intake.alarm(self._engine.executor.timers, "tick", found.next_mono_ns, self._woken)
 
     # ---- pause, resume, drain ----------------------------------------------------------------------------
@@ -329,10 +342,7 @@ class Subscriptions:
         return self._gate.append(body, execution=intake.number, held_back=held_back)
 
     def _note(self, intake: Intake) -> None:
-        tick = intake.tick
-        boot = self._gate.now().boot_id[:_BOOT_MARK_BYTES]
-        parts = None if tick is None else [tick.number, tick.wall_ns, tick.mono_ns or 0, boot]
-        self._append(intake, intake.position(parts), held_back=True)
+        self._append(intake, intake.position(), held_back=True)
 
     def note_positions(self) -> None:
         """Note where every subscription stands. Called when the box stops."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from edge.core.clock import WALL_IMPLAUSIBLE, Reading
+from edge.core.clock import WALL_IMPLAUSIBLE, WALL_NS_PLAUSIBLE_MIN, WALL_SYNCHRONISED, Reading
 from edge.core.events import Event, ExecutionRequested
 from edge.core.lanes import Batch, Lanes, Rules
 from edge.core.limits import BATCH_BYTES_MAX, DEDUP_KEYS_MAX, DELIVERIES_MAX, MIB, MISSED_TICKS_MAX
@@ -24,7 +24,8 @@ from edge.core.subscription_events import (
     SubscriptionPosition,
     SubscriptionResumed,
 )
-from edge.core.ticks import Due, Tick, due
+from edge.core.ticks import Due, Rhythm, Tick, anchor, due
+from edge.core.timing import BOOTTIME, Moment
 from edge.runtime.waiting.timers import Timers
 from playbooks.subscription import Subscription
 
@@ -42,6 +43,8 @@ _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 #: Payloads kept in memory for batches soon to come; what is more is read from the log again.
 _HELD_BYTES_MAX: Final = 1 * MIB
+#: So much of a boot's id tells it from others in a tick's event.
+_BOOT_MARK_BYTES: Final = 4
 
 
 class Intake:
@@ -93,13 +96,15 @@ class Intake:
 
     # ---- what happens, live and again -------------------------------------------------------------------
 
-    def feed(self, event: Event, at_ns: int, boot: bytes, *, settled: bool) -> None:
-        """One event of the log; `at_ns` is when it is to count as received, `settled` that its message is so."""
+    def feed(self, event: Event, at_ns: int, known_ns: int, *, settled: bool) -> None:
+        """One event of the log. `at_ns` is when its message is to count as received, `known_ns` since when its id is
+        known, `settled` that it is so.
+        """
         body = event.body
         if isinstance(body, MessageReceived):
-            self.took(event, at_ns, waits=not settled)
+            self.took(event, at_ns, known_ns, waits=not settled)
             if body.tick is not None:
-                self.tick = tick_of(body.tick, boot)
+                self.tick = tick_of(body.tick)
         elif isinstance(body, ExecutionRequested):
             assert body.batch is not None
             batch = batch_of(body)
@@ -120,19 +125,19 @@ class Intake:
             self.state = body.state
             self.counts = {**self.counts, **(body.counts or {})}
             if body.tick is not None:
-                self.tick = tick_of(body.tick, boot)
+                self.tick = tick_of(body.tick)
         elif type(body) in _STATES:
             self.state = _STATES[type(body)]
 
-    def took(self, event: Event, at_ns: int, *, waits: bool = True) -> None:
-        """A message was accepted."""
+    def took(self, event: Event, at_ns: int, known_ns: int | None = None, *, waits: bool = True) -> None:
+        """A message was accepted at `at_ns`; its id is known since then, or since `known_ns`."""
         body = event.body
         assert isinstance(body, MessageReceived)
         self.counts["received"] += 1
         if body.packet:
             self.deliveries.note(body.packet, event.seq, mark_of_event(body))
         if body.key is not None and self.subscription.dedup_window_s:
-            self.window.note(body.key, event.seq, at_ns)
+            self.window.note(body.key, event.seq, at_ns if known_ns is None else known_ns)
         if not waits:
             return
         # A payload that went into a blob is a batch of its own: its size is not in the event.
@@ -173,29 +178,20 @@ class Intake:
 
     # ---- the timer's rhythm ------------------------------------------------------------------------------
 
-    def anchor(self, at: Reading) -> None:
-        """A timer that never ticked begins to count here."""
-        every_ns = self.subscription.every_ms * _NS_PER_MS
-        since_ns = at.wall_ns % every_ns if self.subscription.align else 0
-        self.tick = Tick(0, at.wall_ns - since_ns, at.mono_ns)
-
-    def ticks_due(self, at: Reading) -> Due:
-        """What is due now, and when to ask again."""
+    def ticks_due(self, now: Moment) -> Due:
+        """What is due now, and when to ask again; a timer that never ticked has its anchor after this."""
         subscription = self.subscription
-        return due(
-            self.tick,
-            subscription.every_ms * _NS_PER_MS,
-            subscription.missed,
-            at.mono_ns,
-            at.wall_ns,
-            align=subscription.align,
-            believed=at.wall_trust != WALL_IMPLAUSIBLE,
-            made_up_max=MISSED_TICKS_MAX,
-        )
+        every_ns = subscription.every_ms * _NS_PER_MS
+        rhythm = Rhythm(every_ns, subscription.missed, subscription.align, MISSED_TICKS_MAX)
+        now = Moment(now.boot_id[:_BOOT_MARK_BYTES], now.at)
+        if self.tick is None:
+            self.tick = anchor(rhythm, now)
+        return due(self.tick, rhythm, now)
 
-    def position(self, tick: list[Any] | None) -> SubscriptionPosition:
+    def position(self) -> SubscriptionPosition:
         """The event that notes where it stands."""
         self.unnoted = 0
+        tick = None if self.tick is None else parts_of(self.tick)
         sent = self.unsent[0] - 1 if self.unsent else 0
         return SubscriptionPosition(self.lanes.position(), self.state, dict(self.counts), sent, tick)
 
@@ -226,7 +222,16 @@ def batch_of(request: ExecutionRequested) -> Batch:
     return Batch(lane, first, last, count, None, attempt)
 
 
-def tick_of(parts: list[Any], boot: bytes) -> Tick:
-    """A tick from its event; of an earlier boot its time since boot says nothing."""
-    number, wall_ns, mono_ns, known = parts
-    return Tick(number, wall_ns, mono_ns if boot.startswith(known) else None)
+def parts_of(tick: Tick) -> list[Any]:
+    """A tick as its event has it (`edge.core.subscription_events.MessageReceived`)."""
+    due, at = tick.due, tick.due.at
+    parts = [tick.number, at.wall_ns, at.mono_ns, due.boot_id, at.wall_trust]
+    return parts if tick.by == BOOTTIME else [*parts, tick.by]
+
+
+def tick_of(parts: list[Any]) -> Tick:
+    """A tick from its event. Earlier releases said nothing of trust: what was plausible was believed."""
+    number, wall_ns, mono_ns, boot = parts[:4]
+    believed = WALL_SYNCHRONISED if wall_ns >= WALL_NS_PLAUSIBLE_MIN else WALL_IMPLAUSIBLE
+    trust = parts[4] if len(parts) > 4 else believed
+    return Tick(number, Moment(boot, Reading(mono_ns, wall_ns, trust)))

@@ -7,10 +7,11 @@ execution of which anything is under way.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
-from edge.core.clock import WALL_IMPLAUSIBLE
+from edge.core.clock import TRUST_NAMES
 from edge.core.events import CallbackReceived
 from edge.core.limits import EXECUTIONS_OPEN_MAX
 from edge.core.loop_state import Waiting
@@ -22,6 +23,8 @@ from edge.runtime.waiting.deadlines import Deadlines
 from edge.runtime.waiting.hosted import Hosted
 from edge.runtime.waiting.timers import Timers
 from playbooks.blueprint import Blueprint
+
+logger = logging.getLogger(__name__)
 
 #: One that is to wake up sooner than this stays, as long as there is room: folding it again costs a millisecond.
 _SOON_NS: Final = 2_000_000_000
@@ -50,7 +53,7 @@ class Parking:
         self._executor, self._hosted, self._timers, self._gate = executor, hosted, timers, gate
         self._deadlines = deadlines
         self._parked: dict[int, int | None] = {}
-        self._wall_offset_ns = self._offset_ns()
+        self._wall, self._moved = self._looked(), False
         #: Folds an execution from the log; set by the engine.
         self.fold: Callable[[int], Live] | None = None
         #: Called when the last open execution was parked.
@@ -77,11 +80,20 @@ class Parking:
                 self.on_quiet()
 
     def sweep(self) -> None:
-        """Park what came to rest unnoticed; wake by the wall clock where it was set. Called every few seconds."""
+        """Park what came to rest unnoticed; wake by the wall clock where it was set or is believed anew.
+
+        Called every few seconds.
+        """
         for execution in list(self._executor.open):
             self.consider(execution)
-        if abs(self._offset_ns() - self._wall_offset_ns) > _SET_NS:
-            self._wall_offset_ns = self._offset_ns()
+        before, self._wall = self._wall, self._looked()
+        by_ns = self._wall[0] - before[0]
+        moved, moved_before = abs(by_ns) > _SET_NS, self._moved
+        self._moved = moved
+        if moved and not moved_before:  # one that stands still moves at every look
+            trust = TRUST_NAMES[self._wall[1]]
+            logger.warning("the wall clock was set by %+d s and is %s now", by_ns // 1_000_000_000, trust)
+        if moved or self._wall[1] != before[1]:
             for execution, until_ms in list(self._parked.items()):
                 if until_ms is not None:
                     self._arm(execution, self._gate.now().at.mono_ns)
@@ -134,9 +146,10 @@ class Parking:
         self.find(execution)
         self.consider(execution)
 
-    def _offset_ns(self) -> int:
+    def _looked(self) -> tuple[int, int]:
+        """How far the wall clock is from CLOCK_BOOTTIME, in ns, and how far it is believed."""
         at = self._gate.now().at
-        return 0 if at.wall_trust == WALL_IMPLAUSIBLE else at.wall_ns - at.mono_ns
+        return at.wall_ns - at.mono_ns, at.wall_trust
 
 
 def _only_hosted(act: Activation) -> bool:
