@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from edge.core.errors import Misconfigured, Unavailable
 from edge.core.limits import HEADERS_BYTES_MAX, PAYLOAD_BYTES_MAX, RECEIVE_MAX
+from edge.core.records import record
 from gateway.mqtt import ONCE, BrokerAddress, Message, Session, Settings, open_session
 from gateway.reconnects import Reconnects
 
@@ -35,7 +36,7 @@ class _Held:
     settled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """What the runtime wants of a subscription: its topics, the ones to give up, the properties that may pass."""
 

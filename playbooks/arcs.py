@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edge.core.records import record
 from playbooks.conditions import condition
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import choice, entries, fields, text
@@ -28,7 +29,7 @@ CTX_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 ResolveAt = Callable[[str], Resolve]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArcOutline:
     """One arc before its templates are read."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.codec import decode, encode_canonical
@@ -18,6 +17,7 @@ from edge.core.limits import (
     PLAYBOOK_PATH_BYTES_MAX,
     PLAYBOOK_STEPS_MAX,
 )
+from edge.core.records import record
 from playbooks.blueprint_fields import expect, field_of, limited
 from playbooks.graph import back_arcs, reached
 from playbooks.nodes import Prepared
@@ -27,7 +27,7 @@ from playbooks.shape import CHILD, Step, is_pipeline, step_of, targets_of
 VERSION: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Blueprint:
     """A compiled playbook. `digest` is SHA-256 of `data`; `step_index` finds a step by name.
 

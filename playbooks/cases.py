@@ -7,10 +7,11 @@ with its place. Runs nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from edge.core.limits import LOOP_ITEMS_MAX, VISITS_MAX
+from edge.core.records import record
 from playbooks.fields import choice, entries, fields, items, text, whole
 from playbooks.loader import Listing, Mapping_, Marked, load
 from playbooks.model.cases import CASE, CASES, EFFECT, EXPECT, PROBLEM, STATUS, STEP, STEP_STATUS
@@ -21,7 +22,7 @@ _COUNTED: Final = {"visit": VISITS_MAX, "item": LOOP_ITEMS_MAX}
 _PROBLEM_SAYS: Final = ("code", "message", "mend", "retryable", "status")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Case:
     """One case: `effects` as `{step, task, visit, item, value | problem}`, `expect` by the keys of the model.
 
@@ -37,7 +38,7 @@ class Case:
     expect: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cases:
     """A whole file: its cases, and the playbook's file where it names one."""
 

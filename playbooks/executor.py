@@ -7,9 +7,9 @@ not there is refused by name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.records import record
 from playbooks.fields import choice, entries, fields, flag, items, plain, text
 from playbooks.kinds import all_kinds, kind_of
 from playbooks.loader import Marked
@@ -22,7 +22,7 @@ _PROFILES: Final = ("local", "distributed", "auto")
 _NOTHING_SAID: Final = Spec()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Executor:
     """What the block says; `entry` and `final` are the nodes that name steps."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.records import record
 from edge.core.values import TableRef
 from playbooks.budget import (
     Budget,
@@ -32,7 +32,7 @@ _ROUND_DIGITS_MAX: Final = 15
 _NUMBERS: Final = frozenset({int, float, bool})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Filter:
     """One filter: what runs, the parameters after the value in order, how many of them must be given."""
 

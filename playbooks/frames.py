@@ -5,14 +5,14 @@ Read from a blueprint by `playbooks.shape`; used by the runtime, which cuts the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.limits import LOOP_FRAME_ROWS
+from edge.core.records import record
 from edge.core.values import TableRef
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frames:
     """At most `rows_max` rows (or items) and `bytes_max` bytes of a table in one frame, `seconds_max` on one claim.
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
 
 from edge.core.limits import PLAYBOOK_DEPTH_MAX
+from edge.core.records import record
 from playbooks.problems import Source
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scalar:
     """A single value; `start` and `end` bound its source, quotes included, and `style` is YAML's."""
 
@@ -30,7 +30,7 @@ class Scalar:
     style: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listing:
     """A list of nodes."""
 
@@ -38,7 +38,7 @@ class Listing:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mapping_:  # noqa: N801 (`Mapping` is the standard library's)
     """A map; its keys are texts and stand once each."""
 

@@ -7,9 +7,9 @@ attributes: a method's name is looked up in this table and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.records import record
 from playbooks import texts
 from playbooks.budget import Budget, expect_int, expect_text, failed, kind_name, present
 from playbooks.filters import FILTERS, get_key
@@ -17,7 +17,7 @@ from playbooks.formats import brace_format
 from playbooks.operators import contains, equal
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Method:
     """One method: what runs, and how many arguments it takes at least and at most."""
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from edge.core.records import record
 from playbooks.nodes import RESERVED_NAMES
 from playbooks.refusal import NodeList, OutcomeNode, Refused
 
@@ -50,7 +51,7 @@ _EXECUTION: Final[NodeList] = ["name", "execution_id"]
 _JOB: Final[NodeList] = ["dict", "id", _EXECUTION, "uuid", _EXECUTION, "execution_id", _EXECUTION]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """The names of one playbook: its steps, what its `set` blocks write, its workload's keys."""
 

@@ -7,11 +7,11 @@ gives null. How the block is written in YAML stands in `playbooks.results`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.errors import ToolFailed
 from edge.core.limits import INLINE_BYTES_MAX, PREVIEW_BYTES, PREVIEW_BYTES_MAX, SELECTED_MAX
+from edge.core.records import record
 from edge.core.values import TableRef
 from playbooks.blueprint_fields import text_value
 from playbooks.deferred import Deferred
@@ -26,7 +26,7 @@ _PARTS: Final = 5
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accumulate:
     """How the results of a tool's invocations become one value, under `name` in `iter`.
 
@@ -41,7 +41,7 @@ class Accumulate:
     items_max: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output:
     """A tool's `output` block.
 

@@ -6,15 +6,15 @@ Called by prepared nodes and by `select` and its kin; the compiler reads `TESTS`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.records import record
 from playbooks.budget import Budget, Undefined, expect_int, failed, present
 from playbooks.formats import soft_text
 from playbooks.operators import COMPARE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Test:
     """One test: what runs, how many arguments it takes, and whether it may be handed what is not there."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from edge.core.access import NOTHING, Access, union
@@ -23,6 +22,7 @@ from edge.core.limits import (
     STEP_TIMEOUT_MS_MAX,
     WAIT_S_MAX,
 )
+from edge.core.records import record
 from playbooks.blueprint_fields import expect, field_of, limited, one_of, optional, text_value
 from playbooks.frames import Frames, frames_of
 from playbooks.nodes import Prepared
@@ -69,7 +69,7 @@ CONFIG_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
 AFTER_POWER_LOSS: Final = ("fire", "restart", "fail")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arc:
     """One way on, to the step at index `target`.
 
@@ -87,7 +87,7 @@ class Arc:
     back: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdmitRule:
     """One admission rule: `allow` where `when` holds (None: always)."""
 
@@ -95,7 +95,7 @@ class AdmitRule:
     allow: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """One rule of a task's policy: what to do where `when` holds (None: always).
 
@@ -114,7 +114,7 @@ class Rule:
     iter: tuple[tuple[str, Prepared], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """One tool of a step's pipeline.
 
@@ -143,7 +143,7 @@ class Task:
         return self.kind == "wait" and self.config.get("callback") is True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Loop:
     """A step's repetition: `items` is a tree giving a list, `iterator` what its tools call an item.
 
@@ -164,7 +164,7 @@ class Loop:
         return (self.max_in_flight or LOOP_IN_FLIGHT) if self.parallel else 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """One step.
 

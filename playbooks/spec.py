@@ -6,11 +6,11 @@ block is read into a `Spec` whose None says nothing, and `overlay` puts one over
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from edge.core.limits import STEP_MEMORY_MB_MAX, STEP_MEMORY_MB_MIN, STEP_TIMEOUT_MS_MAX, WAIT_S_MAX
+from edge.core.records import record
 from playbooks.breaker import read_breaker
 from playbooks.conditions import read_rule
 from playbooks.expressions import Resolve
@@ -32,7 +32,7 @@ from playbooks.problems import Source
 from playbooks.shape import EFFECTS, FAILURE, ON_UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spec:
     """A policy block, or the defaults of one; None where nothing is said. `admit` is not read yet."""
 

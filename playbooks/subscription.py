@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.codec import decode, encode_canonical
@@ -29,6 +28,7 @@ from edge.core.limits import (
     TIMER_EVERY_MS_MAX,
     TIMER_EVERY_MS_MIN,
 )
+from edge.core.records import record
 from playbooks.blueprint_fields import expect, field_of, limited, one_of
 from playbooks.shape import BACKOFF
 from playbooks.topic_filters import filter_problem, overlaps
@@ -47,7 +47,7 @@ CONTROLS: Final = ("dispatch.playbook", "idempotency_key", "content_type")
 COLUMN_TYPES: Final = ("bool", "int64", "float64", "string", "binary", "json")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Directive:
     """A user property that may steer: what it `controls`, and the values it may have (None: any)."""
 
@@ -56,7 +56,7 @@ class Directive:
     allowed: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OrderingKey:
     """Where a message's ordering key is found: `kind` of KEY_KINDS, `level` from 0, `path` names."""
 
@@ -65,7 +65,7 @@ class OrderingKey:
     path: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subscription:
     """A compiled subscription. `digest` is SHA-256 of `data`.
 

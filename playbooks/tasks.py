@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from edge.core.access import NOTHING, Access
 from edge.core.limits import STEP_TASKS_MAX
+from edge.core.records import record
 from playbooks.credentials import read_auth
 from playbooks.expressions import NodeList, Resolve
 from playbooks.fields import entries, fields, text
@@ -40,7 +41,7 @@ _WRITE: Final = "write"
 ResolveIn = Callable[[Collection[str] | None, Sequence[str], bool], Resolve]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TaskOutline:
     """One tool before its templates are read; `kind` is "" where it has none that is known."""
 

@@ -8,9 +8,9 @@ compiler for inputs, `set`, arcs and tool configurations.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 
+from edge.core.records import record
 from playbooks.expressions import NODE_DEPTH_MAX, compile_expression
 from playbooks.loader import Listing, Marked, Scalar
 from playbooks.problems import Source
@@ -24,7 +24,7 @@ _STATEMENTS: Final = re.compile(r"\{[%#]|\{\{[-+]|[-+]\}\}")
 _IN_HOLE: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|['\"{}]", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hole:
     """One `{{ … }}`: what stands between, and the offset of that in its text."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edge.cli.subplaybooks import found_below
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused
 from edge.core.events import Event, LoopItems, StepDone, StepFailed, TaskDone
+from edge.core.records import record
 from edge.core.state import fold
 from edge.rehearsal.compare import differences
 from edge.rehearsal.stand_ins import RUN_HERE
@@ -72,7 +72,7 @@ def record_case(path: Path, name: str, given: str | None, data: Path | None) -> 
     return 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Record:
     """One run that is to become a case."""
 
@@ -125,7 +125,7 @@ def _made_up(blueprint: Blueprint) -> dict[str, dict[str, str]]:
     return made
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Effect:
     """What a task gave. `maybe`: the log does not say whether it was this one that ended its pipeline."""
 

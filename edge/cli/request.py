@@ -7,13 +7,13 @@ import asyncio
 import json
 import sys
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from edge.cli.inputs import EXAMPLE, positive_seconds, read_input
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused, Unavailable
+from edge.core.records import record
 from edge.core.settings import Settings, load_settings
 from gateway.mqtt import BrokerAddress, Message, open_session
 from gateway.mqtt import Settings as SessionSettings
@@ -59,7 +59,7 @@ def add_client_options(parser: argparse.ArgumentParser, *, principal: str, timeo
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """One answer message: kind "receipt", "refusal" or "result"."""
 

@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from edge.cli.story import plain_json
 from edge.cli.subplaybooks import found_below
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused, Unavailable
+from edge.core.records import record
 from edge.core.settings import Settings, load_settings
 from playbooks.blueprint import Blueprint
 
@@ -63,7 +63,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_run)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Done:
     """A run that ended: its answer as it was sent, and its log while the scratch folder is there."""
 

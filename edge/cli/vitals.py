@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import uuid
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.cli.request import Reply, add_client_options, ask, broker_of
 from edge.cli.story import plain_json
 from edge.core.clock import SystemClock
 from edge.core.errors import RequestRefused
+from edge.core.records import record
 from edge.core.settings import Settings, load_settings
 from edge.vitals.samples import SAMPLES_PER_S, WINDOW_ROWS, WINDOW_S, Look, Sample, sample_between
 from edge.vitals.sources import Sources
@@ -45,7 +45,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_vitals)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Answered:
     """One window with all that came back for it."""
 

@@ -8,14 +8,16 @@ runs it. Must never hold code that runs on a compiler's machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from edge.core.records import record
 
 #: Where packages say which kinds there are, and where their tools are.
 KINDS_GROUP = "noetl_edge.kinds"
 TOOLS_GROUP = "noetl_edge.tools"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeclaredKind:
     """One kind of tool of another package.
 

@@ -6,16 +6,16 @@ Parsed with the standard library only, because daemons read it too. Unknown keys
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from edge.core.errors import Misconfigured, not_allowed
 from edge.core.limits import CACHE_BUDGET_BYTES, MIB, RESERVE_BYTES, WORKERS
+from edge.core.records import record
 
 #: Names the broker where neither edge.toml nor the command line should hold its password.
 BROKER_VARIABLE: Final = "EDGE_BROKER"
@@ -25,7 +25,7 @@ SOCKET_PATH_BYTES_MAX: Final = 107
 _BOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """What may be set. Every field has a default that works on a fresh box."""
 
@@ -89,6 +89,8 @@ class Settings:
         memory = Path("/dev/shm")  # noqa: S108 - tmpfs by design; the folder in it is made with mode 0700
         if not os.access(memory, os.W_OK):
             return self.data / "cache"
+        import hashlib  # OpenSSL comes with it, and most commands have no cache
+
         mark = hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:16]
         return memory / f"noetl-edge-{os.getuid()}-{mark}"
 

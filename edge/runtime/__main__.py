@@ -1,7 +1,8 @@
 """Entry of the runtime process: `python -m edge.runtime --data FOLDER`.
 
-Forks the zygote first, before LMDB, threads or an event loop exist, then becomes the daemon. Imports are late
-on purpose: what is imported before the fork is shared by all processes, what comes after is not in the zygote.
+Starts over once for its hash seed, then forks the zygote, before LMDB, threads or an event loop exist, then becomes
+the daemon. Imports are late on purpose: those up here are done twice, what is imported before the fork is shared by
+all processes, and what comes after is not in the zygote.
 """
 
 from __future__ import annotations
@@ -9,19 +10,19 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.core.errors import EdgeError, LogDamaged, Misconfigured, Unavailable
 from edge.core.journal_log import log_as
 from edge.core.options import LOG_LEVELS, Option, read_options
 from edge.core.settings import Settings, load_settings
 from edge.runtime.process.hash_seed import with_own_seed
-from edge.runtime.process.locks import hold_workers_lock, lock_alone
-from edge.runtime.process.mending import mend, opening_mark
 from edge.store.filesystem import MOUNT_TABLE, require_sound
-from edge.store.segment_file import segment_paths
+
+if TYPE_CHECKING:
+    import socket
 
 OPTIONS = {
     "data": Option(None, help="data folder, $EDGE_DATA where it is left out"),
@@ -36,11 +37,11 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
     try:
         settings = load_settings(Path(given["data"]) if given["data"] else None)
         require_sound(settings, mount_table)  # before anything is written there
-        # A journal that is gone is not for the start to make: most likely its drive is not there.
-        if opening_mark(settings).exists() and segment_paths(settings.journal_folder):
-            mend(settings)
-        return _run(settings)
+        # This may start the process over, so it stands before all that is long to import.
+        return _run(settings, with_own_seed(settings))
     except LogDamaged as error:
+        from edge.runtime.process.mending import mend
+
         logging.getLogger("edge.runtime").critical("%s", error)
         if mend(settings):
             # From the very start: the zygote of this one is forked, and another runtime may have come first.
@@ -65,8 +66,14 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
         return 1
 
 
-def _run(settings: Settings) -> int:
-    hash_seed = with_own_seed(settings)
+def _run(settings: Settings, hash_seed: int | None) -> int:
+    from edge.runtime.process.locks import lock_alone
+    from edge.runtime.process.mending import mend, opening_mark
+    from edge.store.segment_file import segment_paths
+
+    # A journal that is gone is not for the start to make: most likely its drive is not there.
+    if opening_mark(settings).exists() and segment_paths(settings.journal_folder):
+        mend(settings)
     lock_fd = lock_alone(settings)
     try:
         return _serve(settings, lock_fd, hash_seed)
@@ -75,6 +82,8 @@ def _run(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, lock_fd: int, hash_seed: int | None) -> int:
+    from edge.runtime.process.locks import hold_workers_lock
+
     workers_fd = hold_workers_lock(settings)
     zygote, zygote_pid = fork_zygote(settings, workers_fd, lock_fd)
 
@@ -101,6 +110,8 @@ def _serve(settings: Settings, lock_fd: int, hash_seed: int | None) -> int:
 
 def fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[socket.socket, int]:
     """`(its control socket, its process id)`; to be called before there are threads or an event loop."""
+    import socket
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     runtime_pid = os.getpid()
     pid = os.fork()

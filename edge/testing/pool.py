@@ -11,12 +11,12 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from edge.core.errors import CacheMiss
 from edge.core.frames import FrameBuffer, pack
+from edge.core.records import record
 from edge.runtime.workers.pool import Claims
 from edge.runtime.workers.work import Work
 from edge.worker.claims import MISS, Outcome, read_reply
@@ -27,7 +27,7 @@ _RECEIVE_BYTES: Final = 1 << 20
 _BUFFER_BYTES: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lost:
     """The worker died over the claim."""
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
@@ -27,6 +27,7 @@ import pyarrow as pa
 from edge.core.codec import check_plain, encode
 from edge.core.declared import KINDS_GROUP
 from edge.core.errors import EdgeError, EvaluationFailed, ToolFailed
+from edge.core.records import record
 from edge.testing.lent import Lent
 from edge.testing.plain import playbook
 from edge.tools.registry import KINDS, runs_author_code, tool
@@ -36,7 +37,7 @@ from playbooks.shape import Task
 _ANY = object()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Case:
     """One run: the tool's `keys` as a playbook has them, its `inputs` and tables, the step's `spec`.
 

@@ -8,19 +8,19 @@ by the compiler's checks and by workers. Kinds of other packages come in by entr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import Final, cast
 
 from edge.core.declared import TOOLS_GROUP
 from edge.core.errors import ToolFailed
+from edge.core.records import record
 from edge.tools.contract import Tool
 
 ENTRY_POINT_GROUP: Final = TOOLS_GROUP
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KindEntry:
     """One built-in kind: the module that holds its `TOOL`, and what the runtime must know without it."""
 

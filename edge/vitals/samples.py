@@ -7,9 +7,9 @@ with each look. A counter that went back (it wrapped, or a drive was pulled) giv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from edge.core.records import record
 from edge.vitals.readings import CpuTime, Traffic
 
 SAMPLES_PER_S: Final = 20
@@ -29,7 +29,7 @@ FIGURES: Final = (
 _NS_PER_S: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """All counters at one moment. `mono_ns` orders and measures, `wall_ns` only dates."""
 
@@ -43,7 +43,7 @@ class Look:
     network: Traffic | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sample:
     """One row of a window: its time in ms since the Unix epoch, and FIGURES in order."""
 

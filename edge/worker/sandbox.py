@@ -19,7 +19,6 @@ import resource
 import struct
 import sys
 import threading
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -28,6 +27,7 @@ import edge
 from edge.core.access import NOTHING, Access
 from edge.core.errors import Misconfigured
 from edge.core.limits import KIB, MIB, WORKER_FILE_BYTES_MAX, WORKER_OPEN_FILES_MAX, WORKER_STACK_BYTES
+from edge.core.records import record
 from edge.worker import landlock, seccomp
 from edge.worker.own_limits import own_limit_files
 
@@ -64,7 +64,7 @@ CERTIFICATES: Final = (
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Policy:
     """What a worker keeps.
 
@@ -82,7 +82,7 @@ class Policy:
     pure: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """What now holds. `landlock_abi` is 0 and `seccomp` False where the kernel has none."""
 

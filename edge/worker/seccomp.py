@@ -14,11 +14,11 @@ import os
 import platform
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 from edge.core.errors import Misconfigured
+from edge.core.records import record
 
 #: Calls refused whatever their arguments, as name=x86-64/aarch64, grouped by why.
 REFUSED: Final = {
@@ -116,7 +116,7 @@ _SET_MODE_FILTER: Final = 1
 _FLAG_TSYNC: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Machine:
     """One kind of processor: its column in the lists, its audit name, its `seccomp` call."""
 
@@ -149,7 +149,7 @@ def numbers(listed: str, column: int) -> dict[str, int]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Doors:
     """What differs from process to process: a granted step's filter leaves open making TCP sockets (never connecting
     them) and control of devices, a pure one's shuts more.

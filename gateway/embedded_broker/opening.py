@@ -5,13 +5,13 @@ Called by `connection` when the first packet cannot be read. Must never need mor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from edge.core.records import record
 
 #: As many first bytes as it takes to see the protocol's name and level.
 OPENING_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """Bytes for the client and a line for the log."""
 

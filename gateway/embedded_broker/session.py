@@ -7,9 +7,9 @@ the event loop's clock. Must never drop a QoS 1 message it has taken, except whe
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from edge.core import limits
+from edge.core.records import record
 
 #: QoS 1 messages a session holds, in flight and waiting; above it publishers are refused.
 QUEUED_MAX = 16_384
@@ -23,7 +23,7 @@ NEVER_EXPIRES_S = 0xFFFF_FFFF
 assert QUEUED_MAX > limits.RECEIVE_MAX
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Publication:
     """A message as published. `expires_at_s` is on the event loop's clock, None where it never does."""
 
@@ -48,7 +48,7 @@ class Publication:
         return self.expires_at_s is not None and self.expires_at_s <= now_s
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subscription:
     """One filter and its options (MQTT 5 §3.8.3.1)."""
 
@@ -59,7 +59,7 @@ class Subscription:
     identifier: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivery:
     """A publication on its way to one client."""
 
@@ -79,7 +79,7 @@ def delivery_for(publication: Publication, found: list[Subscription]) -> Deliver
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sending:
     """A QoS 1 delivery that may be sent now."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from edge.core import limits
 from edge.core.errors import Misconfigured
+from edge.core.records import record
 from gateway.mqtt.names import topic_problem
 
 #: Publishes a session holds that the broker has not acknowledged; above it `publish` fails at once.
@@ -41,7 +42,7 @@ ONCE = "once"
 NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One message from the broker.
 
@@ -63,7 +64,7 @@ class Message:
     packet_id: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Will:
     """What the broker publishes for us when the connection is lost without a goodbye."""
 
@@ -79,7 +80,7 @@ class Will:
             raise Misconfigured("A will has QoS 0 or 1 and at most 65,535 bytes.")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BrokerAddress:
     """Where the broker listens and how to prove who we are. TLS is used when `tls` or any file is set.
 
@@ -148,7 +149,7 @@ class BrokerAddress:
         return f"{'mqtts' if self.secure else 'mqtt'}://{host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """How a session presents itself. The client id is fixed: with `clean_start` false it *is* the session."""
 

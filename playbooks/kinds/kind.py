@@ -7,11 +7,11 @@ must know of a kind stands in `playbooks.shape`, which loads no YAML.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from edge.core.access import Access
 from edge.core.limits import CALL_MARGIN_MS, CALL_TIMEOUT_MS, STEP_TIMEOUT_MS_MAX
+from edge.core.records import record
 from playbooks.expressions import Resolve
 from playbooks.loader import Mapping_, Marked
 from playbooks.model.parts import Block
@@ -22,7 +22,7 @@ from playbooks.problems import Source
 Read = Callable[[Source, dict[str, Marked], Mapping_, Resolve], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """One tool kind.
 

@@ -7,52 +7,54 @@ checks a value or prints a schema stands elsewhere (`playbooks.fields`, `playboo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from edge.core.records import record
 
 #: Where a key comes from: NoETL's language, or an addition that only NoETL Edge knows.
 NOETL: Final = "NoETL"
 EDGE: Final = "Edge"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     """A text without templates; `pattern` is a regular expression all of it must match, or "" for any."""
 
     pattern: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Template:
     """A text that may hold `{{ }}`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Expression:
     """One whole `{{ expression }}`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Condition:
     """True, false, one whole `{{ expression }}`, or statements that make true or false."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tree:
     """Any value; texts in it may hold `{{ }}`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plain:
     """Any value without templates."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flag:
     """True or false."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Whole:
     """A whole number between two bounds, both allowed; None: no upper one."""
 
@@ -60,7 +62,7 @@ class Whole:
     most: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number:
     """A number between two bounds, both allowed."""
 
@@ -68,52 +70,52 @@ class Number:
     most: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Duration:
     """A length of time up to `most_ms`: seconds as a number, or a text such as "500ms", "5s", "2m"."""
 
     most_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """One of some texts."""
 
     options: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListOf:
     """A list; each element is of kind `item`."""
 
     item: Value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MapOf:
     """A map with any keys; each value is of kind `item`."""
 
     item: Value
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Of:
     """A map as the block of that name says."""
 
     block: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tool:
     """A tool: a map with `kind` and that kind's keys."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pipeline:
     """A tool, or a list of tools, each with or without a name or under a label."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AnyOf:
     """A value of one of some kinds."""
 
@@ -141,7 +143,7 @@ Value = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Key:
     """One key of a block: its name, what stands under it, one sentence about it, and who brought it in.
 
@@ -155,7 +157,7 @@ class Key:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A map of the language: what may stand in it, and what is refused by name with its reason.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.core.codec import check_plain, decode, encode
@@ -17,6 +16,7 @@ from edge.core.errors import CacheMiss, EdgeError, PayloadInvalid, RequestRefuse
 from edge.core.events import CallbackReceived, Event, ExecutionRequested
 from edge.core.limits import CHILD_DEPTH_MAX, CHILDREN_OPEN_MAX, INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from edge.core.loop_state import Waiting
+from edge.core.records import record
 from edge.core.state import COMPLETED, RUNNING, Execution
 from edge.core.values import TableRef, ValueRef
 from edge.runtime.commit.gate import CommitGate
@@ -35,7 +35,7 @@ KIND: Final = CHILD
 FORM: Final = "child"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Surroundings:
     """What children need of the engine: playbooks by path, an execution's name and state, and how one is laid out."""
 

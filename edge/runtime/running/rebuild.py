@@ -7,13 +7,13 @@ here; what it does not (larger outputs of pure steps) is made again by running t
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 from edge.core.beginnings import has_recorded, nothing_else_settled, state_seen, with_items_before
 from edge.core.codec import decode, encode
 from edge.core.errors import CacheMiss
 from edge.core.loops import blocks_in, joined
+from edge.core.records import record
 from edge.core.scheduler import token_args
 from edge.core.state import Execution, StepState, fold
 from edge.core.values import BlockRef
@@ -23,7 +23,7 @@ from edge.store.blocks import Blocks
 from playbooks.shape import Step
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Past:
     """What a settled step saw when it ran: `ctx`, its args and the outputs it reads."""
 
