@@ -35,6 +35,7 @@ _CLOCKS: Final = (
 )
 #: These look at the clock where no time is given: name to the number of arguments that give one.
 _CLOCKS_BY_DEFAULT: Final = {"gmtime": 1, "localtime": 1, "ctime": 1, "asctime": 1, "strftime": 2}
+_PYARROW: Final = "PYARROW_"
 _ENVIRONMENT: Final = (
     *(
         "getpid",
@@ -195,7 +196,9 @@ class _Nothing(MutableMapping[Any, Any]):
     """The environment of a pure block: there is none to look at. Libraries being imported find it empty."""
 
     def __getitem__(self, key: Any) -> Any:
-        refuse("os.environ", ENVIRONMENT)
+        # pyarrow asks for its own switches at every array it makes, from C, so that the block seems to ask.
+        if not str(key).startswith(_PYARROW):
+            refuse("os.environ", ENVIRONMENT)
         raise KeyError(key)
 
     def __setitem__(self, key: Any, value: Any) -> None:

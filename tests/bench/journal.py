@@ -33,6 +33,14 @@ def cost_of(folder: Path, execution_seq: int) -> tuple[int, int]:
     return size_bytes, events
 
 
+def last_seq(folder: Path) -> int:
+    """Number of the last event that is durable."""
+    found = 0
+    for frame in _frames(folder, int(segment_paths(folder)[-1].stem)):
+        found = frame.first_seq + frame.count - 1
+    return found
+
+
 def written_bytes(folder: Path) -> int:
     """Bytes of all segments that frames were written to."""
     *full, last = segment_paths(folder)

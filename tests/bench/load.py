@@ -4,7 +4,7 @@ Owns the one connection that both the executions and the echoes of the floor go 
 same client. Any error, refusal, wrong result or stray answer fails the command, and with it the bench.
 
 Commands: `open {box, payload}`, `first`, `one_by_one {count}`, `echo {count}`, `closed_loop {in_flight, seconds}`,
-`lone`. Each answers `{…}` or `{"error": text}`.
+`paced {per_s, seconds}`, `lone`. Each answers `{…}` or `{"error": text}`.
 """
 
 from __future__ import annotations
@@ -94,6 +94,28 @@ class Load:
         if not workload.same(document["result"], workload.TWO_STEP_RESULT):
             raise ClientFailed(f"the two-step playbook answered {document}")
         return {"receipt": json.loads(call.receipt), "result": document["result"]}
+
+    async def paced(self, per_s: float, seconds: float) -> dict[str, Any]:
+        """Executions of the two-step playbook at a steady rate, earlier ones done or not; at least one."""
+        assert self._two is not None
+        two, client = self._two, self._client
+        loop = asyncio.get_running_loop()
+        drained: asyncio.Future[None] = loop.create_future()
+        latencies_us: list[float] = []
+        wanted = max(1, round(per_s * seconds))
+
+        def completed(call: Call) -> None:
+            latencies_us.append((call.result_ns - call.sent_ns) / 1000)
+            if len(latencies_us) == wanted and not drained.done():
+                drained.set_result(None)
+
+        client.on_complete = completed
+        started_s = loop.time()
+        for number in range(wanted):
+            await asyncio.sleep(max(0.0, started_s + number / per_s - loop.time()))
+            client.send(two)
+        await self._wait(drained, _PATIENCE_S)
+        return {"completed": wanted, "latencies_us": latencies_us}
 
     async def closed_loop(self, in_flight: int, seconds: float) -> dict[str, Any]:
         """Keep so many executions in flight for so long, then wait for the rest."""

@@ -1,7 +1,8 @@
 """Entry of `scripts/bench`: the order of the phases, and a clean machine afterwards whatever happens.
 
 Figures are of two shared cores as often as not: read ratios (multiples of the floor measured in the same run),
-not lone times. Exit code 0: measured; 1: something under measurement was wrong; 130: interrupted.
+not lone times. Exit code 0: measured; 1: something under measurement was wrong; 3: measured, and the budget of
+`--check` is crossed; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -21,12 +22,23 @@ from pathlib import Path
 from typing import Any
 
 from edge.core.errors import EdgeError
-from tests.bench import hotspots, phases, workload
+from tests.bench import budget, hotspots, phases, workload
+from tests.bench.chart import charts
 from tests.bench.drive import NoDrive
 from tests.bench.loops import loops
 from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
 from tests.bench.report import document, table
+from tests.bench.studies.beside import peers
+from tests.bench.studies.growth import growth
+from tests.bench.studies.large_table import large_table
+from tests.bench.studies.limits import limits
+from tests.bench.studies.lines import studies
+from tests.bench.studies.sustained import sustained
+from tests.bench.studies.wear import wear
 from tests.bench.subscription import subscription
+
+#: By how much `--quick` shortens the runs of `--wear`; at the lowest rate only a few events are left then.
+_HURRY = 6.0
 
 
 def main() -> int:
@@ -46,11 +58,26 @@ def main() -> int:
     figures["run_s"] = time.monotonic() - started_s
     if "executions_per_s" not in figures:
         return 0
-    print(table(figures))
+    print("\n".join([table(figures), *studies(figures)]))
     print(_caveat(figures))
+    made = document(figures)
     if given.json:
-        given.json.write_text(json.dumps(document(figures), indent=2) + "\n")
-    return 0
+        given.json.write_text(json.dumps(made, indent=2) + "\n")
+    if given.svg:
+        given.svg.mkdir(parents=True, exist_ok=True)
+        for name, text in charts(made).items():
+            (given.svg / name).write_text(text)
+    return _checked(made) if given.check else 0
+
+
+def _checked(made: dict[str, Any]) -> int:
+    """Say what of the budget is crossed; 3 where something is."""
+    verdict = budget.judge(made, budget.load())
+    for sentence in verdict.crossed:
+        print(f"bench: over budget: {sentence}", file=sys.stderr)
+    if verdict.unjudged:
+        print(f"bench: not measured, so not judged: {', '.join(verdict.unjudged)}", file=sys.stderr)
+    return 3 if verdict.crossed else 0
 
 
 def _caveat(figures: dict[str, Any]) -> str:
@@ -68,6 +95,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="end within 50 s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--skip-drive", action="store_true", help="do not count the drive's bytes")
+    parser.add_argument("--svg", type=Path, metavar="FOLDER", help="draw the figures there, as charts")
+    parser.add_argument(
+        "--check", action="store_true", help="end with 3 where tests/bench/budget.toml is crossed"
+    )
+    more = parser.add_argument_group("more, none of it quick")
+    more.add_argument(
+        "--growth", type=_lengths, metavar="EVENTS,…", help="logs of these lengths, such as 10000,1000000"
+    )
+    more.add_argument(
+        "--wear", action="store_true", help="bytes to the drive by rate and window, 10 min (root)"
+    )
+    more.add_argument("--limits", action="store_true", help="less memory and fewer cores (root)")
+    more.add_argument("--table", action="store_true", help="steps over a cached table of a million rows")
+    more.add_argument("--peers", action="store_true", help="DBOS, Huey and litequeue beside the box")
+    more.add_argument("--sustained", type=float, metavar="MINUTES", help="steady load for so long")
     parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
     parser.add_argument(
         "--mqtt", choices=("paho", "codec"), help="the gateway's MQTT (default: its own choice)"
@@ -81,6 +123,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--profile-to", type=Path, default=Path("/tmp/bench-profile"))
     parser.add_argument("--in-flight", type=int, default=256, help="in flight while profiling")
     return parser.parse_args()
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    return tuple(sorted(int(part) for part in text.split(",")))
 
 
 def _interrupted(number: int, frame: object) -> None:
@@ -117,12 +163,31 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
             figures |= phases.two_step(bench, running)
             figures |= loops(running, effort.loop_rounds)
             figures |= subscription(bench, running, effort)
+            if given.table:
+                figures |= large_table(running)
+            if given.sustained:
+                figures |= sustained(bench, running, given.sustained)
             figures |= phases.idle(bench, running, effort)
             first = running
         figures |= phases.cold_starts(bench, first, folder, effort)
         figures |= (
             phases.no_drive("skipped") if given.skip_drive else phases.drive_bytes(bench, folder, effort)
         )
+        figures |= _more(bench, folder, effort, given)
+    return figures
+
+
+def _more(bench: Bench, folder: Path, effort: phases.Effort, given: argparse.Namespace) -> dict[str, Any]:
+    """What was asked for beside the usual, each on boxes of its own."""
+    figures: dict[str, Any] = {}
+    if given.growth:
+        figures |= growth(bench, folder, given.growth, effort.rounds)
+    if given.wear:
+        figures |= wear(bench, folder, _HURRY if given.quick else 1.0)
+    if given.limits:
+        figures |= limits(bench, folder, effort.load_s)
+    if given.peers:
+        figures |= peers(bench, folder, effort.load_s * 2)
     return figures
 
 

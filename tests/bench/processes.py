@@ -238,23 +238,32 @@ class Bench:
     blueprints: tuple[bytes, ...]
     gateway_options: tuple[str, ...] = ()
     workers: int = 2
+    #: Stands before the command of each of the box's daemons.
+    prefix: tuple[str, ...] = ()
 
 
 @contextmanager
-def box(bench: Bench, data: Path, name: str) -> Iterator[Box]:
-    """Start a box on a fresh data folder, register, run one execution; its cold start is measured on the way."""
-    data.mkdir(parents=True)
-    (data / "edge.toml").write_text(f'box = "{name}"\nworkers = {bench.workers}\n')
+def box(bench: Bench, data: Path, name: str, **given: int) -> Iterator[Box]:
+    """Start a box on a data folder, register, run one execution; its cold start is measured on the way.
+
+    `given` are settings as they stand in edge.toml.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f'box = "{name}"',
+        f"workers = {bench.workers}",
+        *(f"{key} = {value}" for key, value in given.items()),
+    ]
+    (data / "edge.toml").write_text("\n".join(lines) + "\n")
     settings = load_settings(data)
     bench.load.ask("open", box=name, payload=str(bench.payload))
     shared = ["--data", str(data), "--log-level", "warning"]
-    gateway = [sys.executable, "-m", "gateway", *shared, "--broker", bench.broker.url, *bench.gateway_options]
+    python = [*bench.prefix, sys.executable, "-m"]
+    gateway = [*python, "gateway", *shared, "--broker", bench.broker.url, *bench.gateway_options]
     started_ns = time.monotonic_ns()
     try:
         with (
-            started(
-                f"{name}-runtime", [sys.executable, "-m", "edge.runtime", *shared], bench.folder
-            ) as runtime,
+            started(f"{name}-runtime", [*python, "edge.runtime", *shared], bench.folder) as runtime,
             started(f"{name}-gateway", gateway, bench.folder) as gate,
         ):
             with _connected(settings, runtime, bench.folder, f"{name}-runtime") as client:

@@ -132,6 +132,11 @@ def test_what_is_no_input_is_refused_by_name(codes: list[str], tmp_path: Path) -
 
 
 ALLOWED = {
+    "import pyarrow as pa\nresult = pa.array([1, 2], pa.int64()).to_pylist()": [1, 2],
+    "import pyarrow as pa\nresult = pa.table({'n': [1, 2], 'x': pa.array([0.5, 1.5])}).to_pydict()": {
+        "n": [1, 2],
+        "x": [0.5, 1.5],
+    },
     "import random\nr = random.Random(7)\nresult = [r.randint(1, 100) for _ in range(3)]": [42, 20, 51],
     "import random\nrandom.seed('a')\nresult = random.randint(1, 10**6)": None,
     "import datetime as d\nresult = d.datetime(2026, 1, 2, tzinfo=d.UTC).timestamp()": 1767312000.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import mqtt5
@@ -13,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # tests/ is no installed package; `scripts/bench` runs from the checkout
 
-from tests.bench import hotspots, workload  # noqa: E402
+from tests.bench import budget, hotspots, workload  # noqa: E402
+from tests.bench.chart import charts  # noqa: E402
 from tests.bench.client import Call, Template  # noqa: E402
 from tests.bench.counters import (  # noqa: E402
     parse_busy_ticks,
@@ -23,6 +25,8 @@ from tests.bench.counters import (  # noqa: E402
 )
 from tests.bench.drive import DriveMark, bytes_between  # noqa: E402
 from tests.bench.report import FIXED, document, latency_figures, percentile, table, with_total  # noqa: E402
+from tests.bench.studies.limits import Group  # noqa: E402
+from tests.bench.studies.lines import studies  # noqa: E402
 
 SMAPS_ROLLUP = """\
 55a0e5e0d000-7ffd3f5f9000 ---p 00000000 00:00 0                          [rollup]
@@ -180,3 +184,107 @@ def test_waiting_is_not_counted_as_work() -> None:
     counted = hotspots.count(stacks)
     assert (counted.samples, counted.waiting) == (30, 70)
     assert counted.own["step (a/c.py)"] == counted.cumulative["main (a/b.py)"] == 30
+
+
+class TestBudget:
+    """Bounds on a run's figures."""
+
+    def test_a_figure_over_its_bound_is_named(self) -> None:
+        """Both sides are judged, at the bound nothing is crossed, and what was not measured is said to be so."""
+        bounds = {"most": {"a.b": 2, "c": 5, "gone.x": 1}, "least": {"d": 3}}
+        verdict = budget.judge({"a": {"b": 2.5}, "c": 5, "d": 2}, bounds)
+        assert verdict.crossed == (
+            "a.b is 2.5; the budget allows at most 2.",
+            "d is 2; the budget allows at least 3.",
+        )
+        assert verdict.unjudged == ("gone.x",)
+
+    def test_a_name_finds_its_figure_though_keys_hold_dots(self) -> None:
+        """`0.1` is a rate, not two keys."""
+        assert budget.find({"wear": {"0": {"0.1": 7.0, "0": {"1": 9.0}}}}, "wear.0.0.1") == 7.0
+
+    def test_every_bound_is_of_a_figure_that_a_run_can_have(self) -> None:
+        """A bound with a misspelt name would judge nothing for ever."""
+        assert budget.judge({**figures(), **STUDIES}, budget.load()).unjudged == (
+            "loop_events_per_item.transform",
+            "loop_events_per_item.python",
+            "loop_memory_growth_mb",
+            "results_checked",
+        )
+
+
+STUDIES: dict[str, object] = {
+    "growth": {
+        length: {
+            "restart_s": 0.6,
+            "p50_us": 900.0,
+            "p50_ratio": 1.0,
+            "cpu_us_per_execution": 2000.0,
+            "cpu_ratio": 1.0,
+            "pss_mb": 90.0,
+            "pss_anon_mb": 70.0,
+            "data_mb": 12.0,
+        }
+        for length in ("10000", "1000000")
+    },
+    "drive_bytes_per_event": {"0": {"0.1": 6000.0, "100": 3000.0}, "200": {"0.1": 5000.0, "100": 700.0}},
+    "cached_table": {"1000000": {"count_us": 200.0, "sum_us": 300.0, "workers_grew_mb": 0.5}},
+    "limits": {
+        "192mb-2cores": {
+            "executions_per_s": 400.0,
+            "lone_p50_us": 4000.0,
+            "peak_mb": 105.0,
+            "major_faults_per_s": 0.0,
+        },
+        "128mb-2cores": {"failed": "The runtime <did> not start."},
+    },
+    "sustained": {
+        "slices": [{"per_s": 500.0, "anon_mb": 70.0}],
+        "last_over_first": {"per_s": 1.0, "anon_mb": 1.0},
+    },
+    "peers": {
+        "this box": {"per_s": 600.0, "durability": "flushed"},
+        **{
+            name: {"per_s": 60.0, "durability": "full", "box_is_times": 10.0}
+            for name in ("DBOS", "Huey", "litequeue")
+        },
+    },
+}
+
+
+class TestStudies:
+    """What the longer studies show people."""
+
+    def test_each_study_has_its_lines_and_others_none(self) -> None:
+        """A failed size of machine is said in words; a run without studies has nothing more to show."""
+        text = "\n".join(studies(STUDIES))
+        assert "1,000,000" in text
+        assert "failed: The runtime <did> not start." in text
+        assert "10.0 ×" in text
+        assert studies(figures()) == []
+
+    def test_charts_are_sound_svg_of_what_was_measured(self) -> None:
+        """Every chart parses, says its numbers as text, and escapes what it was given."""
+        drawn = charts({**figures(), **STUDIES})
+        assert set(drawn) == {
+            "latency.svg",
+            "memory.svg",
+            "peers.svg",
+            "wear.svg",
+            "growth.svg",
+            "limits.svg",
+        }
+        for text in drawn.values():
+            ET.fromstring(text)
+        assert "700 B" in drawn["wear.svg"]
+        assert set(charts(figures())) == {"latency.svg", "memory.svg"}
+
+
+class TestControlGroups:
+    """Groups that stand for a smaller machine."""
+
+    def test_faults_are_read_in_both_versions(self, tmp_path: Path) -> None:
+        """Version 1 sums the groups below under another name."""
+        for text, found in (("pgmajfault 3\ntotal_pgmajfault 5\n", 5), ("anon 7\npgmajfault 4\n", 4)):
+            (tmp_path / "memory.stat").write_text(text)
+            assert Group(tmp_path, tmp_path, 1).major_faults() == found

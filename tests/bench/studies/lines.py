@@ -1,0 +1,84 @@
+"""The figures of the longer studies for people: a block of lines each, where it was measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def studies(figures: Mapping[str, Any]) -> list[str]:
+    """Lines to stand under the table of the usual figures."""
+    lines: list[str] = []
+    for key, block in (
+        ("growth", _growth),
+        ("drive_bytes_per_event", _wear),
+        ("cached_table", _cached_table),
+        ("limits", _limits),
+        ("sustained", _sustained),
+        ("peers", _peers),
+    ):
+        if figures.get(key):
+            lines += ["", *block(figures[key])]
+    return lines
+
+
+def _growth(by_length: Mapping[str, Mapping[str, float]]) -> list[str]:
+    head = f"{'events in the log':<20}{'restart s':>10}{'p50 µs':>10}{'ratio':>8}{'CPU ratio':>11}"
+    head += f"{'anon MB':>10}{'data MB':>10}"
+    return [
+        head,
+        *(
+            f"  {int(length):<18,}{found['restart_s']:>10.2f}{found['p50_us']:>10.0f}{found['p50_ratio']:>8.2f}"
+            f"{found['cpu_ratio']:>11.2f}{found['pss_anon_mb']:>10.1f}{found['data_mb']:>10.0f}"
+            for length, found in by_length.items()
+        ),
+    ]
+
+
+def _wear(by_window: Mapping[str, Mapping[str, float]]) -> list[str]:
+    rates = list(next(iter(by_window.values())))
+    lines = [f"{'drive bytes/event':<24}" + "".join(f"{f'{rate}/s':>10}" for rate in rates)]
+    for window, sizes in by_window.items():
+        lines.append(
+            f"{f'  commit window {window} ms':<24}" + "".join(f"{sizes[rate]:>10.0f}" for rate in rates)
+        )
+    return lines
+
+
+def _cached_table(by_rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    lines = [f"{'step over a cached table':<28}{'count µs':>10}{'sum µs':>10}{'workers grew':>15}"]
+    for rows, found in by_rows.items():
+        lines.append(
+            f"  {f'{int(rows):,} rows':<26}{found['count_us']:>10.0f}{found['sum_us']:>10.0f}"
+            f"{found['workers_grew_mb']:>12.1f} MB"
+        )
+    return lines
+
+
+def _limits(by_size: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        f"{'limited to':<22}{'executions/s':>14}{'lone p50 ms':>13}{'peak MB':>10}{'major faults/s':>16}"
+    ]
+    for size, found in by_size.items():
+        if "failed" in found:
+            lines.append(f"  {size:<20}  failed: {found['failed']}")
+            continue
+        lines.append(
+            f"  {size:<20}{found['executions_per_s']:>14.0f}{found['lone_p50_us'] / 1000:>13.1f}"
+            f"{found['peak_mb']:>10.0f}{found['major_faults_per_s']:>16.1f}"
+        )
+    return lines
+
+
+def _sustained(found: Mapping[str, Any]) -> list[str]:
+    drift = found["last_over_first"]
+    said = ", ".join(f"{name} × {value:.3f}" for name, value in drift.items())
+    return [f"{'steady load, end/beginning':<28}{said}   ({len(found['slices'])} slices)"]
+
+
+def _peers(found: Mapping[str, Any]) -> list[str]:
+    lines = [f"{'durable engines':<18}{'executions/s':>14}{'the box is':>12}   durability"]
+    for name, each in found.items():
+        times = f"{each['box_is_times']:.1f} ×" if "box_is_times" in each else ""
+        lines.append(f"  {name:<16}{each['per_s']:>14.0f}{times:>12}   {each['durability']}")
+    return lines
