@@ -26,6 +26,7 @@ from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
 from edge.core.service import Service
 from edge.core.settings import Settings
+from edge.core.unforeseen import end_by_unforeseen, raise_on
 from edge.runtime.api.operations import Operations
 from edge.runtime.api.socket import Api
 from edge.runtime.api.subscription_door import SubscriptionDoor
@@ -100,13 +101,16 @@ class Daemon:
         )
         return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
-    def _heed_signals(self) -> None:
+    def _heed(self) -> None:
+        """Signals stop it in order; what nobody foresaw ends it at once."""
+        loop = asyncio.get_running_loop()
+        end_by_unforeseen(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._stop.set)
 
     async def run(self) -> int:
         """Serve until stopped; the process's exit code."""
-        self._heed_signals()
+        self._heed()
         settings, homes, boot = self._settings, self._open(), boot_id()
         blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
         gate = CommitGate(
@@ -201,12 +205,15 @@ def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
 def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) -> list[asyncio.Task[None]]:
     """What is done now and then, until it is cancelled."""
     loop = asyncio.get_running_loop()
-    return [
+    chores = [
         loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.refusals.note_counted)),
         loop.create_task(_every(_LOOK_S, subscriptions.look)),
         loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
     ]
+    for chore in chores:
+        chore.add_done_callback(raise_on)
+    return chores
 
 
 def _newest_of_boot(homes: _Homes, boot: bytes) -> Reading | None:

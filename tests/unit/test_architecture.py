@@ -43,6 +43,7 @@ SHORT_DOCSTRINGS = {
 #: Where everything may be caught and kept (house rule 4): the tool run, the top of a daemon or of one of its threads,
 #: the top of the command line, and one library's panic. Cleaning up and raising again is free.
 BROAD_CATCHES = {
+    "edge/runtime/api/socket.py": "daemon top: a look that changes nothing, told to who asked and logged",
     "edge/runtime/commit/threads.py": "daemon top: the threads of journal and index end the runtime in good order",
     "edge/tools/python.py": "tool run: what author code raises, and what its error says of itself",
     "edge/worker/loop.py": "tool run",

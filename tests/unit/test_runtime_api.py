@@ -38,6 +38,13 @@ class Line:
                         return message
                 self._heard += self._buffer.feed(await self._reader.read(65_536))
 
+    async def end(self) -> bytes:
+        """The last that comes before the other side hangs up; nothing, where all was heard."""
+        async with asyncio.timeout(5):
+            while data := await self._reader.read(65_536):
+                self._heard += self._buffer.feed(data)
+        return data
+
     async def hang_up(self) -> None:
         self._writer.close()
         await self._writer.wait_closed()
@@ -108,3 +115,67 @@ async def test_without_a_gateway_nobody_is_waited_for(rig: Rig) -> None:
     assert await asker.hear("reply") == ["reply", 1, ["t", True]]
     asker.say(*REGISTER)
     assert await asker.hear("reply") == ["reply", 1, ["t", False]]
+
+
+NONSENSE: list[list[Any]] = [
+    ["hello"],
+    ["hello", 7],
+    ["submit", 1],
+    ["submit", 1, "t", "p", None, "v5", None, None, None, True, None, None, "no bytes"],
+    ["submit", "1", "t", "p", None, "v5", None, None, None, True, None, None, b""],
+    ["call", 1, "status", []],
+    ["callback", 1, "token", 3, b""],
+    ["published", 1, "ok"],
+    ["message", 1, 1, "t", b"", None, {"k": 1}, 1, False, False],
+    ["message", 1, 1, "t", b"", None, [], 1, False, False],
+    ["attending", "1", None],
+    ["nonsense", 1],
+    [["hello"], 1],
+    [None],
+]
+
+
+@pytest.mark.parametrize("message", NONSENSE, ids=repr)
+async def test_a_peer_that_breaks_the_protocol_is_hung_up_on(rig: Rig, message: list[Any]) -> None:
+    """Whatever a message looks like, it ends its peer's connection at most: nothing reaches the loop's top."""
+    reached: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context))
+    peer, other = await rig.line("gateway"), await rig.line("cli")
+    peer.say(*message)
+    assert await peer.end() == b""
+    assert not reached
+    other.say(*REGISTER)
+    await other.hear("reply")
+
+
+async def test_a_mistake_of_our_own_is_not_taken_for_a_peers(rig: Rig) -> None:
+    """What an operation raises that nobody foresaw comes to the loop's top, whatever it is called."""
+    reached: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context["exception"]))
+    for number, error in enumerate((ValueError("ours"), OSError(5, "the drive")), 1):
+
+        def fails(_: dict[str, Any], __: Any, error: Exception = error) -> None:
+            raise error
+
+        rig.api.operations["cancel"] = fails
+        peer = await rig.line("cli")
+        peer.say("call", 1, "cancel", {})
+        await peer.end()
+        assert len(reached) == number
+        assert error in (reached[-1], reached[-1].__cause__)
+
+
+async def test_a_look_that_fails_is_told_to_who_looked(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """It changed nothing, so nobody else is to be taken down: the asker hears why, and may ask on."""
+
+    def fails(_: dict[str, Any], __: Any) -> None:
+        raise KeyError("ours")
+
+    rig.api.operations["execution"] = fails
+    peer = await rig.line("cli")
+    peer.say("call", 1, "execution", {"id": "3"})
+    _, token, problem = await peer.hear("error")
+    assert (token, problem["message"]) == (1, "The runtime could not tell: KeyError: 'ours'.")
+    assert "KeyError" in caplog.text
+    peer.say("call", 2, "register", {})
+    await peer.hear("reply")

@@ -8,13 +8,17 @@ import socket
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from edge.core.codec import encode
+from edge.core.errors import StorageFailed
 from edge.core.frames import FrameBuffer, pack
 from edge.runtime.workers.pool import PIPELINE_CLAIMS_MAX, WorkerPool
 from edge.runtime.workers.work import PIPELINE_US_MAX, Work
 from edge.worker.claims import Claim, Outcome, reply
 
 DIGEST = bytes(32)
+OTHER = bytes([1] * 32)
 
 
 class Rig:
@@ -24,21 +28,37 @@ class Rig:
         self.control, self.zygote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.worker: socket.socket | None = None
         self.settled_numbers: list[int] = []
+        self.lost_numbers: list[int] = []
+        #: What `settled` raises, if anything.
+        self.raises: Exception | None = None
+        self.without_folder: set[bytes] = set()
         self.pool = WorkerPool(
-            self.control, 1, self, cache_folder=lambda _: Path(), on_zygote_gone=lambda: None
+            self.control, 1, self, cache_folder=self._cache_folder, on_zygote_gone=lambda: None
         )
         self.buffer = FrameBuffer()
         self.number = 0
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
         self.settled_numbers.append(claim.number)
+        if self.raises is not None:
+            raise self.raises
 
     def lost(self, claim: Claim, code: str, reason: str) -> None:
-        raise AssertionError(reason)
+        assert code == "storage_failed", reason
+        self.lost_numbers.append(claim.number)
+
+    def _cache_folder(self, digest: bytes) -> Path:
+        if digest in self.without_folder:
+            raise StorageFailed("no room")
+        return Path()
 
     async def start(self, pid: int | None = None) -> None:
         """Fork the process: its socket comes here."""
         self.pool.warm()
+        await self.forked(pid)
+
+    async def forked(self, pid: int | None = None) -> None:
+        """The zygote forks what it was asked for."""
         _, fds, _, _ = socket.recv_fds(self.zygote, 4_096, 1)
         self.worker = socket.socket(fileno=fds[0])
         self.worker.setblocking(False)
@@ -46,10 +66,19 @@ class Rig:
         self.zygote.send(encode(["forked", 0, pid or os.getpid()]))
         await self.turns()
 
-    def submit(self, count: int, *, author_code: bool = False) -> None:
+    async def ended(self) -> None:
+        """The process ends, as it was asked to."""
+        assert self.worker is not None
+        await self.turns()
+        assert self.worker.recv(1) == b"", "it is not asked to end"
+        self.worker.close()
+        self.zygote.send(encode(["exited", os.getpid(), 0]))
+        await self.turns()
+
+    def submit(self, count: int, *, author_code: bool = False, digest: bytes = DIGEST) -> None:
         for _ in range(count):
             self.number += 1
-            claim = Claim(self.number, DIGEST, None, 1, "x-1", (0,), 0, 1, None, {}, {})
+            claim = Claim(self.number, digest, None, 1, "x-1", (0,), 0, 1, None, {}, {})
             self.pool.submit(Work(claim, b"blueprint", 10.0, author_code, "f", 64))
 
     async def turns(self) -> None:
@@ -140,4 +169,38 @@ async def test_a_process_that_ended_already_is_no_error() -> None:
     for each in rig.pool._slots:
         assert each is not None
         each.kill(("timeout", "too long"))
+    await rig.close()
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), OSError(5, "the drive"), KeyError("ours")])
+async def test_what_an_outcomes_taker_raises_comes_to_the_loops_top(error: Exception) -> None:
+    """It is never taken for a worker's nonsense or a socket's fault: the claim would be gone and its run hang."""
+    rig = Rig()
+    reached: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reached.append(context["exception"]))
+    rig.raises = error
+    await rig.start()
+    rig.submit(1)
+    await rig.got()
+    await rig.answer([1], took_us=10)
+    (found,) = reached
+    assert error in (found, found.__cause__)
+    assert not isinstance(found, OSError), "an event loop keeps those to itself"
+    await rig.close()
+
+
+async def test_what_stood_behind_a_claim_without_a_folder_goes_on() -> None:
+    """A playbook whose folder cannot be made loses its claim; the one behind it has a process of its own."""
+    rig = Rig()
+    rig.without_folder = {OTHER}
+    await rig.start()
+    rig.submit(1)
+    assert await rig.got() == [1]
+    rig.submit(1, author_code=True, digest=OTHER)
+    rig.submit(1)
+    await rig.answer([1], took_us=10)
+    await rig.ended()
+    assert rig.lost_numbers == [2]
+    await rig.forked()
+    assert await rig.got() == [3]
     await rig.close()

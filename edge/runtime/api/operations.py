@@ -88,14 +88,15 @@ class Operations:
     def cancel(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{id, by, reason}` → `{status}`: cancelled once that is durable, or how it had ended before."""
         seq = self._engine.execution_seq(argument(arguments, "id", str))
-        reason = arguments.get("reason")
+        reason = argument(arguments, "reason", str, None)
         by = argument(arguments, "by", str)
         self._engine.cancel(seq, by, reason, lambda status: reply({"status": status}))
 
     def callback(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{token, content_type, payload}` → `{execution_id}` once it is durable."""
         token = argument(arguments, "token", str)
-        content_type, payload = arguments.get("content_type"), argument(arguments, "payload", bytes)
+        content_type = argument(arguments, "content_type", str, None)
+        payload = argument(arguments, "payload", bytes)
         self._engine.callbacks.receive(
             token, content_type, payload, lambda execution_id: reply({"execution_id": execution_id})
         )
@@ -121,12 +122,13 @@ class Operations:
         reply({**self._status, **now})
 
 
-def argument(arguments: dict[str, Any], name: str, kind: type) -> Any:
-    """An argument of that kind. Raises RequestRefused."""
+def argument(arguments: dict[str, Any], name: str, *kinds: type | None) -> Any:
+    """An argument of one of these kinds; with None among them it may be left out. Raises RequestRefused."""
     value = arguments.get(name)
-    if type(value) is not kind:
+    if type(value) not in kinds and not (value is None and None in kinds):
         raise RequestRefused(
-            f"The argument {name!r} must be {kind.__name__}.", mend="Update the command line."
+            f"The argument {name!r} must be {kinds[0].__name__ if kinds[0] else None}.",
+            mend="Update the command line.",
         )
     return value
 

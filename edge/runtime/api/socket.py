@@ -13,7 +13,8 @@ link, duplicate]`; `["received", token, execution id]` (a callback); `["refused"
 `["reply", token, value]`; `["error", token, problem]`.
 What is said of subscriptions stands in `edge.runtime.api.subscription_door`.
 
-It must never let one peer's nonsense end the daemon: a peer that breaks the protocol is hung up on.
+It must never let one peer's nonsense end the daemon: a peer that breaks the protocol (`edge.runtime.api.shapes`) is
+hung up on. What goes wrong behind that is the daemon's own, and ends it, but for looks, which change nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
-from edge.core.errors import EdgeError, LogDamaged, RequestRefused
+from edge.core.errors import EdgeError, LogDamaged, RequestRefused, Unavailable
 from edge.core.frames import FrameBuffer, FrameOutbox
+from edge.core.unforeseen import NotTheSockets
+from edge.runtime.api.shapes import check_shape
 from edge.runtime.api.subscription_door import SubscriptionDoor
 from edge.runtime.executions.engine import Engine, Receipt
 from edge.runtime.requests.admit import Submission
@@ -42,6 +45,10 @@ Reply = Callable[[Any], None]
 
 GATEWAY: Final = "gateway"
 LOCAL_FORM: Final = "local"
+#: Operations that change nothing: one that fails of our own mistake takes nobody else down with it.
+_LOOKS: Final = frozenset(
+    {"playbooks", "execution", "indexed", "circuits", "cache", "status", "subscriptions", "subscription"}
+)
 #: How long a registration waits for the gateways to take up the new table; one that is stuck is not waited for.
 _TAKE_UP_S: Final = 2.0
 
@@ -143,7 +150,7 @@ class Api:
         self._asked_locally = {seq: p for seq, p in self._asked_locally.items() if p is not peer}
 
     def heard(self, peer: Peer, message: list[Any]) -> None:
-        """One message. Raises ValueError, TypeError where it is nonsense."""
+        """One message, of a shape that its kind has."""
         kind = message[0]
         if kind == "submit":
             self._submit(peer, message[1], Submission(*message[2:]))
@@ -160,14 +167,12 @@ class Api:
         elif kind == "refusal":
             self._engine.refusals.note(*message[1:])
         elif kind == "admitted":
-            peer.admitted = int(message[1])
+            peer.admitted = message[1]
             self._tell_taken_up()
         elif kind == "hello":
             self._welcome(peer, message[1])
-        elif kind in ("message", "source", "attending", "dead_sent") and self.door is not None:
+        elif self.door is not None:
             self.door.heard(peer, message)
-        else:
-            raise ValueError(f"a message of unknown kind {kind!r}")
 
     def _welcome(self, peer: Peer, role: str) -> None:
         peer.role = role
@@ -224,6 +229,15 @@ class Api:
             run(arguments, lambda value: peer.send(["reply", token, value]))
         except EdgeError as error:
             peer.send(["error", token, error.problem()])
+        except Exception as error:
+            if operation not in _LOOKS:
+                raise
+            logger.exception("the operation %r failed", operation)
+            failed = Unavailable(
+                f"The runtime could not tell: {type(error).__name__}: {error}.",
+                mend="Its own log has the whole story; `edge log show` and `edge explain` read the log without it.",
+            )
+            peer.send(["error", token, failed.problem()])
 
 
 def _answer_message(answer: Answer, asked_by: Submission | None = None) -> list[Any]:
@@ -270,11 +284,24 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
         try:
-            for message in self._buffer.feed(data):
+            messages = self._buffer.feed(data)
+        except ValueError as error:
+            self._breaks_protocol(error)
+            return
+        for message in messages:
+            try:
+                check_shape(message)
+            except ValueError as error:
+                self._breaks_protocol(error)
+                return
+            try:
                 self._api.heard(self, message)
-        except (ValueError, TypeError, IndexError) as error:
-            logger.warning("a %s broke the protocol and is hung up on: %s", self.role or "peer", error)
-            self.hang_up()
+            except OSError as error:
+                raise NotTheSockets(f"A {message[0]!r} could not be carried out") from error
+
+    def _breaks_protocol(self, error: ValueError) -> None:
+        logger.warning("a %s broke the protocol and is hung up on: %s", self.role or "peer", error)
+        self.hang_up()
 
     def send(self, message: list[Any]) -> None:
         """Send one message; dropped where the peer is gone (answers stay owed)."""

@@ -62,16 +62,16 @@ class SubscriptionDoor:
         )
 
     def heard(self, gateway: Gateway, message: list[Any]) -> None:
-        """One message of a gateway's. Raises ValueError, TypeError where it is nonsense."""
+        """One message of a gateway's, of a shape that its kind has (`edge.runtime.api.shapes`)."""
         if message[0] == "dead_sent":
-            self._subscriptions.dead_letters.sent(int(message[1]))
+            self._subscriptions.dead_letters.sent(message[1])
             return
         if message[0] == "source":
-            self._refused.pop((gateway, int(message[1])), None)
+            self._refused.pop((gateway, message[1]), None)
             return
         if message[0] == "attending":
             _, number, why = message
-            self._absent[gateway, int(number)] = None if why is None else str(why)
+            self._absent[gateway, number] = why
             return
         _, token, number, topic, payload, content_type, headers, packet, retain, again = message
         refused = self._refused.get((gateway, number))

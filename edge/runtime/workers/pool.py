@@ -13,20 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from edge.core.codec import encode
 from edge.core.errors import StorageFailed
-from edge.core.frames import FrameBuffer, FrameOutbox
+from edge.runtime.workers.process import WorkerProcess, described_end
 from edge.runtime.workers.work import PIPELINE_US_MAX, Binding, Work
-from edge.worker.claims import Claim, Outcome, read_reply
+from edge.worker.claims import Claim, Outcome
 from edge.worker.zygote import recv_message
 
 logger = logging.getLogger(__name__)
@@ -53,72 +50,6 @@ class Claims(Protocol):
         """The worker died or was killed while it worked on the claim."""
 
 
-@dataclass(slots=True, eq=False)
-class _Process(asyncio.Protocol):
-    """One worker process, from the fork request to the report of its end."""
-
-    slot: int
-    binding: Binding | None
-    pool: WorkerPool
-    pid: int = 0
-    pidfd: int = -1
-    transport: asyncio.WriteTransport | None = None
-    outbox: FrameOutbox | None = None
-    under_way: deque[Work] = field(default_factory=deque)
-    under_way_us: int = 0
-    seen: set[bytes] = field(default_factory=set)
-    buffer: FrameBuffer = field(default_factory=FrameBuffer)
-    reason: tuple[str, str] | None = None
-    closed: bool = False
-    status: int | None = None
-    retiring: bool = False
-    served: bool = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.WriteTransport", transport)  # uvloop's are no subclasses
-        self.outbox = FrameOutbox(self.write, asyncio.get_running_loop().call_soon)
-
-    def write(self, data: bytes) -> None:
-        """Write frames; what a process that is going does not get, it is asked again of another."""
-        if self.transport is not None and not self.closed and not self.transport.is_closing():
-            self.transport.write(data)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self.buffer.feed(data):
-                self.pool.replied(self, *read_reply(message))
-        except ValueError as error:
-            logger.error("worker %d talks nonsense: %s", self.pid, error)
-            self.kill(("worker_lost", "its worker broke the protocol"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self.pool.ended(self)
-
-    def kill(self, reason: tuple[str, str]) -> None:
-        """End the process now; what it works on is lost for this reason."""
-        self.reason = self.reason or reason
-        if self.pidfd >= 0 and self.status is None:
-            with suppress(
-                ProcessLookupError
-            ):  # it ended by itself, and the zygote's word of it is on its way
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-
-    def takes(self, work: Work) -> bool:
-        """True where this process may run the claim now, if it has not too many already."""
-        if self.transport is None or self.closed or self.retiring or self.reason is not None:
-            return False
-        if work.author_code:
-            return self.binding == work.binding and not self.under_way
-        bound = self.binding
-        if bound is not None and (bound.folder != work.folder or bound.access or bound.pure):
-            return False
-        if not self.under_way:
-            return True
-        # Author code is always alone in its process.
-        return not self.under_way[0].author_code and self.under_way_us + work.typical_us <= PIPELINE_US_MAX
-
-
 class WorkerPool:
     """All slots, the queue in front of them, and the zygote behind them."""
 
@@ -134,8 +65,8 @@ class WorkerPool:
         self._control, self._claims = control, claims
         self._cache_folder, self._on_zygote_gone = cache_folder, on_zygote_gone
         self._loop = asyncio.get_running_loop()
-        self._slots: list[_Process | None] = [None] * slots
-        self._by_pid: dict[int, _Process] = {}
+        self._slots: list[WorkerProcess | None] = [None] * slots
+        self._by_pid: dict[int, WorkerProcess] = {}
         self._waiting: deque[Work] = deque()
         self._typical_us: dict[tuple[bytes, tuple[int, ...]], int] = {}
         self._closing = False
@@ -179,7 +110,7 @@ class WorkerPool:
             self._waiting.popleft()
             self._send(process, work)
 
-    def _choose(self, work: Work) -> _Process | None:
+    def _choose(self, work: Work) -> WorkerProcess | None:
         chosen, fewest = None, PIPELINE_CLAIMS_MAX
         for process in self._slots:
             if process is not None and len(process.under_way) < fewest and process.takes(work):
@@ -201,7 +132,7 @@ class WorkerPool:
                 process.transport.close()
                 return
 
-    def _send(self, process: _Process, work: Work) -> None:
+    def _send(self, process: WorkerProcess, work: Work) -> None:
         claim = work.claim
         blueprint = None if claim.digest in process.seen else work.blueprint
         process.seen.add(claim.digest)
@@ -221,7 +152,7 @@ class WorkerPool:
         binding = work.binding if work is not None else None
         if work is not None and not self._has_folder(work):
             return
-        process = _Process(slot, binding, self)
+        process = WorkerProcess(slot, binding, self)
         self._slots[slot] = process
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -246,11 +177,15 @@ class WorkerPool:
             self._cache_folder(work.claim.digest)
         except StorageFailed as error:
             self._waiting.remove(work)
-            self._loop.call_soon(self._claims.lost, work.claim, error.problem_code, error.message)
+            self._loop.call_soon(self._lost_unbegun, work, error)
             return False
         return True
 
-    async def _connect(self, process: _Process, ours: socket.socket) -> None:
+    def _lost_unbegun(self, work: Work, error: StorageFailed) -> None:
+        self._claims.lost(work.claim, error.problem_code, error.message)
+        self._pump()  # what stood behind it may go elsewhere
+
+    async def _connect(self, process: WorkerProcess, ours: socket.socket) -> None:
         await self._loop.create_connection(lambda: process, sock=ours)
         self._pump()
 
@@ -292,12 +227,12 @@ class WorkerPool:
             process.pidfd = -1
         self.ended(process)
 
-    def ended(self, process: _Process) -> None:
+    def ended(self, process: WorkerProcess) -> None:
         """Both its socket and its process are gone: settle what it had, free its slot."""
         if not process.closed or process.status is None:
             return
         self._slots[process.slot] = None
-        code, reason = process.reason or ("worker_lost", _describe(process.status))
+        code, reason = process.reason or ("worker_lost", described_end(process.status))
         had = list(process.under_way)
         process.under_way.clear()
         if not had and not process.served and not process.retiring and self._waiting and not self._closing:
@@ -313,10 +248,8 @@ class WorkerPool:
         if not self._closing:
             self._pump()
 
-    def replied(self, process: _Process, number: int, outcomes: list[Outcome], spent: bool) -> None:
-        """A worker answered its oldest claim. Raises ValueError where it answered another."""
-        if not process.under_way or process.under_way[0].claim.number != number:
-            raise ValueError("it answered a claim that it does not hold")
+    def replied(self, process: WorkerProcess, outcomes: list[Outcome], spent: bool) -> None:
+        """A worker answered its oldest claim. What the outcomes' taker raises is nothing of the worker's."""
         work = process.under_way.popleft()
         process.under_way_us -= work.typical_us
         process.served = True
@@ -338,7 +271,7 @@ class WorkerPool:
             known_us = took_us
         self._typical_us[kind] = known_us + (took_us - known_us) // 8
 
-    def _mind_end(self, process: _Process, code: str | None, *, spent: bool) -> None:
+    def _mind_end(self, process: WorkerProcess, code: str | None, *, spent: bool) -> None:
         if code == "blueprint_unknown":
             process.seen.clear()
         elif (spent or code in _RETIRING) and not process.under_way:
@@ -372,9 +305,3 @@ class WorkerPool:
             if process is not None:
                 process.kill(("worker_lost", "the runtime is stopping"))
         self._control.close()
-
-
-def _describe(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"its worker was ended by signal {os.WTERMSIG(status)} ({signal.Signals(os.WTERMSIG(status)).name})"
-    return f"its worker exited with code {os.WEXITSTATUS(status)}"

@@ -1,0 +1,61 @@
+"""A mistake of our own in the real runtime: it ends, is started again, and the execution does not hang."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.process.box import Box
+from tests.process.test_restarts import end_of, submit
+
+#: The runtime with a bug planted where an outcome is written down: the first one in each process raises.
+PLANTED = """
+import sys
+from edge.runtime.__main__ import main
+from edge.runtime.running.outcomes import Recorder
+
+sound, seen = Recorder.outcome, []
+
+def planted(self, *given, **named):
+    if not seen:
+        seen.append(1)
+        raise {error}
+    return sound(self, *given, **named)
+
+Recorder.outcome = planted
+sys.argv = ["edge.runtime", *sys.argv[sys.argv.index("edge.runtime") + 1 :]]
+sys.exit(main())
+"""
+HELLO = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: hello, path: hello}
+workflow:
+  - step: greet
+    tool: {kind: transform, value: "hello"}
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError('planted')", "OSError(5, 'planted')"])
+def test_a_mistake_over_an_outcome_does_not_leave_its_execution_hanging(
+    quiet_box: Box, tmp_path: Path, error: str
+) -> None:
+    """The process says what it was and exits with 1; the next one runs the step again and completes the execution."""
+    box = quiet_box
+    box.register(HELLO)
+    box.kill("runtime", signal.SIGTERM)
+    script = tmp_path / "planted.py"
+    script.write_text(PLANTED.format(error=error))
+    box.started_by["runtime"] = [sys.executable, str(script)]
+    box.start("runtime")
+    box.status()
+    execution = submit(box, "hello")
+    assert box.processes.pop("runtime").wait(timeout=60) == 1
+    assert "planted" in box.words()
+    del box.started_by["runtime"]
+    box.start("runtime")
+    assert end_of(box, execution).status == "completed"
+    assert box.verify().whole
