@@ -87,7 +87,7 @@ class Stage:
         blueprint = with_stand_ins(Blueprint.decode(case["blueprint"]), effects)
         hosted = engine.executor.hosted
         stand_ins = hosted.kinds["wait"] = StandIns(hosted, self._waits, effects)
-        engine.executor.dispatcher.secrets = Recorded(case["keychain"])
+        engine.executor.dispatcher.outgoing.secrets = Recorded(case["keychain"])
         answers: list[Answer] = []
         receipts: list[Receipt] = []
         engine.on_answer = answers.append

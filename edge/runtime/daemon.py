@@ -134,8 +134,8 @@ class Daemon:
             on_zygote_gone=self._zygote_gone,
         )
         engine.executor.guard.use(pool)
-        engine.executor.dispatcher.secrets = Secrets(settings.keychain_folder)
-        engine.executor.dispatcher.secrets.prepare()
+        engine.executor.dispatcher.outgoing.secrets = Secrets(settings.keychain_folder)
+        engine.executor.dispatcher.outgoing.secrets.prepare()
         subscriptions = Subscriptions(engine, gate, homes.eventlog, blocks, free_space)
         engine.load()
         subscriptions.load()

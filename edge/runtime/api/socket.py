@@ -34,7 +34,7 @@ from edge.runtime.api.shapes import check_shape
 from edge.runtime.api.subscription_door import SubscriptionDoor
 from edge.runtime.executions.engine import Engine, Receipt
 from edge.runtime.requests.admit import Submission
-from edge.runtime.requests.answers import Answer
+from edge.runtime.requests.answers import Answer, unless_lost
 from edge.runtime.subscriptions.messages import FORM
 
 logger = logging.getLogger(__name__)
@@ -184,15 +184,12 @@ class Api:
         if self.door is not None:
             self.door.welcome(peer)
         for execution in self._engine.owed:
-            try:
+            with unless_lost(execution):
                 answer = self._engine.answer(execution)
-            except LogDamaged as error:
-                logger.error("an answer that is owed cannot be read: %s", error)
-                continue
-            if answer.form in (LOCAL_FORM, FORM):
-                self._engine.delivered(execution)
-            else:
-                peer.send(_answer_message(answer))
+                if answer.form in (LOCAL_FORM, FORM):
+                    self._engine.delivered(execution)
+                else:
+                    peer.send(_answer_message(answer))
 
     def _submit(self, peer: Peer, token: int, submission: Submission) -> None:
         def accepted(receipt: Receipt) -> None:
@@ -205,7 +202,7 @@ class Api:
 
         try:
             self._engine.submit(submission, accepted)
-        except RequestRefused as error:
+        except (RequestRefused, LogDamaged) as error:
             peer.send(["refused", token, error.problem()])
 
     def _callback(
@@ -218,7 +215,7 @@ class Api:
                 payload,
                 lambda execution_id: peer.send(["received", token, execution_id]),
             )
-        except RequestRefused as error:
+        except (RequestRefused, LogDamaged) as error:
             peer.send(["refused", token, error.problem()])
 
     def _call(self, peer: Peer, token: int, operation: str, arguments: dict[str, Any]) -> None:

@@ -16,9 +16,9 @@ from edge.core.errors import CacheMiss, LogDamaged, StorageFailed
 from edge.core.scheduler import FailStep, Finish, Run, RunLoop
 from edge.core.state import RUNNING
 from edge.runtime.commit.gate import CommitGate
-from edge.runtime.dispatch.claim_plan import CLAIM_BYTES_MAX, ClaimPlan, inputs_problem, plan_of
-from edge.runtime.dispatch.ports import Pool, Record
-from edge.runtime.dispatch.secrets import Secrets, scrubbed
+from edge.runtime.dispatch.outgoing import Outgoing
+from edge.runtime.dispatch.ports import Record
+from edge.runtime.dispatch.secrets import scrubbed
 from edge.runtime.loops.frames import Loops
 from edge.runtime.running.live import Activation, Live, Seen
 from edge.runtime.running.rebuild import Outputs
@@ -26,7 +26,6 @@ from edge.runtime.waiting.hosted import Hosted
 from edge.runtime.waiting.tokens import Tokens
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
-from playbooks.blueprint import Blueprint
 
 #: How often an execution may find its blocks gone before it asks for the favour of keeping them (`Blocks.favour`),
 #: and waits its turn for it: executions that need more together than the budget holds would evict each other's for
@@ -53,15 +52,12 @@ class Dispatcher:
         tokens: Tokens,
     ) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
-        self._hosted, self._tokens, self.secrets = hosted, tokens, Secrets(None)
+        self._hosted = hosted
+        self.outgoing = Outgoing(blocks, tokens)
         self._loops = Loops(self, record, gate, hosted)
-        self.pool: Pool | None = None
         #: Calls back after so many milliseconds.
         self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
-        self._claims: dict[int, tuple[Live, Activation]] = {}
         self._parked: deque[tuple[Live, Activation]] = deque()
-        self._claim_number = 0
-        self._plans: dict[tuple[bytes, tuple[int, ...]], ClaimPlan] = {}
 
     def pursue(self, live: Live, act: Activation) -> None:
         """Work on the goal, or first on what it lacks."""
@@ -214,59 +210,11 @@ class Dispatcher:
         items: Items | None = None,
     ) -> int | None:
         """Send a claim; its number, None where that cannot be and the execution was given up."""
-        blueprint, steps, results = live.blueprint, run.steps, seen.results
-        plan = self._plan(blueprint, steps)
-        workload = live.workload_bytes if plan.reads_workload else None
-        size_bytes = sum([len(value) for value in results.values() if type(value) is bytes])
-        size_bytes += len(workload or b"") + len(live.request_table_bytes or b"")
-        if items is not None:
-            size_bytes += len(items.values)
-        if size_bytes > CLAIM_BYTES_MAX:
-            self._give_up(live, act, inputs_problem(blueprint.steps[steps[0]].name, size_bytes))
-            return None
-        try:
-            self._blocks.require_folder(blueprint.digest)
-        except StorageFailed as error:
-            self._give_up(live, act, error.problem())
-            return None
-        self._claim_number += 1
-        table = live.table_for(workload, results) if live.request_table is not None else None
-        claim = Claim(
-            self._claim_number,
-            blueprint.digest,
-            None,
-            live.state.seq,
-            live.execution_id,
-            steps,
-            run.visit,
-            run.attempt,
-            workload,
-            seen.ctx,
-            results,
-            table,
-            live.request_table_bytes if table is not None else None,
-            args,
-            progress,
-            items,
-            self._tokens.for_claim(live, steps[0], run.visit, progress, items),
-            self.secrets.take(plan.access.keychain),
-            outer=live.state.request.iter if plan.reads_iter else None,
-        )
-        if items is None:
-            act.claim = claim
-        act.saw_seq = seen.seq
-        self._claims[claim.number] = live, act
-        assert self.pool is not None
-        folder = self._blocks.folder_name(blueprint.digest)
-        bound = act.claim_bound = plan.bound or live.touches_author_made(results, progress)
-        self.pool.submit(plan.work(claim, blueprint.data, folder, bound=bound))
-        return claim.number
-
-    def _plan(self, blueprint: Blueprint, steps: tuple[int, ...]) -> ClaimPlan:
-        plan = self._plans.get((blueprint.digest, steps))
-        if plan is None:
-            plan = self._plans[blueprint.digest, steps] = plan_of(blueprint, steps)
-        return plan
+        sent = self.outgoing.send(live, act, run, seen, args, progress, items)
+        if isinstance(sent, int):
+            return sent
+        self._give_up(live, act, sent)
+        return None
 
     def submit_items(
         self, live: Live, act: Activation, goal: RunLoop, items: Items, progress: Progress | None, count: int
@@ -282,7 +230,7 @@ class Dispatcher:
 
     def settled(self, claim: Claim, outcomes: list[Outcome]) -> None:
         """A worker answered (`edge.runtime.workers.pool.Claims`)."""
-        live, act = self._claims.pop(claim.number)
+        live, act = self.outgoing.back(claim)
         for outcome in (outcomes := scrubbed(claim, outcomes)):
             if outcome.adopted is not None:
                 live.request_table = outcome.adopted
@@ -299,8 +247,10 @@ class Dispatcher:
             else:
                 self._rebuilt(live, act, rebuilding, outcomes[0])
         elif last == PAUSE:
-            self._record.paused(live, act, claim, outcomes[0])
-            self._pause(live, act, outcomes[0])
+            if self._record.paused(live, act, claim, outcomes[0]):
+                self._pause(live, act, outcomes[0])
+            else:
+                self.on(live, act)
         elif last == MISS and len(outcomes) == 1:
             self.missed(live, act)
         else:
@@ -338,7 +288,7 @@ class Dispatcher:
 
     def lost(self, claim: Claim, code: str, reason: str) -> None:
         """A worker died over a claim (`edge.runtime.workers.pool.Claims`)."""
-        live, act = self._claims.pop(claim.number)
+        live, act = self.outgoing.back(claim)
         if claim.items is not None:
             assert isinstance(act.goal, RunLoop), act.goal
             self._loops.lost(live, act, act.goal, claim, code, reason)

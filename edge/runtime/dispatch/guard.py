@@ -24,7 +24,7 @@ class Guard:
     def use(self, pool: Pool) -> None:
         """The pool behind it."""
         self._pool = pool
-        self._dispatcher.pool = self
+        self._dispatcher.outgoing.pool = self
 
     def submit(self, work: Work) -> None:
         """Queue a claim (`edge.runtime.dispatch.ports.Pool`)."""

@@ -28,8 +28,8 @@ class Record(LoopRecord, Protocol):
     def record_intent(self, live: Live, act: Activation, run: Run, number: int) -> None:
         """Make a write's intent durable, then `pursue` again."""
 
-    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
-        """Record what a pipeline did before it stopped."""
+    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> bool:
+        """Record what a pipeline did before it stopped; False where that is lost, and so is the attempt."""
 
     def settled(self, live: Live, act: Activation, claim: Claim, outcomes: list[Outcome]) -> None:
         """Record outcomes."""

@@ -259,7 +259,12 @@ def _properties(given: Any) -> list[list[str]]:
         )
     made = []
     for name, value in given.items():
-        text = value if isinstance(value, str) else json.dumps(value)
+        try:
+            text = value if isinstance(value, str) else json.dumps(value)
+        except TypeError:
+            raise PayloadInvalid(
+                f"The property {name!r:.40} is bytes or a table.", mend="Let it give a text or a number."
+            ) from None
         if value is not None and not (name + text).isprintable():
             raise PayloadInvalid(f"The property {name!r:.40} holds a control character.", mend="Take it out.")
         if value is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from edge.core.codec import check_plain, decode, encode
-from edge.core.errors import CacheMiss, EdgeError, PayloadInvalid, RequestRefused, StorageFailed
+from edge.core.errors import CacheMiss, EdgeError, LogDamaged, PayloadInvalid, RequestRefused, StorageFailed
 from edge.core.events import CallbackReceived, Event, ExecutionRequested
 from edge.core.limits import CHILD_DEPTH_MAX, CHILDREN_OPEN_MAX, INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from edge.core.loop_state import Waiting
@@ -224,7 +224,7 @@ class Children:
         """The child's answer, or its failure, is the invocation's outcome."""
         try:
             outcome = self._outcome(place, state)
-        except (CacheMiss, StorageFailed) as error:
+        except (CacheMiss, LogDamaged, StorageFailed) as error:
             outcome = HostedOutcome(problem=error.problem())
         self._hosted.settle(place, outcome)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from edge.core.carried import held_by
-from edge.core.errors import RequestRefused, StorageFailed
+from edge.core.errors import LogDamaged, RequestRefused, StorageFailed
 from edge.core.events import (
     Event,
     ExecutionFinished,
@@ -273,15 +273,15 @@ class Engine:
         state = fold(events)
         blueprint, request = self.catalog.blueprint_of(state), state.request
         payload = request.payload or b""
-        if request.payload_digest is not None:
-            payload = self._gate.blob(request.payload_digest)
         try:
+            if request.payload_digest is not None:
+                payload = self._gate.blob(request.payload_digest)
             if request.batch is not None:
                 assert self.batch_again is not None
                 live = self.batch_again(blueprint, state)
             else:
                 live = self._live(blueprint, state, read_input(request.content_type, payload), payload)
-        except RequestRefused as error:
+        except (RequestRefused, LogDamaged) as error:
             # It was accepted, so it must end: a runtime that cannot start over one execution helps nobody.
             live = Live(
                 self.execution_id(state.seq), blueprint, state, {}, self._blocks.read, doomed=error.problem()

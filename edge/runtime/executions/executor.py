@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edge.core.errors import EdgeError
+from edge.core.errors import CacheMiss, EdgeError
 from edge.core.event_body import Body
-from edge.core.events import AttemptLost, ExecutionCancelled, ExecutionDeadline, StepStarted
+from edge.core.events import AttemptLost, ExecutionCancelled, ExecutionDeadline, StepStarted, TaskDone
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
 from edge.core.state import FAILED, RUNNING, evolve
 from edge.core.values import BlockRef
@@ -171,8 +171,8 @@ class Executor:
         visit, attempt = claim.visit, claim.attempt
         cause = act.saw_seq if live.last_seq != act.saw_seq else None
         for index, outcome in zip(claim.steps, outcomes, strict=False):
-            if outcome.tasks:
-                self.record_tasks(live, index, outcome, act, visit, attempt)
+            if not self.record_tasks(live, index, outcome, act, visit, attempt):
+                break
             if act.seen:
                 cause = live.began_with(act)
             body, held_back = self._recorder.outcome(live, index, outcome, claim_bound=act.claim_bound)
@@ -184,9 +184,9 @@ class Executor:
         if live.denied:
             live.denied.clear()
 
-    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> None:
-        """Record what a pipeline did before it stopped."""
-        self.record_tasks(live, claim.steps[0], outcome, act, claim.visit, claim.attempt)
+    def paused(self, live: Live, act: Activation, claim: Claim, outcome: Outcome) -> bool:
+        """Record what a pipeline did before it stopped; False where that is lost, and so is the attempt."""
+        return self.record_tasks(live, claim.steps[0], outcome, act, claim.visit, claim.attempt)
 
     def record_tasks(
         self,
@@ -197,11 +197,21 @@ class Executor:
         visit: int,
         attempt: int,
         iteration: tuple[int, ...] = (),
-    ) -> None:
-        """Append the tasks that a pipeline recorded, of one item where it runs in a loop."""
+    ) -> bool:
+        """Append the tasks that a pipeline recorded, of one item where it runs in a loop.
+
+        False where the block of one vanished before it was in the log: an attempt without an outcome, as is recorded.
+        """
         step = live.blueprint.steps[index]
         for record in outcome.tasks:
-            body = self._recorder.task(live, record, claim_bound=act.claim_bound)
+            try:
+                body = self._recorder.task(live, record, claim_bound=act.claim_bound)
+            except CacheMiss as error:
+                self.outputs.forget_absent(live)
+                lost = AttemptLost(error.message, "output_lost")
+                over = (iteration[0], 1) if iteration else ()
+                self.append(live, lost, step.name, visit=visit, attempt=attempt, iteration=over)
+                return False
             self.append(
                 live,
                 body,
@@ -212,12 +222,18 @@ class Executor:
                 iteration=iteration,
                 cause=live.began_with(act, iteration[0] if iteration else None),
             )
+        return True
 
     def record_task(self, live: Live, act: Activation, place: Place, record: TaskRecord) -> None:
         """Append the outcome of a hosted task."""
         step = live.blueprint.steps[live.blueprint.step_index[place.step]]
         # A block from outside the playbook's own steps may be opened by its own processes only.
-        body = self._recorder.task(live, record, claim_bound=True)
+        try:
+            body = self._recorder.task(live, record, claim_bound=True)
+        except CacheMiss as error:
+            self.outputs.forget_absent(live)
+            gone = {**error.problem(), "code": "output_lost"}
+            body = TaskDone(record.number, record.task, problem=gone, duration_us=record.duration_us)
         iteration = () if place.item is None else (place.item,)
         self.append(
             live,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edge.core.codec import encode
-from edge.core.errors import CacheMiss, EdgeError, ToolFailed
+from edge.core.errors import CacheMiss, EdgeError, LogDamaged, StorageFailed, ToolFailed
 from edge.core.events import AttemptLost, LoopItems, StepStarted
 from edge.core.limits import ATTEMPTS_MAX
 from edge.core.loop_state import LoopState
@@ -187,11 +187,14 @@ class Loops:
             self._opened(live, act, goal, outcomes[0])
             return
         frame = run.out.pop(claim.number)
-        made = [outcome for outcome in outcomes if outcome.kind not in (MISS, PAUSE)]
         for place, outcome in enumerate(outcomes):
-            if outcome.tasks:
-                self._log.record_tasks(live, goal.step, outcome, act, goal.visit, 1, (frame.first + place,))
-        if outcomes[-1].kind == PAUSE:
+            item = (frame.first + place,)
+            if not self._log.record_tasks(live, goal.step, outcome, act, goal.visit, 1, item):
+                act.intended.pop(item[0], None)
+                outcomes = outcomes[:place]
+                break
+        made = [outcome for outcome in outcomes if outcome.kind not in (MISS, PAUSE)]
+        if outcomes and outcomes[-1].kind == PAUSE:
             self._pause(live, act, goal, Frame(frame.first, 1), outcomes[-1])
             return
         act.forget_seen(frame)
@@ -201,7 +204,7 @@ class Loops:
             run.item_us = took_us if run.item_us == UNKNOWN_US else run.item_us + (took_us - run.item_us) // 4
         left = frame.count - len(made)
         if left and run.problem is None:
-            run.missed |= outcomes[-1].kind == MISS
+            run.missed |= bool(outcomes) and outcomes[-1].kind == MISS
             self._put_back(run, Frame(frame.first + len(made), left))
         self._go_on(live, act, goal)
 
@@ -273,5 +276,11 @@ class Loops:
             except ToolFailed as error:
                 self._log.fail_step(live, FailStep(step.name, goal.visit, 1, error.problem()))
             else:
-                self._log.loop_done(live, goal.step, goal.visit, value)
+                try:
+                    self._log.loop_done(live, goal.step, goal.visit, value)
+                except CacheMiss:
+                    self._out.missed(live, act)
+                    return
+                except (LogDamaged, StorageFailed) as error:
+                    self._log.fail_step(live, FailStep(step.name, goal.visit, 1, error.problem()))
         self._out.on(live, act)

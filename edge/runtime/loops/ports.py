@@ -30,8 +30,8 @@ class LoopRecord(Protocol):
         visit: int,
         attempt: int,
         iteration: tuple[int, ...],
-    ) -> None:
-        """Append what a pipeline recorded."""
+    ) -> bool:
+        """Append what a pipeline recorded; False where that is lost, and so is the attempt at this item."""
 
     def keep_item(self, live: Live, step: str, ref: BlockRef, *, claim_bound: bool) -> None:
         """Keep the block that an item gave: it is truth. Raises CacheMiss."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from edge.core.codec import decode, encode
-from edge.core.errors import LogDamaged
+from edge.core.errors import LogDamaged, RequestRefused
 from edge.core.events import ResponsesDelivered
 from edge.core.limits import PAYLOAD_BYTES_MAX
 from edge.core.records import record
@@ -47,24 +47,32 @@ class Answer:
 
 
 def build_answer(state: Execution, execution_id: str, blobs: BlobStore) -> Answer:
-    """The answer of a finished execution, from its folded state alone. Raises LogDamaged."""
+    """The answer of a finished execution, from its folded state alone. Raises LogDamaged where it has no end.
+
+    Where the log lost what it gave, the answer says so: whoever waits for it is to know.
+    """
     request = state.request
     asked = (request.content_type or JSON).split(";")[0].strip().lower()
-    given = output_of(state, blobs.get)
-    data = given.data
-    if given.table is not None:
-        content_type, payload = ARROW, data
+    content_type, write = (CBOR, encode) if asked == CBOR else (JSON, _json)
+    document: dict[str, Any] = {"execution_id": execution_id, "status": state.status}
+    payload = b""
+    try:
+        given = output_of(state, blobs.get)
+    except LogDamaged as error:
+        if state.finished is None:
+            raise
+        document["error"] = error.problem()
     else:
-        document: dict[str, Any] = {"execution_id": execution_id, "status": state.status}
-        if state.status == COMPLETED:
-            document["result"] = _told(decode(data)) if data else None
+        if given.table is not None:
+            content_type, payload = ARROW, given.data
+        elif state.status == COMPLETED:
+            document["result"] = _told(decode(given.data)) if given.data else None
         else:
             document["error"] = state.problem
-        content_type = CBOR if asked == CBOR else JSON
-        write = encode if asked == CBOR else _json
+    if content_type != ARROW:
         payload = write(document)
         if len(payload) > PAYLOAD_BYTES_MAX:
-            del document["result"]
+            document.pop("result", None)
             payload = write({**document, "error": _too_large(len(payload))})
     return Answer(
         state.seq,
@@ -189,5 +197,5 @@ def unless_lost(execution: int) -> Iterator[None]:
     """An answer whose request is lost, and named as lost, can be told to nobody: no reason not to start."""
     try:
         yield
-    except LogDamaged as error:
+    except (LogDamaged, RequestRefused) as error:
         logger.error("the answer of execution %d is lost: %s", execution, error)

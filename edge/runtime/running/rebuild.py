@@ -7,11 +7,13 @@ here; what it does not (larger outputs of pure steps) is made again by running t
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from edge.core.beginnings import has_recorded, nothing_else_settled, state_seen, with_items_before
 from edge.core.codec import decode, encode
 from edge.core.errors import CacheMiss
+from edge.core.events import TaskDone
 from edge.core.loops import blocks_in, joined
 from edge.core.records import record
 from edge.core.scheduler import token_args
@@ -96,8 +98,7 @@ class Outputs:
         known = live.state.steps.get(name)
         if known is None or known.visit != visit:
             return
-        items = known.loop.tasks.values() if known.loop is not None else ()
-        for done in itertools.chain(known.tasks, *items):
+        for done in _recorded(known):
             if done.table is not None and not self._blocks.holds(live.blueprint.digest, done.table.key):
                 data = done.table_bytes or self._gate.blob(done.table.digest)
                 self._blocks.restore(live.blueprint.digest, live.state.seq, done.table, data)
@@ -182,8 +183,16 @@ class Outputs:
         asked = list(blocks)
         if request is not None and live.request_table_bytes is None:
             asked.append(request.key)
+        unsettled = [step for step in live.state.steps.values() if step.status not in ("done", "failed")]
+        asked += [done.table.key for step in unsettled for done in _recorded(step) if done.table is not None]
         for key in self._blocks.lost(digest, asked):
             name = blocks.get(key)
             if name is not None:
                 live.results.pop(name, None)
         self._blocks.note_miss()
+
+
+def _recorded(step: StepState) -> Iterator[TaskDone]:
+    """What pipelines recorded of a step's visit, those of its loop's items too."""
+    items = step.loop.tasks.values() if step.loop is not None else ()
+    return itertools.chain(step.tasks, *items)

@@ -7,6 +7,7 @@ the copy.
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,6 +18,8 @@ from edge.core.lanes import Batch
 from edge.core.subscription_events import MessageDeadLettered, MessageReceived
 from edge.runtime.subscriptions.batches import Batches
 from edge.runtime.subscriptions.intake import Intake
+
+logger = logging.getLogger(__name__)
 
 _REASON_CHARACTERS_MAX: Final = 500
 
@@ -56,7 +59,10 @@ class DeadLetters:
             topic = intake.subscription.dead_letter_topic
             try:
                 letters = self._letters(intake, event)
-            except LogDamaged:
+            except LogDamaged as error:
+                logger.error(
+                    "dead letters of %s are not sent, only recorded: %s", intake.subscription.path, error
+                )
                 letters = []
             if topic is None or not letters:
                 del self._owed[seq]

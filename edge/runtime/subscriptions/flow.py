@@ -241,7 +241,12 @@ class Subscriptions:
         executor = self._engine.executor
         now_ns = self._gate.clock.read().mono_ns
         while len(executor.open) < EXECUTIONS_OPEN_MAX and (batch := intake.lanes.take(now_ns)) is not None:
-            execution = self.batches.begin(intake, batch)
+            try:
+                execution = self.batches.begin(intake, batch)
+            except LogDamaged as error:  # its messages cannot be read any more, and others wait behind it
+                intake.lanes.landed()
+                self._give_up(intake, batch, error.problem())
+                continue
             intake.executions[batch.first] = execution
             intake.counts["executions"] += 1
             self._running[execution] = intake, batch
@@ -267,13 +272,9 @@ class Subscriptions:
             return
         if state.status != COMPLETED:
             problem = state.problem or {"code": state.status, "message": "The execution did not complete."}
-            dead = MessageDeadLettered(
-                batch.first, batch.last, batch.count, batch.attempt, problem, batch.lane
-            )
-            intake.counts["dead"] += batch.count
-            event = self._append(intake, dead)
-            self._gate.after(event.seq, lambda _: self.dead_letters.add(intake, event))
-        lanes.settled(batch.first)
+            self._give_up(intake, batch, problem)
+        else:
+            lanes.settled(batch.first)
         intake.executions.pop(batch.first, None)
         intake.unnoted += batch.count
         if intake.unnoted >= POSITION_MESSAGES:
@@ -281,6 +282,14 @@ class Subscriptions:
         if intake.number in self._reception.full:
             self.look_for_room()
         self._drive(intake)
+
+    def _give_up(self, intake: Intake, batch: Batch, problem: dict[str, Any]) -> None:
+        """A batch becomes dead letters."""
+        dead = MessageDeadLettered(batch.first, batch.last, batch.count, batch.attempt, problem, batch.lane)
+        intake.counts["dead"] += batch.count
+        event = self._append(intake, dead)
+        self._gate.after(event.seq, lambda _: self.dead_letters.add(intake, event))
+        intake.lanes.settled(batch.first)
 
     # ---- timers ----------------------------------------------------------------------------------------
 
