@@ -54,6 +54,8 @@ SELECTED_BYTES_MAX = 16 * KIB
 SELECTED_MAX = 32
 #: What a pipeline may accumulate over its invocations (`output.accumulate`).
 ACCUMULATED_BYTES_MAX = 8 * MIB
+#: What one run of a pipeline may record of its tasks in values: they go together in a frame, there and back.
+PIPELINE_BYTES_MAX = 8 * MIB
 #: Depth of nested lists and maps accepted from outside; deeper is refused before it is built.
 VALUE_DEPTH_MAX = 32
 
@@ -246,5 +248,6 @@ assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX
 assert STEP_MEMORY_MB < SQL_MEMORY_MB < STEP_MEMORY_MB_MAX
 assert CALL_TIMEOUT_MS + CALL_MARGIN_MS <= STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
 assert RECEIVE_MAX <= EXECUTIONS_OPEN_MAX
+assert PIPELINE_BYTES_MAX < FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
 assert BATCH_BYTES <= BATCH_BYTES_MAX < FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
 assert SUBSCRIPTION_BACKLOG <= SUBSCRIPTION_BACKLOG_MAX

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from edge.core.codec import decode
 from edge.core.errors import CacheMiss, EdgeError, EvaluationFailed, ToolFailed
-from edge.core.limits import ACCUMULATED_BYTES_MAX, RETRY_DELAY_S_MAX, TASK_RUNS_MAX
+from edge.core.limits import ACCUMULATED_BYTES_MAX, PIPELINE_BYTES_MAX, RETRY_DELAY_S_MAX, TASK_RUNS_MAX
 from edge.core.routing import envelope
 from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.worker.claims import Callbacks, TaskRecord
@@ -94,10 +94,12 @@ class Pipeline:
     #: The inputs of the task whose rules are asked.
     _own: dict[str, Any] = field(default_factory=dict)
     _accumulated_bytes: int = 0
+    _recorded_bytes: int = 0
 
     def run(self) -> Finished | Pause:
         """Run to the end or to the next pause. Raises CacheMiss, which ends the go without an outcome."""
         place, attempt, previous, calls = 0, 1, None, 0
+        self._recorded_bytes = sum(len(known.value or b"") for known in self.recorded.values())
         for number in range(TASK_RUNS_MAX):
             task, self.last_number = self.tasks[place], number
             hosted = task.kind in HOSTED and number not in self.recorded
@@ -113,6 +115,8 @@ class Pipeline:
             if hosted:
                 config = made.value if problem is None else {"problem": problem}
                 return Pause(number, hosted=[task.kind, task.name, {**config, "round": calls}])
+            if self._recorded_bytes > PIPELINE_BYTES_MAX:
+                return Finished(problem=_too_much_problem(task.name))
             try:
                 if task.output.accumulate is not None:
                     self._accumulate(task, made)
@@ -181,6 +185,7 @@ class Pipeline:
             held = made.held
             data, block = (held, None) if isinstance(held, bytes) else (None, held)
             self.records.append(TaskRecord(number, task.name, data, block, made.problem, duration_us))
+            self._recorded_bytes += len(data or b"")
         return made
 
     def _value_of(self, known: TaskRecord) -> Any:
@@ -297,6 +302,14 @@ def _diverged_problem(task: str, recorded: str) -> dict[str, Any]:
         "code": "pipeline_diverged",
         "message": f"Task {task} was to run where the log has the outcome of task {recorded}.",
         "mend": "Find the pure task whose value varies and declare it spec.effect: read; then send a new request.",
+    }
+
+
+def _too_much_problem(task: str) -> dict[str, Any]:
+    return {
+        "code": "pipeline_too_large",
+        "message": f"With task {task} one run of the pipeline has more than {PIPELINE_BYTES_MAX} bytes of values.",
+        "mend": "Let its tasks give less, or tables; or collect by a loop, whose items are recorded one by one.",
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.core.events import StepDone, StepFailed, StepStarted, TaskDone
-from edge.core.limits import RETRY_DELAY_S_MAX
+from edge.core.limits import KIB, RETRY_DELAY_S_MAX
 from edge.core.state import fold
 from edge.testing.box import Box
 from edge.testing.plain import playbook
@@ -127,6 +127,13 @@ async def test_a_pipeline_without_an_end_fails(box: Box) -> None:
     """Jumps that never break are stopped and named."""
     error = await run(box, one(value("a", 1, then("jump", to="a")), value("b", 2)))
     assert error["code"] == "pipeline_endless"
+
+
+async def test_a_pipeline_that_gets_too_much_fails(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that no frame could carry back any more are stopped and named."""
+    monkeypatch.setattr("edge.worker.pipeline.PIPELINE_BYTES_MAX", 256 * KIB)  # a test box has small segments
+    error = await run(box, one(task("page", "result = 'x' * 60_000", then("jump", to="page"))))
+    assert error["code"] == "pipeline_too_large"
 
 
 async def test_a_rule_may_fail_what_went_well(box: Box) -> None:

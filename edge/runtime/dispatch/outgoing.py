@@ -49,6 +49,8 @@ class Outgoing:
         size_bytes += len(workload or b"") + len(live.request_table_bytes or b"")
         if items is not None:
             size_bytes += len(items.values)
+        if progress is not None:
+            size_bytes += sum([len(record.value or b"") for record in progress.recorded])
         if size_bytes > CLAIM_BYTES_MAX:
             return inputs_problem(blueprint.steps[steps[0]].name, size_bytes)
         try:
