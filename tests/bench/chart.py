@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 _WIDTH: Final = 720
 _LEFT: Final = 190
-_RIGHT: Final = 110
+_RIGHT: Final = 190
 _TOP: Final = 64
 _ROW: Final = 30
 _BAR: Final = 18
