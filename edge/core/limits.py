@@ -220,6 +220,12 @@ NUMBERS_SKIPPED_MIN = 1_000_000
 INDEX_MAP_BYTES = 64 * 1024 * MIB
 #: Free space below which new requests are refused with `storage_full`.
 RESERVE_BYTES = 64 * MIB
+#: The least a log may be held to: two journal files, the next one, and an index for them.
+RETAIN_MB_MIN = 48
+#: Days of box-on time for which a request id gives the answer it gave before (design §7).
+REMEMBER_DAYS = 7
+#: Events taken out of the index in one transaction: each costs the drive its pages, and holds up commits meanwhile.
+PRUNE_EVENTS_PER_COMMIT = 2_000
 
 #: A drive that flushes 8 KiB in less most likely ignores it: a card takes thousands of microseconds, good NVMe drives
 #: without a battery 50 and more.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.core.errors import Misconfigured, not_allowed
-from edge.core.limits import CACHE_BUDGET_BYTES, MIB, RESERVE_BYTES, WORKERS
+from edge.core.limits import CACHE_BUDGET_BYTES, MIB, REMEMBER_DAYS, RESERVE_BYTES, RETAIN_MB_MIN, WORKERS
 from edge.core.records import record
 
 #: Names the broker where neither edge.toml nor the command line should hold its password.
@@ -22,6 +22,10 @@ BROKER_VARIABLE: Final = "EDGE_BROKER"
 FILE_NAME: Final = "edge.toml"
 #: A unix socket's path, less its closing zero (unix(7)).
 SOCKET_PATH_BYTES_MAX: Final = 107
+HOLD: Final = "hold"
+OLDEST: Final = "oldest"
+THIN: Final = "thin"
+POLICIES: Final = (HOLD, OLDEST, THIN)
 _BOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -45,6 +49,17 @@ class Settings:
     commit_window_ms: int = 0
     #: Free space kept on the drive; below it requests are refused.
     reserve_mb: int = RESERVE_BYTES // MIB
+    #: Whether a centre stores this log. Then nothing is pruned before it has receipted it.
+    centre: bool = False
+    #: Days (of the box being on) after which events may be pruned; 0: age alone lets nothing go.
+    retain_days: int = 0
+    #: What the log may take on the drive, in MB: journal, index and blobs; 0: as much as there is.
+    retain_mb: int = 0
+    #: Where there is no centre, and the budget or the drive's reserve asks for room before the age has come:
+    #: "hold" refuses requests, "oldest" prunes, "thin" prunes and leaves a trace of each execution.
+    retain_policy: str = HOLD
+    #: Days for which a request id is remembered with its answer, over pruning too.
+    remember_days: int = REMEMBER_DAYS
 
     @property
     def journal_folder(self) -> Path:
@@ -154,10 +169,21 @@ def _checked(settings: Settings) -> Settings:
         "cache_mb": (1, 65_536),
         "commit_window_ms": (0, 10_000),
         "reserve_mb": (1, 2**20),
+        "retain_days": (0, 36_500),
+        "retain_mb": (0, 2**30),
+        "remember_days": (0, 3_650),
     }
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
             raise Misconfigured(f"{name} is {getattr(settings, name)}; it may be {low} to {high}.")
+    if settings.retain_policy not in POLICIES:
+        raise Misconfigured(
+            f"retain_policy is {settings.retain_policy!r}.", mend=f"There are: {', '.join(POLICIES)}."
+        )
+    if 0 < settings.retain_mb < RETAIN_MB_MIN:
+        raise Misconfigured(
+            f"retain_mb is {settings.retain_mb}; the log needs {RETAIN_MB_MIN} at least, or 0 for no bound."
+        )
     return settings
 
 

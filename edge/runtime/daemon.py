@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from edge import VERSION
 from edge.core.clock import Reading, SystemClock, boot_id
-from edge.core.errors import Misconfigured, StorageFailed
+from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import BootStarted, BootStopped
 from edge.core.limits import MIB
 from edge.core.service import Service
@@ -39,6 +39,9 @@ from edge.runtime.process.heap import Trimmer
 from edge.runtime.process.mending import opening_mark
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
+from edge.runtime.retention.keeper import Keeper
+from edge.runtime.retention.pruner import Pruner
+from edge.runtime.retention.terms import Terms
 from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.waiting.tokens import Tokens
 from edge.runtime.workers.pool import WorkerPool
@@ -57,6 +60,8 @@ _READERS_S: Final = 60.0
 _LOOK_S: Final = 1.0
 #: How often it is looked whether an execution came to rest, or the wall clock was set.
 _SWEEP_S: Final = 2.0
+#: How often it is looked whether the log has outgrown its bounds.
+_RETAIN_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -152,7 +157,11 @@ class Daemon:
         api.operations |= asked.table(operations["register"])
         await api.listen(settings.socket_path)
         self._announce(gate)
-        chores = _chores(engine, subscriptions, homes.eventlog)
+        keeper = self._keeper(homes, gate, engine, subscriptions, free_space)
+        chores = [
+            *_chores(engine, subscriptions, homes.eventlog),
+            asyncio.get_running_loop().create_task(_look_after(keeper, self._failed)),
+        ]
         await self._stop.wait()
         self._service.stopping()
         for chore in chores:
@@ -168,6 +177,14 @@ class Daemon:
         homes.journal.close()
         blocks.close()
         return self._exit_code
+
+    def _keeper(
+        self, homes: _Homes, gate: CommitGate, engine: Engine, subscriptions: Subscriptions, space: FreeSpace
+    ) -> Keeper:
+        journal, eventlog, blobs = homes.journal, homes.eventlog, homes.blobs
+        pruner = Pruner(gate, journal, eventlog, blobs, engine, subscriptions)
+        terms = Terms.of(self._settings)
+        return Keeper(pruner, gate, eventlog, blobs, space, terms, self._settings.data, journal.folder)
 
     def _announce(self, gate: CommitGate) -> None:
         """Tell who started us that requests are heard, and from now on that the box lives."""
@@ -226,6 +243,17 @@ def _newest_of_boot(homes: _Homes, boot: bytes) -> Reading | None:
 def _ended_cleanly(homes: _Homes) -> bool:
     last, _ = homes.eventlog.last()
     return last == 0 or isinstance(homes.eventlog.event(last).body, BootStopped)
+
+
+async def _look_after(keeper: Keeper, failed: Callable[[StorageFailed], None]) -> None:
+    """Look after the log's size, one look after another."""
+    while True:
+        try:
+            await keeper.look()
+        except (LogDamaged, OSError) as error:
+            # The log is read for it: what cannot be read is told by the next start, and mended there.
+            failed(StorageFailed(f"The log could not be pruned: {error}."))
+        await asyncio.sleep(_RETAIN_S)
 
 
 async def _every(period_s: float, *chores: Callable[[], object]) -> None:

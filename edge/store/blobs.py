@@ -1,8 +1,8 @@
 """Large values that are truth: requests and `read`/`write` outcomes over 64 KiB, by content address.
 
 The runtime writes one before the event that names it, flushed with its folder, so an event never names what a
-power cut can take (design §4). Readers check the digest. Nothing here is ever changed; removal belongs to
-retention, below an upstream receipt.
+power cut can take (design §4). Readers check the digest. Nothing here is ever changed; what no event of the log
+needs any longer is removed by retention, on the journal's thread, so that no blob goes while it is written again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from edge.core.errors import LogDamaged, StorageFailed
@@ -57,6 +58,24 @@ class BlobStore:
                 part.unlink(missing_ok=True)
             raise StorageFailed(f"A blob could not be written: {error.strerror}.") from error
         return digest
+
+    def remove(self, digests: Iterable[bytes]) -> None:
+        """Remove blobs, durably; those that are gone are no matter. Raises StorageFailed."""
+        folders: set[Path] = set()
+        try:
+            for digest in digests:
+                path = self.path(digest)
+                if path.exists():
+                    path.unlink()
+                    folders.add(path.parent)
+            for folder in folders:
+                flush_folder(folder)
+        except OSError as error:
+            raise StorageFailed(f"A blob could not be removed: {error.strerror}.") from error
+
+    def used_bytes(self) -> int:
+        """What all blobs take. Looks at every file; for whoever asks seldom."""
+        return sum(path.stat().st_size for path in self._folder.glob("??/*"))
 
     def get(self, digest: bytes) -> bytes:
         """The bytes of a blob. Raises LogDamaged where they are missing or not what was stored."""

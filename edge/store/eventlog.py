@@ -283,6 +283,14 @@ class EventLog:
         with self._reading() as txn:
             return self._event(txn, seq)
 
+    def raw(self, seq: int) -> Event:
+        """The event that stands under a number in the log itself, a copy as the copy it is. Raises LogDamaged."""
+        with self._reading() as txn:
+            group = self._group_holding(txn, seq)
+        if group is None:
+            raise LogDamaged(f"Event {seq} is not in the index.")
+        return group.event(seq)
+
     def context_of(self, seq: int) -> Context:
         """What is constant over the group of an event. Raises LogDamaged where it is not in here."""
         with self._reading() as txn:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from edge.core.carried import COPIES, held_by
-from edge.core.chain import EPOCH_KEY_BYTES, OpenedGroup, open_group
+from edge.core.chain import EPOCH_KEY_BYTES, OpenedGroup, link_of, open_group
 from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.events import BootStarted, CatalogRegistered, Event, ExecutionRequested
 from edge.core.records import record
@@ -64,6 +64,42 @@ def boots_of(log: EventLog) -> list[Boot]:
             found.append(Boot(seq, int.from_bytes(value[:8], "big"), value[8:]))
             more = cursor.next()
     return found
+
+
+def clocks_of(log: EventLog) -> list[tuple[bytes, int]]:
+    """`(boot id, CLOCK_BOOTTIME in ns)` of each boot in the log, first and last readings, oldest first."""
+    readings: list[tuple[bytes, int]] = []
+    for boot in boots_of(log):
+        before = group_before(log, boot.seq)
+        if before is not None:
+            readings.append((before.context.boot_id, before.context.at.mono_ns))
+        readings.append((boot.boot_id, boot.mono_ns))
+    return readings
+
+
+def group_before(log: EventLog, seq: int) -> OpenedGroup | None:
+    """The newest group that ends below event `seq`; None where there is none."""
+    with log.reading() as (txn, db), txn.cursor(db=db["groups"]) as cursor:
+        more = cursor.prev() if cursor.set_range(key_of(seq)) else cursor.last()
+        while more:
+            group = open_group(int.from_bytes(cursor.key(), "big"), bytes(cursor.value()[EPOCH_KEY_BYTES:]))
+            if group.last_seq < seq:
+                return group
+            more = cursor.prev()
+    return None
+
+
+def link_after(log: EventLog, seq: int) -> bytes | None:
+    """The chain's link after an event; None where it is not in the index. Raises LogDamaged."""
+    found = next(log.groups(seq - 1, 1), None)
+    if found is None or not found[1].holds(seq):
+        return None
+    epoch_key, group, _ = found
+    link = group.previous
+    for place in range(0, 2 * (seq - group.first_seq) + 2, 2):
+        parts = group.parts[place : place + 2]
+        link = link_of(link, group.context_bytes, epoch_key, group.first_seq + place // 2, *parts)
+    return link
 
 
 def used_bytes(log: EventLog) -> int:

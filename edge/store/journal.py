@@ -31,6 +31,7 @@ from edge.store.numbers import number_beyond, number_far_beyond
 from edge.store.segment_file import FRAME_OVERHEAD_BYTES, SegmentHeader, SegmentReader
 
 _SPARE = "next.spare"
+_SPARE_PART = "next.spare.part"
 
 
 class Journal:
@@ -42,6 +43,8 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._failed = False
         self._spare_thread: threading.Thread | None = None
+        #: Held to begin a spare file, and to put a retired segment in its place.
+        self._spare_lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self.last_seq, self.next_seq = 0, 1
         self.last_link = GENESIS
@@ -134,7 +137,9 @@ class Journal:
         spare = self._folder / _SPARE
         self._wait_for_spare()
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:
-            segment_file.prepare(spare, self._segment_bytes)
+            made = self._folder / _SPARE_PART
+            segment_file.prepare(made, self._segment_bytes)
+            made.rename(spare)
         fd, offset = segment_file.create(spare, self._folder, header)
         if self._fd >= 0:
             os.close(self._fd)
@@ -183,15 +188,38 @@ class Journal:
             return
 
         def prepare() -> None:
-            made = self._folder / f"{_SPARE}.part"
+            made = self._folder / _SPARE_PART
             try:
                 segment_file.prepare(made, self._segment_bytes)
                 made.rename(spare)
             except (StorageFailed, OSError):
                 return  # rolling over tries again and reports it
 
-        self._spare_thread = threading.Thread(target=prepare, name="journal-spare", daemon=True)
-        self._spare_thread.start()
+        with self._spare_lock:
+            self._spare_thread = threading.Thread(target=prepare, name="journal-spare", daemon=True)
+            self._spare_thread.start()
+
+    def retire(self, path: Path) -> None:
+        """Take a segment out of the log that was pruned: the next spare file is made of it where one is wanted.
+
+        Durable when this returns; called for the oldest segment only, off the loop. Raises StorageFailed. Somebody
+        who reads the file meanwhile notices (`SegmentReader`).
+        """
+        made, spare = self._folder / _SPARE_PART, self._folder / _SPARE
+        try:
+            with self._spare_lock:
+                # A damaged file that was kept aside may share its bytes with this one.
+                wanted = self._spare_thread is None and not spare.exists() and path.stat().st_nlink == 1
+                if wanted:
+                    path.rename(made)
+                else:
+                    path.unlink()
+                # Before anything is written over it: else a power cut brings it back under its old name.
+                segment_file.flush_folder(self._folder)
+        except FileNotFoundError:
+            return  # gone already
+        except OSError as error:
+            raise StorageFailed(f"{path.name} could not be taken out: {error.strerror}.") from error
 
     def _wait_for_spare(self) -> None:
         if self._spare_thread is not None:

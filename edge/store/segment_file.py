@@ -33,6 +33,8 @@ _HEADER_MAGIC: Final = b"NEh1"
 _GROUP_MAGIC: Final = b"NEg1"
 SUFFIX: Final = ".journal"
 _ZEROS: Final = bytes(256 * KIB)
+#: A header frame takes some 110 bytes.
+_HEADER_ROOM_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,30 @@ def segment_paths(folder: Path) -> list[Path]:
     return sorted(folder / name for name in names if name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit())
 
 
+def header_of(path: Path) -> SegmentHeader:
+    """A segment's header without the rest of it. Raises LogDamaged; FileNotFoundError where it is gone."""
+    with path.open("rb", buffering=0) as file:
+        start = file.read(_HEADER_ROOM_BYTES)
+    try:
+        return _header_in(start, path)[0]
+    except ValueError as error:
+        raise LogDamaged(f"The header of {path.name} cannot be read: {error}.") from error
+
+
+def _header_in(start: bytes, path: Path) -> tuple[SegmentHeader, int]:
+    """A segment's header from the bytes it begins with, and where it ends. Raises ValueError."""
+    if len(start) < _FRAME.size:
+        raise ValueError(f"the file was cut to {len(start)} bytes")
+    magic, length, crc, first_seq, _ = _FRAME.unpack_from(start)
+    data = start[_FRAME.size : _FRAME.size + length]
+    if magic != _HEADER_MAGIC or zlib.crc32(data) != crc:
+        raise ValueError("its checksum is wrong")
+    header = SegmentHeader.decode(data)
+    if header.first_seq != first_seq or segment_name(first_seq) != path.name:
+        raise ValueError("it belongs to another file")
+    return header, _FRAME.size + length
+
+
 def group_frame(header: SegmentHeader, first_seq: int, count: int, data: bytes) -> bytes:
     """A group as the bytes to write."""
     crc = zlib.crc32(data, zlib.crc32(struct.pack("<QH", first_seq, count), header.seed))
@@ -118,13 +144,17 @@ def header_frame(header: SegmentHeader) -> bytes:
 
 
 def prepare(path: Path, size_bytes: int = SEGMENT_BYTES) -> None:
-    """Write a file of zeros and flush it. Raises StorageFailed; leaves nothing half made."""
+    """Write a file of zeros and flush it, over what a file of that name held. Raises StorageFailed.
+
+    A file that is there already keeps its blocks: nothing has to be found room for. Leaves nothing half made.
+    """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             left = size_bytes
             while left:
                 left -= os.write(fd, _ZEROS[: min(left, len(_ZEROS))])
+            os.ftruncate(fd, size_bytes)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -188,7 +218,7 @@ class SegmentReader:
         except PermissionError as error:
             raise not_allowed(path) from error
         try:
-            self.header, self.start = self._read_header()
+            self.header, self.start = _header_in(self._bytes, path)
         except ValueError as error:
             if header is None:
                 raise LogDamaged(
@@ -198,18 +228,6 @@ class SegmentReader:
             self.header, self.start, self.own_header = header, 0, False
         #: Offset where the last sound frame ended, once `frames` has been exhausted.
         self.end = self.start
-
-    def _read_header(self) -> tuple[SegmentHeader, int]:
-        if len(self._bytes) < _FRAME.size:
-            raise ValueError(f"the file was cut to {len(self._bytes)} bytes")
-        magic, length, crc, first_seq, _ = _FRAME.unpack_from(self._bytes)
-        data = self._bytes[_FRAME.size : _FRAME.size + length]
-        if magic != _HEADER_MAGIC or zlib.crc32(data) != crc:
-            raise ValueError("its checksum is wrong")
-        header = SegmentHeader.decode(data)
-        if header.first_seq != first_seq or segment_name(first_seq) != self.path.name:
-            raise ValueError("it belongs to another file")
-        return header, _FRAME.size + length
 
     @property
     def size_bytes(self) -> int:

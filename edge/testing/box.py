@@ -21,6 +21,9 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.engine import Engine, Receipt
 from edge.runtime.requests.admit import FreeSpace, Submission
 from edge.runtime.requests.answers import Answer
+from edge.runtime.retention.keeper import Keeper
+from edge.runtime.retention.pruner import Pruner
+from edge.runtime.retention.terms import Terms
 from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.subscriptions.messages import Arrived
 from edge.runtime.waiting.tokens import KEY_FILE, Tokens
@@ -56,6 +59,7 @@ class Box:
         answer: fake_pool.Answer | None = None,
         reserve_bytes: int = 0,
         boot_id: bytes = BOOT_ID,
+        terms: Terms | None = None,
     ) -> None:
         self.folder = folder
         self.clock = clock if clock is not None else ManualClock()
@@ -73,7 +77,7 @@ class Box:
             boot_id,
             on_failure=self.failures.append,
         )
-        free_space = FreeSpace(folder, reserve_bytes)
+        free_space = self.free_space = FreeSpace(folder, reserve_bytes)
         self.engine = Engine(
             self.gate,
             self.eventlog,
@@ -94,6 +98,19 @@ class Box:
         self.taken: list[Arrived] = []
         self.engine.on_answer = self.answers.append
         self.subscriptions = Subscriptions(self.engine, self.gate, self.eventlog, self.blocks, free_space)
+        self.pruner = Pruner(
+            self.gate, self.journal, self.eventlog, self.blobs, self.engine, self.subscriptions
+        )
+        self.keeper = Keeper(
+            self.pruner,
+            self.gate,
+            self.eventlog,
+            self.blobs,
+            free_space,
+            terms if terms is not None else Terms(),
+            folder,
+            folder / "journal",
+        )
         self.engine.load()
         self.subscriptions.load()
         self.gate.append(BootStarted("test", "box", True))

@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from edge.core.carried import COPIES
 from edge.core.chain import Context, Group, encode_event, seal_group
@@ -31,7 +31,7 @@ from edge.runtime.commit.index import Index
 from edge.runtime.commit.threads import JobThread, unexpected
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog
-from edge.store.index_rows import IndexedGroup
+from edge.store.index_rows import IndexedGroup, blobs_of
 from edge.store.journal import Journal
 
 #: A drive whose flush took longer than this gets a linger before the next one (measured: halves latency at
@@ -45,6 +45,8 @@ INLINE_FLUSH_S = 0.0005
 HOLD_BACK_S = 0.02
 #: Room a group's frame, context and array heads may add to its events.
 _GROUP_OVERHEAD_BYTES = 8 * GROUP_EVENTS_MAX + 512
+
+_T = TypeVar("_T")
 
 Durable = Callable[[bytes], None]
 """Called once the event is durable, with the chain's link after it."""
@@ -298,6 +300,30 @@ class CommitGate:
             if event.execution == execution and first <= event.seq <= last and type(event.body) not in COPIES
         ]
         return found
+
+    def needs_blob(self, digest: bytes) -> bool:
+        """Whether an event needs that blob of which LMDB does not know yet, or it is on its way."""
+        unflushed = (event for queue in (self._in_flight, self._pending) for event in queue)
+        return (
+            digest in self._blobs_unwritten
+            or self._index.needs_blob(digest)
+            or any(digest in blobs_of(event.body) for event in unflushed)
+        )
+
+    # ---- pruning ---------------------------------------------------------------------------------
+
+    async def indexed(self, seq: int) -> None:
+        """Wait until event `seq` is durable and in LMDB."""
+        await self.flushed()
+        await self._index.reach(seq)
+
+    async def in_index(self, job: Callable[[], _T]) -> _T:
+        """Run a job on the thread that owns the LMDB write transaction; any error ends the runtime."""
+        return await self._index.result_of(job)
+
+    async def in_journal(self, job: Callable[[], _T]) -> _T:
+        """Run a job on the journal's thread, behind what was given to it before; any error ends the runtime."""
+        return await self._thread.result_of(job)
 
     async def flushed(self) -> None:
         """Wait until nothing appended is left to flush (or the journal failed)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Final, TypeVar
 
 from edge.core.carried import COPIES
 from edge.core.chain import Context, open_group
@@ -17,7 +18,10 @@ from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import INDEX_EVENTS_PER_COMMIT
 from edge.runtime.commit.threads import JobThread
 from edge.store.eventlog import EventLog
-from edge.store.index_rows import IndexedGroup, payload_mark, request_key
+from edge.store.index_rows import IndexedGroup, blobs_of, payload_mark, request_key
+
+_LOOK_S: Final = 0.002
+_T = TypeVar("_T")
 
 
 class Index:
@@ -64,6 +68,20 @@ class Index:
                 if type(body) is ExecutionRequested and body.request_id is not None:
                     self._requests.pop(request_key(body.principal, body.request_id), None)
         self.commit_if_full()
+
+    async def reach(self, seq: int) -> None:
+        """Wait until LMDB holds the durable event `seq`."""
+        while not self._stopped and self._eventlog.last()[0] < seq:
+            self.commit()
+            await asyncio.sleep(_LOOK_S)
+
+    async def result_of(self, job: Callable[[], _T]) -> _T:
+        """Run a job on the index's thread, between commits."""
+        return await self._thread.result_of(job)
+
+    def needs_blob(self, digest: bytes) -> bool:
+        """Whether an event needs that blob of which LMDB does not know yet."""
+        return any(digest in blobs_of(event.body) for event in self._recent())
 
     def stop(self) -> None:
         """The log failed: nothing more is written."""

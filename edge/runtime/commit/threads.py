@@ -10,8 +10,11 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
 from edge.core.errors import StorageFailed
+
+_T = TypeVar("_T")
 
 
 class JobThread:
@@ -42,6 +45,14 @@ class JobThread:
                 self._loop.call_soon_threadsafe(then)
 
         self._jobs.put(work)
+
+    async def result_of(self, job: Callable[[], _T]) -> _T:
+        """Run a job on the thread and wait for what it gives; any error ends the runtime."""
+        made: list[_T] = []
+        done = self._loop.create_future()
+        self.run(lambda: made.append(job()), lambda: None if done.done() else done.set_result(None))
+        await done
+        return made[0]
 
     def run_here(self, job: Callable[[], None], then: Callable[[], None]) -> None:
         """Run a job on the loop's own thread: no hand-over to and fro, where nothing else is to be done.

@@ -97,6 +97,8 @@ class CallbackDoor:
         except RequestRefused as error:  # the log lost what the token was minted for
             raise _refused(callbacks.UNKNOWN) from error
         state = fold(events)
+        if not self._engine.catalog.holds(state):  # it ended, and its playbook was pruned with it
+            raise _refused(callbacks.ENDED)
         step = self._engine.catalog.blueprint_of(state).steps[call.step].name
         code = callbacks.refusal(state, events, step, call)
         if code is not None:

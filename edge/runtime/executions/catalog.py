@@ -84,6 +84,10 @@ class Catalog:
             )
         return blueprint
 
+    def holds(self, state: Execution) -> bool:
+        """Whether what an execution runs is known: not where it ended and was pruned since."""
+        return state.request.digest in self._by_digest
+
     def blueprint_of(self, state: Execution) -> Blueprint:
         """What an execution runs. Raises LogDamaged where the log does not hold it."""
         blueprint = self._by_digest.get(state.request.digest)

@@ -318,6 +318,10 @@ class Engine:
         if body is not None:
             self._gate.append(body, held_back=True)
 
+    def note_owed(self) -> None:
+        """Record what was delivered, changed or not: what stands before it in the log is needed no longer."""
+        self._gate.append(self.owed.standing(), held_back=True)
+
     # ---- looking up ----------------------------------------------------------------------------------
 
     def events_of(self, execution: int) -> list[Event]:

@@ -51,6 +51,8 @@ class Executor:
         #: Called when an execution's end is recorded, durable or not.
         self.on_end: Callable[[Live], None] = lambda live: None
         self.open: dict[int, Live] = {}
+        #: Executions whose end is recorded and not durable yet.
+        self.closing: set[int] = set()
         self.timers = Timers(gate.clock)
         self.hosted = Hosted(self, gate)
         self.waits = Waits(self.hosted, self.timers, gate)
@@ -272,6 +274,7 @@ class Executor:
         """Append the end. The answer leaves once it is durable. Raises CacheMiss where an output vanished."""
         seq = self.append(live, self._recorder.finished(live, goal))
         del self.open[live.state.seq]
+        self.closing.add(live.state.seq)
         self.deadlines.forget(live)
         self._gate.after(seq, lambda _: self._ended(live))
         self.on_end(live)
@@ -282,6 +285,7 @@ class Executor:
 
     def _ended(self, live: Live) -> None:
         """The end is durable: the answer first, then the blocks that nobody will read again."""
+        self.closing.discard(live.state.seq)
         self._on_finished(live)
         self._blocks.drop(live.state.seq)
         self.dispatcher.unpark()

@@ -116,28 +116,42 @@ def started_workload(blueprint: Blueprint, given: Mapping[str, Any], execution_i
 
 
 class FreeSpace:
-    """Whether the drive still has its reserve; asked at most once a second."""
+    """Whether there is room for a request: on the drive, asked at most once a second, and in the log's budget."""
 
     def __init__(self, folder: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
         self._folder, self._reserve_bytes = folder, reserve_bytes
         self._checked_s = 0.0
         self._free_bytes = 2**63
+        #: Why the log may not grow, and the mend; None where it may. Set by retention.
+        self.held: tuple[str, str] | None = None
 
-    def require(self) -> None:
-        """Raises RequestRefused with `storage_full` below the reserve."""
+    def free_bytes(self) -> int:
+        """What is free on the drive for us."""
         now_s = time.monotonic()
         if now_s - self._checked_s >= _FREE_SPACE_CHECK_S:
             self._checked_s = now_s
             stat = os.statvfs(self._folder)
             self._free_bytes = stat.f_bavail * stat.f_frsize
-        if self._free_bytes < self._reserve_bytes:
-            raise RequestRefused(
+        return self._free_bytes
+
+    def is_short(self) -> bool:
+        """Whether the drive has less than the reserve left."""
+        return self.free_bytes() < self._reserve_bytes
+
+    def require(self) -> None:
+        """Raises RequestRefused with `storage_full` where there is no room."""
+        if self.is_short():
+            raise _full(
                 f"The drive has {self._free_bytes // MIB} MB left, below its reserve of "
                 f"{self._reserve_bytes // MIB} MB.",
-                mend="Free space on the box; what was accepted is safe.",
-                code="storage_full",
-                retry_after_ms=60_000,
+                "Free space on the box; what was accepted is safe.",
             )
+        if self.held is not None:
+            raise _full(*self.held)
+
+
+def _full(message: str, mend: str) -> RequestRefused:
+    return RequestRefused(message, mend=mend, code="storage_full", retry_after_ms=60_000)
 
 
 class RefusalBudget:

@@ -180,14 +180,18 @@ class Owed:
         if not self._changed:
             return None
         self._changed = False
+        before = self._noted
+        noted = self.standing()
+        return noted if self._noted != before else None
+
+    def standing(self) -> ResponsesDelivered:
+        """The event that notes where things stand."""
         through = self._highest
         if len(self._finished) > _EXCEPTIONS_MAX:
             through = min(self._finished.values()) - 1
             owed: list[int] = []
         else:
             owed = sorted(self._finished)
-        if (through, owed) == self._noted:
-            return None
         self._noted = (through, owed)
         return ResponsesDelivered(through, owed or None)
 

@@ -42,6 +42,15 @@ class DeadLetters:
         if len(self._owed) == 1:
             self.go_on()
 
+    def needed(self) -> list[tuple[int, int, int]]:
+        """The messages that are owed: `(subscription, first, last)`."""
+        bodies = [(intake.number, event.body) for intake, event in self._owed.values()]
+        return [
+            (number, body.first, body.last)
+            for number, body in bodies
+            if isinstance(body, MessageDeadLettered)
+        ]
+
     def sent(self, seq: int) -> None:
         """The broker has them all."""
         found = self._owed.pop(seq, None)

@@ -353,6 +353,21 @@ class Subscriptions:
     def _note(self, intake: Intake) -> None:
         self._append(intake, intake.position(), held_back=True)
 
+    def needed(self) -> tuple[dict[int, int], list[tuple[int, int, int]], set[int]]:
+        """What a restart would read: from which event on of each, messages besides, executions of unsettled batches.
+
+        Notes first where each stands, so that it is little.
+        """
+        firsts: dict[int, int] = {}
+        batches: set[int] = set()
+        for number, intake in self._by_number.items():
+            self._note(intake)
+            sent = intake.unsent[0] if intake.unsent else self._gate.next_seq
+            newest = self._eventlog.newest_of(number, intake.remembered)
+            firsts[number] = min(intake.lanes.position() + 1, sent, newest)
+            batches.update(intake.executions.values())
+        return firsts, self.dead_letters.needed(), batches
+
     def note_positions(self) -> None:
         """Note where every subscription stands. Called when the box stops."""
         for intake in self._by_number.values():

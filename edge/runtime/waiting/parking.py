@@ -8,7 +8,7 @@ execution of which anything is under way.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
 from edge.core.clock import TRUST_NAMES
@@ -61,6 +61,13 @@ class Parking:
 
     def __len__(self) -> int:
         return len(self._parked)
+
+    def numbers(self) -> Iterable[int]:
+        """The executions that are parked."""
+        return self._parked
+
+    def __contains__(self, execution: int) -> bool:
+        return execution in self._parked
 
     # ---- out of memory ----------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""What is kept and for how long: pruning the log's beginning, and refusing requests where there is no room."""

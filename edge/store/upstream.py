@@ -1,0 +1,80 @@
+"""What the centre has of this log: one small durable record, the receipt of the newest segment that was stored there.
+
+Sync writes it (`write`) once it holds a receipt that it has checked; the runtime's retention reads it (`read`) and
+prunes nothing above it where a centre is configured. It is one file, replaced whole, flushed with its folder before
+`write` returns. It must never go back, and it is believed only as far as the log's own chain agrees (`link`): a
+record of another log, or of a history that this log does not have, lets nothing go.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from edge.core.codec import decode, encode
+from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.records import record
+from edge.store.segment_file import flush_folder
+
+FILE_NAME: Final = "receipt"
+_VERSION: Final = 1
+
+
+@record
+class Receipt:
+    """The centre has every event of log `log_id` up to `through`; the chain's link after that one is `link`."""
+
+    log_id: bytes
+    through: int
+    link: bytes
+
+
+def read(folder: Path) -> Receipt | None:
+    """The newest receipt in a data folder; None where there is none. Raises LogDamaged where it cannot be read."""
+    path = folder / FILE_NAME
+    try:
+        parts = decode(path.read_bytes())
+        version, log_id, through, link = parts
+        if (
+            version != _VERSION
+            or type(log_id) is not bytes
+            or type(through) is not int
+            or type(link) is not bytes
+        ):
+            raise ValueError("its fields are not those of a receipt")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise LogDamaged(
+            f"The receipt in {path} cannot be read: {error}.",
+            mend="Remove it: sync writes the next one. Until then nothing is pruned.",
+        ) from error
+    return Receipt(log_id, through, link)
+
+
+def write(folder: Path, receipt: Receipt) -> None:
+    """Note what the centre has, durable when this returns; less than it is known to have is left out.
+
+    Raises StorageFailed; LogDamaged where the record is of another log: that is a person's to decide.
+    """
+    known = read(folder)
+    if known is not None and known.log_id != receipt.log_id:
+        raise LogDamaged(
+            "The receipt is of another log than the one before it.",
+            mend=f"Remove {folder / FILE_NAME} where the box has begun a new log.",
+        )
+    if known is not None and known.through >= receipt.through:
+        return
+    part = folder / f"{FILE_NAME}.part"
+    try:
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(fd, encode([_VERSION, receipt.log_id, receipt.through, receipt.link]))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.rename(folder / FILE_NAME)
+        flush_folder(folder)
+    except OSError as error:
+        raise StorageFailed(f"The receipt could not be written: {error.strerror}.") from error
