@@ -15,8 +15,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from edge import VERSION
@@ -40,7 +39,7 @@ from edge.runtime.process.mending import opening_mark
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.retention.keeper import Keeper
-from edge.runtime.retention.pruner import Pruner
+from edge.runtime.retention.pruner import Homes, Pruner
 from edge.runtime.retention.terms import Terms
 from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.waiting.tokens import Tokens
@@ -64,13 +63,6 @@ _SWEEP_S: Final = 2.0
 _RETAIN_S: Final = 5.0
 
 
-@dataclass(slots=True)
-class _Homes:
-    journal: Journal
-    eventlog: EventLog
-    blobs: BlobStore
-
-
 class Daemon:
     """One runtime, from open to close."""
 
@@ -83,7 +75,7 @@ class Daemon:
         self._exit_code = 0
         self._service = Service.of_environment()
 
-    def _open(self) -> _Homes:
+    def _open(self) -> Homes:
         settings = self._settings
         self._service.status("opening the log")
         if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
@@ -104,7 +96,7 @@ class Daemon:
         logger.info(
             "log %s ends at event %d, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up
         )
-        return _Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
+        return Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
     def _heed(self) -> None:
         """Signals stop it in order; what nobody foresaw ends it at once."""
@@ -139,8 +131,8 @@ class Daemon:
             on_zygote_gone=self._zygote_gone,
         )
         engine.executor.guard.use(pool)
-        engine.executor.dispatcher.outgoing.secrets = Secrets(settings.keychain_folder)
-        engine.executor.dispatcher.outgoing.secrets.prepare()
+        secrets = engine.executor.dispatcher.outgoing.secrets = Secrets(settings.keychain_folder)
+        secrets.prepare()
         subscriptions = Subscriptions(engine, gate, homes.eventlog, blocks, free_space)
         engine.load()
         subscriptions.load()
@@ -157,11 +149,9 @@ class Daemon:
         api.operations |= asked.table(operations["register"])
         await api.listen(settings.socket_path)
         self._announce(gate)
-        keeper = self._keeper(homes, gate, engine, subscriptions, free_space)
-        chores = [
-            *_chores(engine, subscriptions, homes.eventlog),
-            asyncio.get_running_loop().create_task(_look_after(keeper, self._failed)),
-        ]
+        pruner = Pruner(gate, homes, engine, subscriptions)
+        keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data)
+        chores = _chores(engine, subscriptions, homes.eventlog, _look_after(keeper, self._failed))
         await self._stop.wait()
         self._service.stopping()
         for chore in chores:
@@ -169,22 +159,12 @@ class Daemon:
         api.close()
         await pool.close()
         if self._exit_code == 0:
-            engine.note_watermark()
-            subscriptions.note_positions()
-            gate.append(BootStopped())
+            _say_goodbye(engine, subscriptions, gate)
         await gate.close()
         homes.eventlog.close()
         homes.journal.close()
         blocks.close()
         return self._exit_code
-
-    def _keeper(
-        self, homes: _Homes, gate: CommitGate, engine: Engine, subscriptions: Subscriptions, space: FreeSpace
-    ) -> Keeper:
-        journal, eventlog, blobs = homes.journal, homes.eventlog, homes.blobs
-        pruner = Pruner(gate, journal, eventlog, blobs, engine, subscriptions)
-        terms = Terms.of(self._settings)
-        return Keeper(pruner, gate, eventlog, blobs, space, terms, self._settings.data, journal.folder)
 
     def _announce(self, gate: CommitGate) -> None:
         """Tell who started us that requests are heard, and from now on that the box lives."""
@@ -213,13 +193,21 @@ class Daemon:
         self._stop.set()
 
 
+def _say_goodbye(engine: Engine, subscriptions: Subscriptions, gate: CommitGate) -> None:
+    engine.note_watermark()
+    subscriptions.note_positions()
+    gate.append(BootStopped())
+
+
 def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
     loop = asyncio.get_running_loop()
     trimmer = Trimmer(loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open)
     engine.on_quiet = engine.executor.parking.on_quiet = trimmer.quiet
 
 
-def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) -> list[asyncio.Task[None]]:
+def _chores(
+    engine: Engine, subscriptions: Subscriptions, eventlog: EventLog, keeping: Coroutine[None, None, None]
+) -> list[asyncio.Task[None]]:
     """What is done now and then, until it is cancelled."""
     loop = asyncio.get_running_loop()
     chores = [
@@ -227,20 +215,21 @@ def _chores(engine: Engine, subscriptions: Subscriptions, eventlog: EventLog) ->
         loop.create_task(_every(_LOOK_S, subscriptions.look)),
         loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
+        loop.create_task(keeping),
     ]
     for chore in chores:
         chore.add_done_callback(raise_on)
     return chores
 
 
-def _newest_of_boot(homes: _Homes, boot: bytes) -> Reading | None:
+def _newest_of_boot(homes: Homes, boot: bytes) -> Reading | None:
     """The clocks as the log had them last, if that was in this boot."""
     last, _ = homes.eventlog.last()
     context = homes.eventlog.context_of(last) if last else None
     return context.at if context is not None and context.boot_id == boot else None
 
 
-def _ended_cleanly(homes: _Homes) -> bool:
+def _ended_cleanly(homes: Homes) -> bool:
     last, _ = homes.eventlog.last()
     return last == 0 or isinstance(homes.eventlog.event(last).body, BootStopped)
 

@@ -22,7 +22,7 @@ from edge.runtime.executions.engine import Engine, Receipt
 from edge.runtime.requests.admit import FreeSpace, Submission
 from edge.runtime.requests.answers import Answer
 from edge.runtime.retention.keeper import Keeper
-from edge.runtime.retention.pruner import Pruner
+from edge.runtime.retention.pruner import Homes, Pruner
 from edge.runtime.retention.terms import Terms
 from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.subscriptions.messages import Arrived
@@ -98,19 +98,9 @@ class Box:
         self.taken: list[Arrived] = []
         self.engine.on_answer = self.answers.append
         self.subscriptions = Subscriptions(self.engine, self.gate, self.eventlog, self.blocks, free_space)
-        self.pruner = Pruner(
-            self.gate, self.journal, self.eventlog, self.blobs, self.engine, self.subscriptions
-        )
-        self.keeper = Keeper(
-            self.pruner,
-            self.gate,
-            self.eventlog,
-            self.blobs,
-            free_space,
-            terms if terms is not None else Terms(),
-            folder,
-            folder / "journal",
-        )
+        homes = Homes(self.journal, self.eventlog, self.blobs)
+        self.pruner = Pruner(self.gate, homes, self.engine, self.subscriptions)
+        self.keeper = Keeper(self.pruner, self.gate, free_space, terms or Terms(), folder)
         self.engine.load()
         self.subscriptions.load()
         self.gate.append(BootStarted("test", "box", True))

@@ -256,8 +256,9 @@ class Children:
 
 
 def is_owed(request: Event) -> bool:
-    """Whether somebody outside is owed the answer to this request."""
-    return isinstance(request.body, ExecutionRequested) and request.body.parent is None
+    """Whether somebody outside is owed the answer to this request: not those of children and of batches."""
+    body = request.body
+    return isinstance(body, ExecutionRequested) and body.parent is None and body.batch is None
 
 
 def _place_of(request: ExecutionRequested) -> Place:

@@ -20,6 +20,7 @@ from edge.core.events import CatalogRegistered, Event, ExecutionFinished, Execut
 from edge.core.records import record
 from edge.core.retention_events import Carried, ExecutionCarried
 from edge.core.settings import THIN
+from edge.core.subscription_events import SubscriptionPosition
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.retention.needed import Needed
 from edge.runtime.retention.on_time import OnTime
@@ -129,8 +130,8 @@ class Carrier:
             return seq in needed.catalog
         if code in _CIRCUITS:
             return seq in needed.circuits
-        if execution is None:
-            return False
+        if execution is None or code == SubscriptionPosition.CODE:
+            return False  # each subscription has just noted where it stands
         return execution in needed.executions or needed.of_subscription(execution, seq)
 
     def _carry(self, piece: _Piece, execution: int | None) -> None:

@@ -19,8 +19,6 @@ from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.retention.pruner import Pruner, Segment, oldest_closed
 from edge.runtime.retention.terms import AGE, DRIVE, HELD, NEEDED, UNSYNCED, Terms, Verdict, judge
 from edge.store import upstream
-from edge.store.blobs import BlobStore
-from edge.store.eventlog import EventLog
 from edge.store.index_prune import link_after, pruned_of, used_bytes
 from edge.store.segment_file import segment_paths
 
@@ -44,18 +42,12 @@ class Keeper:
     """See the module."""
 
     def __init__(
-        self,
-        pruner: Pruner,
-        gate: CommitGate,
-        eventlog: EventLog,
-        blobs: BlobStore,
-        free_space: FreeSpace,
-        terms: Terms,
-        data: Path,
-        journal_folder: Path,
+        self, pruner: Pruner, gate: CommitGate, free_space: FreeSpace, terms: Terms, data: Path
     ) -> None:
-        self._pruner, self._gate, self._eventlog, self._blobs = pruner, gate, eventlog, blobs
-        self._free_space, self.terms, self._data, self._folder = free_space, terms, data, journal_folder
+        """`data` is the folder in which the receipt stands."""
+        homes = pruner.homes
+        self._pruner, self._gate, self._eventlog, self._blobs = pruner, gate, homes.eventlog, homes.blobs
+        self._free_space, self.terms, self._data, self._folder = free_space, terms, data, homes.journal.folder
         self._refusing = ""
         self._believed: tuple[upstream.Receipt | None, int] = (None, 0)
         self._receipt_problem = ""

@@ -58,19 +58,21 @@ def oldest_closed(folder: Path) -> Segment | None:
     return Segment(paths[0], int(paths[0].stem), following.first_seq - 1, following.previous, size_bytes)
 
 
+@record
+class Homes:
+    """Where the log and what it names are kept."""
+
+    journal: Journal
+    eventlog: EventLog
+    blobs: BlobStore
+
+
 class Pruner:
     """Prunes segment by segment."""
 
-    def __init__(
-        self,
-        gate: CommitGate,
-        journal: Journal,
-        eventlog: EventLog,
-        blobs: BlobStore,
-        engine: Engine,
-        subscriptions: Subscriptions,
-    ) -> None:
-        self._gate, self._journal, self._eventlog, self._blobs = gate, journal, eventlog, blobs
+    def __init__(self, gate: CommitGate, homes: Homes, engine: Engine, subscriptions: Subscriptions) -> None:
+        self._gate, self.homes = gate, homes
+        self._journal, self._eventlog, self._blobs = homes.journal, homes.eventlog, homes.blobs
         self._engine, self._subscriptions = engine, subscriptions
         self._since_s = 0.0
 
