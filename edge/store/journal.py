@@ -139,7 +139,10 @@ class Journal:
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:
             made = self._folder / _SPARE_PART
             segment_file.prepare(made, self._segment_bytes)
-            made.rename(spare)
+            try:
+                made.rename(spare)
+            except OSError as error:
+                raise StorageFailed(f"The journal could not start a segment: {error.strerror}.") from error
         fd, offset = segment_file.create(spare, self._folder, header)
         if self._fd >= 0:
             os.close(self._fd)
