@@ -203,16 +203,17 @@ class Journal:
             self._spare_thread.start()
 
     def retire(self, path: Path) -> None:
-        """Take a segment out of the log that was pruned: the next spare file is made of it where one is wanted.
+        """Take a segment out of the log that was pruned: the next spare file is made of it, of several the last.
 
         Durable when this returns; called for the oldest segment only, off the loop. Raises StorageFailed. Somebody
         who reads the file meanwhile notices (`SegmentReader`).
         """
-        made, spare = self._folder / _SPARE_PART, self._folder / _SPARE
+        made = self._folder / _SPARE_PART
         try:
             with self._spare_lock:
+                thread = self._spare_thread
                 # A damaged file that was kept aside may share its bytes with this one.
-                wanted = self._spare_thread is None and not spare.exists() and path.stat().st_nlink == 1
+                wanted = (thread is None or not thread.is_alive()) and path.stat().st_nlink == 1
                 if wanted:
                     path.rename(made)
                 else:
