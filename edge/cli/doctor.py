@@ -72,6 +72,7 @@ def _findings(settings: Settings) -> Iterable[Finding]:
         ("flush", lambda: [drive.flush(settings)]),
         ("free space", lambda: drive.space(settings)),
         ("log", lambda: [drive.log(settings)]),
+        ("mirror", lambda: drive.mirror(settings)),
         ("clock", lambda: [_clock(settings)]),
         ("power", lambda: [machine.power()]),
         ("memory", lambda: [machine.memory(settings, serving=serving)]),

@@ -35,14 +35,14 @@ class IndexChild:
         for groups in self._ask(_tell_groups, from_seq):
             yield from groups
 
-    def check(self, lost: list[tuple[int, int]]) -> str:
-        """Read all of it and recompute its chain: what is wrong, or an empty text. `lost` is known to be missing."""
+    def check(self, absent: list[tuple[int, int]]) -> str:
+        """Read all of it and recompute its chain: what is wrong, or an empty text. It may lack what is `absent`."""
         seq, link = 0, b""
-        named = dict(lost)
+        named = dict(absent)
         try:
             for first_seq, epoch_key, data in self.groups():
                 group = open_group(first_seq, data)
-                if named.get(seq + 1) == first_seq - 1:
+                if named.get(seq + 1) == first_seq - 1 and not group.follows(seq, link):
                     seq, link = first_seq - 1, group.previous
                 if seq and not group.follows(seq, link):
                     return f"It lacks events {seq + 1} to {first_seq - 1}."

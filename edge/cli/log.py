@@ -18,6 +18,7 @@ from edge.core.codec import decode
 from edge.core.errors import LogDamaged, Unavailable
 from edge.core.events import StepDone
 from edge.core.settings import Settings, load_settings
+from edge.store import mirror
 from edge.store.journal import read_groups
 from edge.store.verify import Report, compare_index, verify_journal
 
@@ -99,6 +100,11 @@ def verify(settings: Settings) -> Report:
         except LogDamaged as error:
             report.problems.append(error.message)
         report.problems += [index.damage] if index.damage else []
+    if settings.mirror_folder is not None:
+        problems, report.mirror_last_seq = mirror.differences(
+            settings.journal_folder, settings.mirror_folder, report.last_seq
+        )
+        report.problems += problems
     return report
 
 
@@ -124,6 +130,9 @@ def _verify(given: argparse.Namespace) -> int:
     elif not report.whole:
         index = "not compared"
     print(f"index    {index}")
+    if report.mirror_last_seq is not None:
+        behind = "" if report.mirror_last_seq == report.last_seq else "; it is behind: see `edge doctor`"
+        print(f"mirror   ends at event {report.mirror_last_seq}{behind}")
     if report.skipped:
         count = sum(last - first + 1 for first, last in report.skipped)
         print(f"skipped  {count} numbers at {len(report.skipped)} places: no event ever had them")

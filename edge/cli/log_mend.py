@@ -9,6 +9,8 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from heapq import merge
+from operator import itemgetter
 from typing import Final
 
 from edge.cli.index_child import IndexChild
@@ -21,8 +23,9 @@ from edge.core.events import Event, Gap
 from edge.core.settings import Settings, load_settings
 from edge.replay.doubt import ending, in_doubt
 from edge.runtime.process.locks import lock_alone
+from edge.store import mirror
 from edge.store.journal import Journal, read_groups
-from edge.store.recovery import Loss, Plan, carry_out, make_plan
+from edge.store.recovery import Loss, Other, Plan, StoredGroup, carry_out, make_plan
 from edge.store.verify import verify_journal
 
 _CAUSE: Final = "damaged"
@@ -41,6 +44,10 @@ def add(
         "given up: where events would be lost it says so and changes nothing.",
     )
     recover.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    anew = (
+        "make the index again from the journal, though it reads well: damage may show only when it is written"
+    )
+    recover.add_argument("--index-anew", action="store_true", help=anew)
     recover.set_defaults(command=_recover)
     salvage = actions.add_parser(
         "salvage",
@@ -50,6 +57,7 @@ def add(
         "which numbers are lost (a `gap` event).",
     )
     salvage.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    salvage.add_argument("--index-anew", action="store_true", help=anew)
     salvage.set_defaults(command=_salvage)
 
 
@@ -67,7 +75,10 @@ def _mend(given: argparse.Namespace, *, give_up: bool) -> int:
     lock_fd = lock_alone(settings)
     try:
         index = IndexChild(settings.index_folder)
-        made = make_plan(settings.journal_folder, index.groups, index.log_id())
+        log_id = index.log_id() or _mirrored_id(settings)
+        mirrored = _mirrored_id(settings) is not None
+        other = _other(settings, index)
+        made = make_plan(settings.journal_folder, other, log_id, other_has_end=mirrored)
         for loss in made.losses:
             print(f"lost     {loss}: in no home of this log")
         if made.losses and not give_up:
@@ -75,10 +86,28 @@ def _mend(given: argparse.Namespace, *, give_up: bool) -> int:
                 f"{_count(made.losses)} events cannot be recovered; nothing was changed.",
                 mend="Run `edge log salvage` to keep all others and to name these in the log.",
             )
-        known = verify_journal(settings.journal_folder).lost
-        return _do(settings, made, index.check(known), dry=given.dry_run)
+        known = verify_journal(settings.journal_folder).absent
+        problem = index.check(known) or ("It is made anew as asked." if given.index_anew else "")
+        return _do(settings, made, problem, dry=given.dry_run)
     finally:
         os.close(lock_fd)
+
+
+def _mirrored_id(settings: Settings) -> bytes | None:
+    end = mirror.end_of(settings.mirror_folder) if settings.mirror_folder is not None else None
+    return end[0] if end is not None else None
+
+
+def _other(settings: Settings, index: IndexChild) -> Other:
+    """What the mirror and the index have, as one home; where both have a group, the mirror's comes first."""
+    folder = settings.mirror_folder
+    if folder is None:
+        return index.groups
+
+    def groups(from_seq: int) -> Iterator[StoredGroup]:
+        return merge(mirror.groups(folder, from_seq), index.groups(from_seq), key=itemgetter(0))
+
+    return groups
 
 
 def _count(losses: list[Loss]) -> int:
@@ -86,13 +115,16 @@ def _count(losses: list[Loss]) -> int:
 
 
 def _do(settings: Settings, made: Plan, index_problem: str, *, dry: bool) -> int:
+    if made.nothing_to_do and not dry:
+        _restore_mirror(settings)
     if made.nothing_to_do and not index_problem and not _unnoted(settings):
         print(f"whole    nothing to mend; the log ends at event {made.last_seq}")
         return 0
     kept = settings.data / f"damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     if not made.nothing_to_do:
+        other = "the index" if settings.mirror_folder is None else "mirror and index"
         done = "would be written" if dry else "written"
-        print(f"journal  {len(made.targets)} segments {done} anew, {made.taken} events taken from the index")
+        print(f"journal  {len(made.targets)} segments {done} anew, {made.taken} events taken from {other}")
         if not dry:
             carry_out(made, settings.journal_folder, kept / "journal")
     if settings.index_folder.exists() and (index_problem or made.losses):
@@ -106,10 +138,18 @@ def _do(settings: Settings, made: Plan, index_problem: str, *, dry: bool) -> int
     if dry:
         return 0
     _note_losses(settings, made.highest)
+    _restore_mirror(settings)
     if kept.exists():
         print(f"kept     what was damaged, in {kept}")
     print("done     start the box, then run `edge log verify`")
     return 0
+
+
+def _restore_mirror(settings: Settings) -> None:
+    """Make the mirror what the journal is, now that that is whole."""
+    folder = settings.mirror_folder
+    if folder is not None and (changed := mirror.restore(settings.journal_folder, folder)):
+        print(f"mirror   {changed} files made the same as the journal's")
 
 
 def _unnoted(settings: Settings) -> list[Loss]:

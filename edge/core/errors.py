@@ -124,6 +124,9 @@ class LogDamaged(EdgeError):
     code = "log_damaged"
     fault = "environment"
 
+    #: The problem code where it is the index, which can be made again from the journal.
+    INDEX: ClassVar[str] = "index_damaged"
+
 
 class Misconfigured(EdgeError):
     """A setting cannot be used."""

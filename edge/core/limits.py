@@ -216,6 +216,8 @@ INDEX_EVENTS_PER_COMMIT = 1_000
 #: Sequence numbers left out after a life that did not end in order: a full minute at the highest rate measured
 #: (16,000 events/s). A kernel writes back what is 30 s old, and a drive that lies about flushes holds less.
 NUMBERS_SKIPPED_MIN = 1_000_000
+#: A mirror of the journal that hangs longer than this is left behind: a card that tidies up takes a second or two.
+MIRROR_PATIENCE_S = 5.0
 #: Address space reserved for LMDB; takes no disk. 64-bit only.
 INDEX_MAP_BYTES = 64 * 1024 * MIB
 #: Free space below which new requests are refused with `storage_full`.

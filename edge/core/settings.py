@@ -47,6 +47,8 @@ class Settings:
     cache: str = ""
     #: Wait this long for more events before each flush: saves flash, costs latency.
     commit_window_ms: int = 0
+    #: Write the journal to a second place, for drives that tear blocks: "on" (in the data folder) or a folder's path.
+    journal_mirror: str = "off"
     #: Free space kept on the drive; below it requests are refused.
     reserve_mb: int = RESERVE_BYTES // MIB
     #: Whether a centre stores this log. Then nothing is pruned before it has receipted it.
@@ -65,6 +67,13 @@ class Settings:
     def journal_folder(self) -> Path:
         """The event log's first home."""
         return self.data / "journal"
+
+    @property
+    def mirror_folder(self) -> Path | None:
+        """The journal's second place, None where it has none."""
+        if self.journal_mirror in ("", "off"):
+            return None
+        return self.data / "mirror" if self.journal_mirror == "on" else Path(self.journal_mirror)
 
     @property
     def index_folder(self) -> Path:
@@ -163,6 +172,12 @@ def _checked(settings: Settings) -> Settings:
         raise Misconfigured(
             f"The data folder's path is too long: its socket would be {socket_path}.",
             mend=f"Use a folder that leaves the socket {SOCKET_PATH_BYTES_MAX} bytes (--data).",
+        )
+    mirror = settings.mirror_folder
+    if mirror is not None and (not mirror.is_absolute() or mirror == settings.journal_folder):
+        raise Misconfigured(
+            f"journal_mirror is {settings.journal_mirror!r}.",
+            mend="It is on, off, or the whole path of a folder of its own, best on another drive.",
         )
     bounds = {
         "workers": (1, 64),

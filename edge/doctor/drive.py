@@ -20,6 +20,7 @@ from edge.core.limits import FLUSH_HONEST_US, FLUSH_SLOW_US, KIB, MIB
 from edge.core.settings import Settings
 from edge.doctor.findings import Finding, fail, ok, warn
 from edge.store import filesystem
+from edge.store.mirror import end_of
 from edge.store.segment_file import SegmentReader, segment_paths
 
 #: As large as a full group of small events, and as often as it takes for a middle that means something.
@@ -28,6 +29,9 @@ _FLUSHES: Final = 25
 #: From here on somebody should look: a log grows, and so do others' files beside it.
 _RESERVES_SOON: Final = 4
 _INODES_MIN: Final = 1_000
+_MIRROR_MEND: Final = (
+    "See that its drive is there and has room; the box takes it up again with its next start."
+)
 
 
 def file_systems(settings: Settings, table: Path = filesystem.MOUNT_TABLE) -> list[Finding]:
@@ -151,6 +155,30 @@ def log(settings: Settings) -> Finding:
     ends = f"ends at event {newest.last_seq}" if newest is not None else "holds no event yet"
     says = f"{len(segments)} segments, {size_mb:.0f} MB, {ends}; `edge log verify` tells whether it is whole."
     return ok("log", says)
+
+
+def mirror(settings: Settings) -> list[Finding]:
+    """Whether the journal's mirror, where there is one, keeps up with it and lies where it helps most."""
+    folder = settings.mirror_folder
+    if folder is None:
+        return []
+    try:
+        # In this order: a running box writes the journal first.
+        newest = newest_group(settings)
+        end = end_of(folder)
+        same_drive = folder.stat().st_dev == settings.journal_folder.stat().st_dev
+    except OSError as error:
+        return [fail("mirror", f"{folder} cannot be used: {error.strerror}.", _MIRROR_MEND)]
+    if newest is None:
+        return [ok("mirror", f"{folder}; the log holds no event yet.")]
+    if end is None or end[1] < newest.first_seq - 1:
+        ends = "is empty" if end is None else f"ends at event {end[1]}"
+        says = f"{folder} {ends}, the journal goes to {newest.last_seq}: it is not written."
+        return [fail("mirror", says, _MIRROR_MEND)]
+    if same_drive and settings.journal_mirror != "on":
+        says = f"{folder} is on the journal's own drive."
+        return [warn("mirror", says, "Is the drive mounted that it was meant for?")]
+    return [ok("mirror", f"{folder} goes to event {end[1]}.")]
 
 
 def newest_group(settings: Settings) -> OpenedGroup | None:

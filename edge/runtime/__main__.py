@@ -43,7 +43,7 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
         from edge.runtime.process.mending import mend
 
         logging.getLogger("edge.runtime").critical("%s", error)
-        if mend(settings):
+        if mend(settings, index_anew=error.problem_code == LogDamaged.INDEX):
             # From the very start: the zygote of this one is forked, and another runtime may have come first.
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
         return 2
@@ -68,12 +68,12 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
 
 def _run(settings: Settings, hash_seed: int | None) -> int:
     from edge.runtime.process.locks import lock_alone
-    from edge.runtime.process.mending import mend, opening_mark
+    from edge.runtime.process.mending import ended_while_opening, mend
     from edge.store.segment_file import segment_paths
 
     # A journal that is gone is not for the start to make: most likely its drive is not there.
-    if opening_mark(settings).exists() and segment_paths(settings.journal_folder):
-        mend(settings)
+    if (ends := ended_while_opening(settings)) and segment_paths(settings.journal_folder):
+        mend(settings, index_anew=ends > 1)
     lock_fd = lock_alone(settings)
     try:
         return _serve(settings, lock_fd, hash_seed)

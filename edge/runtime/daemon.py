@@ -35,7 +35,7 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.executions.engine import Engine
 from edge.runtime.process.heap import Trimmer
-from edge.runtime.process.mending import opening_mark
+from edge.runtime.process.mending import note_opening, opening_mark
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.retention.keeper import Keeper
@@ -48,6 +48,7 @@ from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
 from edge.store.journal import Journal
+from edge.store.mirror import Mirror
 from edge.store.segment_file import segment_paths
 
 logger = logging.getLogger(__name__)
@@ -73,29 +74,33 @@ class Daemon:
         self._hash_seed = hash_seed
         self._stop: asyncio.Event = asyncio.Event()
         self._exit_code = 0
+        self._journal: Journal | None = None
         self._service = Service.of_environment()
 
     def _open(self) -> Homes:
         settings = self._settings
         self._service.status("opening the log")
-        if not segment_paths(settings.journal_folder) and EventLog.there(settings.index_folder):
+        mirror = Mirror(settings.mirror_folder) if settings.mirror_folder is not None else None
+        if not segment_paths(settings.journal_folder) and (
+            EventLog.there(settings.index_folder) or (mirror is not None and mirror.there)
+        ):
             # Not for the start to mend: most likely its drive is not there.
             raise Misconfigured(
-                f"The journal in {settings.journal_folder} is gone, and the index beside it is not empty.",
-                mend="Put it back (is its drive mounted?), or run `edge log recover` to make it from the index.",
+                f"The journal in {settings.journal_folder} is gone, and the index or mirror of it is not empty.",
+                mend="Put it back (is its drive mounted?), or run `edge log recover` to make it from those.",
             )
-        mark = opening_mark(settings)
-        mark.touch()
+        note_opening(settings)
         try:
-            journal = Journal(self._settings.journal_folder)
+            journal = Journal(self._settings.journal_folder, mirror=mirror)
             eventlog = EventLog(self._settings.index_folder)
             caught_up = catch_up(journal, eventlog)
             journal.begin_life(boot_id())
         finally:  # only an end by a signal leaves it; whatever else went wrong says so itself
-            mark.unlink(missing_ok=True)
+            opening_mark(settings).unlink(missing_ok=True)
         logger.info(
             "log %s ends at event %d, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up
         )
+        self._journal = journal
         return Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
 
     def _heed(self) -> None:
@@ -142,7 +147,7 @@ class Daemon:
             logger.info("%d executions are resumed", resumed)
         subscriptions.start()
         pool.warm()
-        operations = Operations(engine, homes.eventlog, blocks, self._status(log_id), pool.pids).table()
+        operations = Operations(engine, homes.eventlog, blocks, self._status, pool.pids).table()
         api = Api(engine, settings.box, log_id, operations)
         api.door = SubscriptionDoor(subscriptions, api.gateways)
         asked = SubscriptionOperations(engine, subscriptions, api.door)
@@ -173,10 +178,12 @@ class Daemon:
         self._service.ready(serving)
         self._service.watch(asyncio.get_running_loop().call_later, Progress(gate))
 
-    def _status(self, log_id: bytes) -> dict[str, Any]:
+    def _status(self) -> dict[str, Any]:
+        assert self._journal is not None, "the homes are open by now"
         return {
             "box": self._settings.box,
-            "log_id": log_id.hex(),
+            "log_id": self._journal.log_id.hex(),
+            "mirror": self._journal.mirror_state,
             "version": VERSION,
             "pid": os.getpid(),
             "zygote_pid": self._zygote_pid,

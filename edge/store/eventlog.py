@@ -126,7 +126,9 @@ class EventLog:
             with self._env.begin() as txn:
                 yield txn
         except lmdb.Error as error:
-            raise LogDamaged(f"The index cannot be read: {error}.", mend=_MEND) from error
+            raise LogDamaged(
+                f"The index cannot be read: {error}.", mend=_MEND, code=LogDamaged.INDEX
+            ) from error
 
     def last(self) -> tuple[int, bytes]:
         """Sequence number and link of the last event in here; (0, GENESIS) when empty."""
@@ -376,4 +378,4 @@ class EventLog:
 
 
 def _damaged(error: lmdb.Error) -> LogDamaged:
-    return LogDamaged(f"The event log's index is damaged: {error}.", mend=_MEND)
+    return LogDamaged(f"The event log's index is damaged: {error}.", mend=_MEND, code=LogDamaged.INDEX)

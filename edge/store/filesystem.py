@@ -138,7 +138,8 @@ def objection(folder: Path, mount: Mount) -> Objection | None:
 
 def homes(settings: Settings) -> Iterable[Path]:
     """Every folder that holds truth; each may be a drive of its own."""
-    return (settings.data, settings.journal_folder, settings.index_folder, settings.blob_folder)
+    mirror = () if settings.mirror_folder is None else (settings.mirror_folder,)
+    return (settings.data, settings.journal_folder, settings.index_folder, settings.blob_folder, *mirror)
 
 
 def require_sound(settings: Settings, table: Path = MOUNT_TABLE) -> None:

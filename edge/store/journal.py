@@ -27,6 +27,7 @@ from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
 from edge.store import segment_file
+from edge.store.mirror import Mirror
 from edge.store.numbers import number_beyond, number_far_beyond
 from edge.store.segment_file import FRAME_OVERHEAD_BYTES, SegmentHeader, SegmentReader
 
@@ -37,9 +38,11 @@ _SPARE_PART = "next.spare.part"
 class Journal:
     """The open journal. `last_seq` and `last_link` say where the chain ends, `next_seq` what the next event is."""
 
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
-        """Open or start a journal. Raises LogDamaged, StorageFailed."""
-        self._folder = folder
+    def __init__(
+        self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, mirror: Mirror | None = None
+    ) -> None:
+        """Open or start a journal. Raises LogDamaged, StorageFailed; Misconfigured for the mirror of another log."""
+        self._folder, self._mirror = folder, mirror
         self._segment_bytes = segment_bytes
         self._failed = False
         self._spare_thread: threading.Thread | None = None
@@ -58,11 +61,20 @@ class Journal:
             self._open_last(paths[-1])
         else:
             self._start_segment(os.urandom(8))
+        if mirror is not None:
+            mirror.follow(folder)
 
     @property
     def folder(self) -> Path:
         """Where the segments are."""
         return self._folder
+
+    @property
+    def mirror_state(self) -> str:
+        """Of the second place: "off", "written", or why it is not written now."""
+        if self._mirror is None:
+            return "off"
+        return self._mirror.problem or "written"
 
     @property
     def log_id(self) -> bytes:
@@ -93,6 +105,8 @@ class Journal:
                 f"events {seq + 1} to {beyond.first_seq - 1} cannot be read.",
                 mend="Run `edge log recover`: it takes what is damaged from the other home.",
             )
+        if self._mirror is not None:
+            self._mirror.require_no_longer(reader.header.log_id, seq)
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             # Where the last flush failed, the kernel may hold that frame as clean though the drive never got it:
@@ -159,6 +173,8 @@ class Journal:
         except StorageFailed:
             self._failed = True
             raise
+        if self._mirror is not None:
+            self._mirror.begin(self.header, self._segment_bytes, self._folder)
 
     def write(self, group: Group) -> None:
         """Append one group and flush it: durable when this returns. Called on the journal thread only.
@@ -178,6 +194,8 @@ class Journal:
         except OSError as error:
             self._failed = True
             raise StorageFailed(f"The journal could not be flushed: {error.strerror}.") from error
+        if self._mirror is not None:
+            self._mirror.write(frame, self._offset)
         self._offset += len(frame)
         self.last_seq, self.last_link = group.last_seq, group.links[-1]
         self.next_seq = group.last_seq + 1
@@ -186,6 +204,8 @@ class Journal:
 
     def _prepare_spare(self) -> None:
         """Fill the next file ahead, beside the writing, so that a change of segment costs one rename."""
+        if self._mirror is not None:
+            self._mirror.prepare(self._segment_bytes)
         spare = self._folder / _SPARE
         if spare.exists():
             return
@@ -233,6 +253,8 @@ class Journal:
     def close(self) -> None:
         """Close the file. What was written is durable already."""
         self._wait_for_spare()
+        if self._mirror is not None:
+            self._mirror.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

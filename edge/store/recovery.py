@@ -97,16 +97,18 @@ class Plan:
         return not self.targets and not self.replaced
 
 
-def make_plan(folder: Path, other: Other, log_id: bytes | None = None) -> Plan:
+def make_plan(
+    folder: Path, other: Other, log_id: bytes | None = None, *, other_has_end: bool = False
+) -> Plan:
     """Read the whole journal beside the other home and say what would make it whole. Changes nothing.
 
-    `log_id` is the other home's. Raises LogDamaged where the homes are of two logs, where neither can be read, and
-    where the chain breaks though no number is missing.
+    `log_id` is the other home's, `other_has_end` says that it is written in step with the journal. Raises LogDamaged
+    where the homes are of two logs, where neither can be read, and where the chain breaks though no number is missing.
     """
     paths = segment_paths(folder)
     starts = [int(path.stem) for path in paths]
     made = Plan(_log_id(paths, log_id), highest=max(starts, default=0))
-    walk = _Walk(made, other, folder)
+    walk = _Walk(made, other, folder, other_has_end)
     first = next(iter(other(0)), None)
     beginning = min(([first[0]] if first is not None else []) + starts[:1], default=1)
     if beginning > 1 and not _was_pruned(paths, beginning):
@@ -162,8 +164,9 @@ def _log_id(paths: list[Path], log_id: bytes | None) -> bytes:
 class _Walk:
     """Goes along the log, segment by segment: `seq` is the number that comes next, `link` the chain before it."""
 
-    def __init__(self, made: Plan, other: Other, folder: Path) -> None:
+    def __init__(self, made: Plan, other: Other, folder: Path, other_has_end: bool) -> None:
         self._plan, self._other, self._folder = made, other, folder
+        self._other_has_end = other_has_end
         self.seq = 0
         self.link = b""
         self._lost = 0
@@ -235,7 +238,7 @@ class _Walk:
 
         So did a journal that is gone as a whole, but where the index has all up to an end in order.
         """
-        if reader is not None or (path is None and self._ended_in_order()):
+        if reader is not None or self._other_has_end or (path is None and self._ended_in_order()):
             return
         beyond = number_far_beyond(max(self._plan.highest, self.seq))
         lost = self._lost + beyond - self.seq

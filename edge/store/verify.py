@@ -32,6 +32,7 @@ class Report:
     first_previous: bytes = GENESIS
     log_id: bytes = b""
     index_last_seq: int | None = None
+    mirror_last_seq: int | None = None
     problems: list[str] = field(default_factory=list)
     #: `(first, last)` of numbers that are lost and named as lost: no problem any more.
     lost: list[tuple[int, int]] = field(default_factory=list)
@@ -44,6 +45,15 @@ class Report:
     def whole(self) -> bool:
         """True where nothing is wrong."""
         return not self.problems
+
+    @property
+    def absent(self) -> list[tuple[int, int]]:
+        """Numbers that no event has and about which nothing is wrong: lost, skipped, or one behind the other."""
+        found: list[tuple[int, int]] = []
+        for first, last in sorted(self.lost + self.skipped):
+            joins = bool(found) and found[-1][1] == first - 1
+            found.append((found.pop()[0] if joins else first, last))
+        return found
 
 
 def verify_journal(folder: Path, seen: Seen = lambda event: None) -> Report:
@@ -175,10 +185,10 @@ def compare_index(
     frames = _sound_frames(folder)
     journal = next(frames, None)
     expected: int | None = None
-    absent = {last: first for first, last in report.lost + report.skipped}
+    absent = dict(report.absent)
     only_here: list[list[int]] = []
     for first_seq, epoch_key, data in groups:
-        if expected is not None and first_seq != expected and absent.get(first_seq - 1) != expected:
+        if expected is not None and first_seq != expected and absent.get(expected) != first_seq - 1:
             report.problems.append(f"The index lacks events {expected} to {first_seq - 1}.")
         last_seq = report.index_last_seq = open_group(first_seq, data).last_seq
         expected = last_seq + 1

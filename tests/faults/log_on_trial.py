@@ -20,13 +20,15 @@ from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested, Gap
 from edge.core.limits import KIB
+from edge.core.settings import load_settings
 from edge.runtime.commit.catching_up import catch_up
 from edge.runtime.commit.gate import CommitGate
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog
 from edge.store.index_rows import payload_mark, request_key
 from edge.store.journal import Journal
-from edge.store.segment_file import segment_paths
+from edge.store.mirror import Mirror
+from edge.store.segment_file import flush_folder, segment_paths
 from edge.store.verify import compare_index, verify_journal
 
 SEGMENT_BYTES = 64 * KIB
@@ -37,6 +39,7 @@ NEXT_BOOT = b"\1" * 16
 REFUSED = 3  # exit code of a writer whose drive refused
 _HERE = "tests.faults.log_on_trial"
 WRITE, CHECK, SALVAGE = f"{_HERE}:write", f"{_HERE}:check", f"{_HERE}:salvage"
+RECOVER = f"{_HERE}:recover"
 ANSWERS = f"{_HERE}:answers"
 ANSWERED = 400  # events of the log that `answers` knows
 
@@ -54,7 +57,7 @@ def write(folder: str, say: str, seed: int, events: int, planted: str = "") -> i
 
     The last event's number. Half of the lives end without closing anything. Exits with REFUSED, the drive's error on
     stderr, where the journal or the index cannot be written. `planted` is a bug: "no flush", "told too early"; or it
-    says "closed": this life ends with everything flushed and closed.
+    says "closed" or "killed": this life ends with everything closed, or nothing.
     """
     if planted == "no flush":
         os.fdatasync = lambda fd: None
@@ -92,7 +95,7 @@ async def _write(folder: Path, said: int, chance: Random, events: int, planted: 
         if planted != "told too early":
             gate.after(event.seq, lambda link, seq=event.seq: tell(seq))  # type: ignore[misc]
         await gate.flushed()
-    if chance.random() < 0.5 or planted == "closed":
+    if planted == "closed" or (planted != "killed" and chance.random() < 0.5):
         await gate.close()
         eventlog.close()
         journal.close()
@@ -103,10 +106,24 @@ async def _write(folder: Path, said: int, chance: Random, events: int, planted: 
 def _opened(folder: Path) -> tuple[Journal, EventLog]:
     if not segment_paths(folder / "journal") and EventLog.there(folder / "index"):
         raise LogDamaged("The journal is gone.")
-    journal = Journal(folder / "journal", segment_bytes=SEGMENT_BYTES)
+    journal = Journal(folder / "journal", segment_bytes=SEGMENT_BYTES, mirror=_mirror(folder))
     eventlog = EventLog(folder / "index")
     catch_up(journal, eventlog)
     return journal, eventlog
+
+
+def with_mirror(folder: Path) -> None:
+    """Turn the mirror on for the log that will be in a folder; durable when this returns."""
+    with (folder / "edge.toml").open("w") as file:
+        file.write('journal_mirror = "on"\n')
+        file.flush()
+        os.fsync(file.fileno())
+    flush_folder(folder)
+
+
+def _mirror(folder: Path) -> Mirror | None:
+    place = load_settings(folder).mirror_folder
+    return None if place is None else Mirror(place)
 
 
 def _flush_now_and_then(folder: Path, chance: Random) -> threading.Event:
@@ -124,11 +141,12 @@ def _flush_now_and_then(folder: Path, chance: Random) -> threading.Event:
 
 
 def check(folder: str, told: int, planted: str = "") -> dict[str, Any]:
-    """Open the log as the runtime does and read all of it: `{lost: [[first, last], …], untold, next_seq, log_id}`.
+    """Open the log as the runtime does and read all of it.
 
-    `untold` is how many events that were told are missing at the end, unnamed; `next_seq` the number that a life in
-    another boot of the machine begins with. Raises what opening raises; fails where the log is not whole or says
-    anything else than what was written. `planted` is a bug: "numbers go on".
+    Gives `lost` ([first, last] of each), `events` (how many there are), `untold` (how many that were told are missing
+    at the end, unnamed), `next_seq` (what a life in another boot of the machine begins with), and `log_id`. Raises
+    what opening raises, LogDamaged where the log is not whole; fails where it says anything else than what was
+    written. `planted` is a bug: "numbers go on".
     """
     place = Path(folder)
     journal, eventlog = _opened(place)
@@ -142,7 +160,8 @@ def check(folder: str, told: int, planted: str = "") -> dict[str, Any]:
     compare_index(
         place / "journal", ((group.first_seq, key, data) for key, group, data in eventlog.groups()), report
     )
-    assert report.whole, report.problems
+    if not report.whole:
+        raise LogDamaged(" ".join(report.problems))
     assert report.last_seq == journal.last_seq
     assert report.first_seq == 1 or report.lost, report.first_seq
     for seq in known[4::500]:
@@ -157,6 +176,7 @@ def check(folder: str, told: int, planted: str = "") -> dict[str, Any]:
         "untold": max(told - report.last_seq, 0),
         "next_seq": journal.next_seq,
         "log_id": journal.log_id.hex(),
+        "events": report.events,
     }
 
 
@@ -168,9 +188,14 @@ def _compare(event: Event) -> None:
     assert body == body_of(event.seq), f"event {event.seq} says something else than what was written"
 
 
-def salvage(folder: str) -> int:
+def salvage(folder: str, *, index_anew: bool = False) -> int:
     """`edge log salvage`; its exit code."""
-    return main(["log", "salvage", "--data", folder])
+    return main(["log", "salvage", "--data", folder, *(["--index-anew"] if index_anew else [])])
+
+
+def recover(folder: str) -> int:
+    """`edge log recover`; its exit code."""
+    return main(["log", "recover", "--data", folder])
 
 
 def answers(folder: str) -> str:

@@ -25,7 +25,7 @@ SOURCE = Path(__file__).with_name("recording_drive.c")
 KEPT = ("all", "none", "some", "pieces")
 _SECTOR_BYTES = 512
 _HEAD_BYTES = 24
-_SIZE_BYTES = {"ext4": 24 * MIB, "xfs": 300 * MIB}
+_SIZE_BYTES = {"ext4": 64 * MIB, "xfs": 300 * MIB}
 _MAKE = {
     "ext4": ["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=4"],
     "xfs": ["mkfs.xfs", "-q"],

@@ -91,6 +91,15 @@ def test_a_box_mends_itself_where_nothing_is_lost(stopped: Box, what: str) -> No
     assert "edge log recover: kept" in stopped.words()
 
 
+def test_an_index_that_reads_well_and_ended_two_starts_is_made_anew(stopped: Box) -> None:
+    """Damage that shows only when the index is written would end every start: the third makes it from the journal."""
+    mark = stopped.settings.lock_path.with_name("opening")
+    mark.write_text("2")
+    starts(stopped)
+    assert "is made anew as asked" in stopped.words()
+    assert not mark.exists()
+
+
 def test_a_box_gives_nothing_up_by_itself(stopped: Box) -> None:
     """Where events are in no home the start stays refused, nothing is changed, and a person is told what to do."""
     spoil_frames(stopped, 5, 6)
@@ -101,6 +110,40 @@ def test_a_box_gives_nothing_up_by_itself(stopped: Box) -> None:
     assert stopped.processes.pop("runtime").wait(timeout=30) == 2
     assert "edge log salvage" in stopped.words()
     assert before == {path: path.read_bytes() for path in segment_paths(stopped.settings.journal_folder)}
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path) -> Iterator[Box]:
+    """A box with a mirror of its journal that was killed: the index has nothing, the mirror all."""
+    box = Box(tmp_path, 1, journal_mirror="on")
+    box.start("runtime")
+    box.register(SOURCE)
+    for n in range(30):
+        assert box.run("p", {"n": n})["result"] == n + 1
+    assert box.status()["mirror"] == "written"
+    box.kill("runtime", 9)
+    yield box
+    box.down()
+
+
+@pytest.mark.parametrize("what", ["end", "middle", "all"])
+def test_a_box_takes_from_the_mirror_what_its_journal_lost(mirrored: Box, what: str) -> None:
+    """The end is gone, which one home alone could not tell from a torn write, or more is: every event is there."""
+    events = mirrored.verify().events
+    (path,) = segment_paths(mirrored.settings.journal_folder)
+    frames = list(SegmentReader(path).frames())
+    if what == "all":
+        path.unlink()
+        assert "events taken from mirror and index" in mirrored.edge("log", "recover").stdout
+    elif what == "middle":
+        spoil_frames(mirrored, 5, 9)
+    else:
+        spoil(path, frames[-9].offset, 16_384)
+    starts(mirrored)
+    report = mirrored.verify()
+    assert (report.lost, report.mirror_last_seq) == ([], report.last_seq)
+    assert report.events >= events
+    assert "goes to event" in mirrored.edge("doctor", check=None).stdout
 
 
 def test_a_lost_journal_is_made_from_the_index(stopped: Box) -> None:

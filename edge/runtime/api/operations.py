@@ -31,7 +31,7 @@ class Operations:
         engine: Engine,
         eventlog: EventLog,
         blocks: Blocks,
-        status: dict[str, Any],
+        status: Callable[[], dict[str, Any]],
         worker_pids: Callable[[], list[int]],
     ) -> None:
         self._engine, self._eventlog, self._blocks = engine, eventlog, blocks
@@ -119,7 +119,7 @@ class Operations:
         now: dict[str, Any] = {"worker_pids": self._worker_pids()}
         executor = self._engine.executor
         now |= {"open": len(executor.open), "waiting": len(executor.parking), "owed": len(self._engine.owed)}
-        reply({**self._status, **now})
+        reply({**self._status(), **now})
 
 
 def argument(arguments: dict[str, Any], name: str, *kinds: type | None) -> Any:

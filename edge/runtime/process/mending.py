@@ -29,14 +29,31 @@ def opening_mark(settings: Settings) -> Path:
     return settings.lock_path.with_name("opening")
 
 
-def mend(settings: Settings) -> bool:
-    """Have the log made whole from what its homes hold; whether to start again. Never twice for one start."""
+def note_opening(settings: Settings) -> None:
+    """Set the mark, and in it how many starts in a row came to it."""
+    opening_mark(settings).write_text(str(ended_while_opening(settings) + 1), "ascii")
+
+
+def ended_while_opening(settings: Settings) -> int:
+    """How many starts in a row were ended by a signal while they opened the homes."""
+    try:
+        return int(opening_mark(settings).read_text("ascii") or 1)
+    except (FileNotFoundError, ValueError):
+        return int(opening_mark(settings).exists())
+
+
+def mend(settings: Settings, *, index_anew: bool = False) -> bool:
+    """Have the log made whole from what its homes hold; whether to start again. Never twice for one start.
+
+    With `index_anew` the index is made again though it may read well: writing it failed, or it ended two starts.
+    """
     if os.environ.get(_TRIED):
         return False
     os.environ[_TRIED] = "1"
     import subprocess
 
     command = [sys.executable, "-m", "edge.cli.main", "log", "recover", "--data", str(settings.data)]
+    command += ["--index-anew"] if index_anew else []
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     for line in (done.stdout + done.stderr).splitlines():
         logger.warning("edge log recover: %s", line)
