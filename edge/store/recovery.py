@@ -102,8 +102,8 @@ def make_plan(
 ) -> Plan:
     """Read the whole journal beside the other home and say what would make it whole. Changes nothing.
 
-    `log_id` is the other home's, `other_has_end` says that it is written in step with the journal. Raises LogDamaged
-    where the homes are of two logs, where neither can be read, and where the chain breaks though no number is missing.
+    `log_id` is the other home's, `other_has_end` says that it is written in step with the journal. LogDamaged
+    where the homes are of two logs, neither can be read, or the chain breaks though no number is missing.
     """
     paths = segment_paths(folder)
     starts = [int(path.stem) for path in paths]
