@@ -50,20 +50,14 @@ def main(mount_table: Path = MOUNT_TABLE) -> int:
     except EdgeError as error:
         logging.getLogger("edge.runtime").critical("%s", error)
         return 2 if isinstance(error, Unavailable | Misconfigured) else 1
-    except PermissionError as error:
-        logging.getLogger("edge.runtime").critical(
-            "%s may not be used by this user: %s. Give it to the user who runs the box.",
-            error.filename or "Something in the data folder",
-            error.strerror,
-        )
-        return 2
     except OSError as error:
-        logging.getLogger("edge.runtime").critical(
-            "%s cannot be used: %s. Look after the drive; what was accepted is safe.",
-            error.filename or "Something in the data folder",
-            error.strerror,
-        )
-        return 1
+        from edge.runtime.process.system_errors import told
+
+        said = told(error)
+        if said is None:
+            raise  # nobody is to look after a drive for a mistake of ours
+        logging.getLogger("edge.runtime").critical("%s", said[0])
+        return said[1]
 
 
 def _run(settings: Settings, hash_seed: int | None) -> int:
