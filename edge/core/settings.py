@@ -26,6 +26,8 @@ HOLD: Final = "hold"
 OLDEST: Final = "oldest"
 THIN: Final = "thin"
 POLICIES: Final = (HOLD, OLDEST, THIN)
+#: Memory that looks like a folder; a cache in it has mode 0700.
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - tmpfs by design
 _BOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -110,13 +112,17 @@ class Settings:
         """Where Arrow blocks go."""
         if self.cache:
             return Path(self.cache)
-        memory = Path("/dev/shm")  # noqa: S108 - tmpfs by design; the folder in it is made with mode 0700
-        if not os.access(memory, os.W_OK):
+        if not os.access(_MEMORY, os.W_OK):
             return self.data / "cache"
-        import hashlib  # OpenSSL comes with it, and most commands have no cache
+        return memory_cache(self.data)
 
-        mark = hashlib.sha256(str(self.data.resolve()).encode()).hexdigest()[:16]
-        return memory / f"noetl-edge-{os.getuid()}-{mark}"
+
+def memory_cache(data: Path) -> Path:
+    """Where the cache of a data folder lies in memory; its name is made of the folder's path."""
+    import hashlib  # OpenSSL comes with it, and most commands have no cache
+
+    mark = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+    return _MEMORY / f"noetl-edge-{os.getuid()}-{mark}"
 
 
 def default_data_folder() -> Path:

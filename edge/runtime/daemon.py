@@ -36,6 +36,7 @@ from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.executions.engine import Engine
 from edge.runtime.process.heap import Trimmer
 from edge.runtime.process.mending import note_opening, opening_mark
+from edge.runtime.process.orphans import reap, sign
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.retention.keeper import Keeper
@@ -114,7 +115,7 @@ class Daemon:
         """Serve until stopped; the process's exit code."""
         self._heed()
         settings, homes, boot = self._settings, self._open(), boot_id()
-        blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
+        blocks = _cache(settings)
         gate = CommitGate(
             homes.journal,
             homes.eventlog,
@@ -204,6 +205,15 @@ def _say_goodbye(engine: Engine, subscriptions: Subscriptions, gate: CommitGate)
     engine.note_watermark()
     subscriptions.note_positions()
     gate.append(BootStopped())
+
+
+def _cache(settings: Settings) -> Blocks:
+    """The box's cache, with whose it is written into it; those of boxes that are gone are removed."""
+    blocks = Blocks(settings.cache_folder, settings.cache_mb * MIB)
+    sign(settings)
+    for folder in reap(settings):
+        logger.info("removed %s: the box whose cache it was is gone", folder)
+    return blocks
 
 
 def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:

@@ -24,7 +24,7 @@ from edge.core.values import BlockRef, TableRef
 _FOLDER_DIGITS: Final = 32
 _FOLDER_NAME: Final = re.compile(rf"[0-9a-f]{{{_FOLDER_DIGITS}}}")
 #: Says that a folder is a cache: nothing is removed from one without it.
-_MARKER: Final = ".noetl-edge-cache"
+MARKER: Final = ".noetl-edge-cache"
 #: The workload key under which a request's Arrow payload is found.
 REQUEST_TABLE: Final = "table"
 
@@ -81,7 +81,7 @@ class Blocks:
     def _take_over(self) -> None:
         self.root.mkdir(parents=True, mode=0o700, exist_ok=True)
         there = set(os.listdir(self.root))
-        if there and _MARKER not in there:
+        if there and MARKER not in there:
             raise Misconfigured(
                 f"The folder {self.root} is not empty, and it is no cache of this software.",
                 mend="Name an absent or empty folder as `cache` in edge.toml, or leave it out.",
@@ -90,7 +90,7 @@ class Blocks:
         _empty(self.root)
 
     def _mark(self) -> None:
-        (self.root / _MARKER).touch(mode=0o600)
+        (self.root / MARKER).touch(mode=0o600)
 
     def folder_name(self, digest: bytes) -> str:
         """Name of a playbook's folder below the root."""
@@ -239,9 +239,9 @@ class Blocks:
 def discard(root: Path) -> None:
     """Remove a cache that nobody works with any more; of a folder without its mark, nothing."""
     with contextlib.suppress(OSError):
-        if (root / _MARKER).exists():
+        if (root / MARKER).exists():
             _empty(root)
-            (root / _MARKER).unlink()
+            (root / MARKER).unlink()
             root.rmdir()
 
 
