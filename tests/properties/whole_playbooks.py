@@ -89,9 +89,9 @@ def models(draw: st.DrawFn) -> Model:
     return made
 
 
-def compiled(model: Model) -> Blueprint:
+def compiled(model: Model, path: str = "t") -> Blueprint:
     """The model as a playbook."""
-    return playbook([_step(name, step, model) for name, step in model.items()])
+    return playbook([_step(name, step, model) for name, step in model.items()], path)
 
 
 def _step(name: str, step: dict[str, Any], model: Model) -> dict[str, Any]:

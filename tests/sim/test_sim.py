@@ -1,0 +1,59 @@
+"""The simulation (`python -m tests.sim`): a few seeds always, many under --faults; bugs let in turn it red."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SEED = int(os.environ.get("EDGE_TEST_SEED", "20261125"))
+#: How many seeds `--faults` runs.
+SEEDS = int(os.environ.get("EDGE_TEST_SIM_SEEDS") or 60)
+
+
+def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A run in a process of its own: it takes the machine's clock and chance away."""
+    command = [sys.executable, "-m", "tests.sim", *arguments]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+
+
+def test_a_sample_of_worlds() -> None:
+    """Whatever happens to a box: each request once, each accepted one ends, the log is what the box thinks it is."""
+    done = simulated("--seed", str(SEED), "--seeds", "2", "--steps", "120")
+    assert done.returncode == 0, f"EDGE_TEST_SEED={SEED}\n{done.stdout[-6_000:]}{done.stderr[-2_000:]}"
+
+
+@pytest.mark.faults_full
+def test_many_worlds() -> None:
+    """As the sample: some 60 seeds, more than a hundred days of a box."""
+    done = simulated("--seed", str(SEED), "--seeds", str(SEEDS), "--steps", "400")
+    print(done.stdout)
+    assert done.returncode == 0, f"EDGE_TEST_SEED={SEED}\n{done.stdout[-6_000:]}{done.stderr[-2_000:]}"
+
+
+def test_a_seed_says_all() -> None:
+    """The same seed gives the same run, to the last digit of every moment."""
+    first, second = (simulated("--seed", "7", "--steps", "60").stdout.rpartition("; ")[2] for _ in range(2))
+    assert first == second
+    assert len(first.strip()) == 12
+
+
+@pytest.mark.parametrize(
+    ("bug", "says"),
+    [
+        ("told-before-durable", "before it was durable"),
+        ("lost-ids", "was accepted as"),
+        ("wall-clock-waits", "too early"),
+        ("believed-after-a-failed-flush", "LogDamaged"),
+    ],
+)
+def test_a_bug_that_is_let_in_is_found(bug: str, says: str) -> None:
+    """A check that cannot fail proves nothing."""
+    done = simulated("--seed", "101", "--steps", "200", "--plant", bug)
+    assert done.returncode == 1
+    assert says in done.stdout
