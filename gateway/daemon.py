@@ -15,12 +15,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edge.core.errors import Misconfigured, Unavailable
-from edge.core.limits import RECEIVE_MAX
+from edge.core.errors import Misconfigured, RequestRefused, Unavailable
+from edge.core.limits import HELD_UNASKED_MAX, RECEIVE_MAX
 from edge.core.service import Service
 from edge.core.settings import Settings
 from gateway import topics
 from gateway.admission import Admitted, Called, Refused, admit
+from gateway.complaints import Complaints
 from gateway.dead_letters import DeadLetters
 from gateway.mqtt import NEVER, BrokerAddress, Message, Will, open_session
 from gateway.mqtt import Settings as SessionSettings
@@ -88,8 +89,11 @@ class Gateway:
         self._dead_letters = DeadLetters(self._session, self._link.send)
         clash = Clash(self._address, settings.box)
         self._reconnects = Reconnects("for requests", clash)
-        self._sources = Sources(implementation, self._address, settings.box, self._link.send, clash)
-        self._responses = Responses(self._session, on_delivered=self._delivered)
+        self._complaints = Complaints(logger, lambda s, call: asyncio.get_running_loop().call_later(s, call))
+        self._sources = Sources(
+            implementation, self._address, settings.box, self._link.send, clash, self._complaints
+        )
+        self._responses = Responses(self._session, self._complaints, on_delivered=self._delivered)
         self._publishing = Publishing(self._session, settings.box, self._link.send)
 
     # ---- life ----------------------------------------------------------------------------------------
@@ -169,6 +173,12 @@ class Gateway:
     def _broker_lost(self, reason: str) -> None:
         # What was not acknowledged comes again on the next connection; acknowledging it now would be void.
         self._held.clear()
+        if (
+            not self._link.up
+        ):  # nor was it submitted: kept here, it would be twice as much with every connection
+            self._submitted = {
+                token: each for token, each in self._submitted.items() if not each[1].message.qos
+            }
         self._publishing.broker_down()
         self._lost.set()
         self._lost_for = reason
@@ -186,6 +196,8 @@ class Gateway:
             self._settle(held)
             return
         decided = admit(self._box, message, self._table or {})
+        if not message.qos and not isinstance(decided, Refused) and self._holds_enough():
+            decided = Refused(_full(), decided.reply_to)
         if isinstance(decided, Refused):
             held = _Held(message, None)
             self._held.append(held)
@@ -198,6 +210,10 @@ class Gateway:
         self._submitted[self._token] = (decided, held)
         self._link.send(decided.submission(self._token))
 
+    def _holds_enough(self) -> bool:
+        """Whether one more request that no broker keeps for us would be too many, the runtime being away."""
+        return not self._link.up and len(self._submitted) >= HELD_UNASKED_MAX
+
     def _refuse(self, refused: Refused) -> None:
         to = refused.reply_to
         if refused.playbook == topics.PROBE_PLAYBOOK:
@@ -206,9 +222,16 @@ class Gateway:
         request_id = to.request_id if to is not None else None
         self._link.send(["refusal", refused.error.problem_code, principal, refused.playbook, request_id])
         if refused.callback:
-            logger.warning("a callback was refused: %s", refused.error.message)
+            self._complaints.say(
+                "refused callbacks", logging.WARNING, "a callback was refused: %s", refused.error.message
+            )
         elif to is None:
-            logger.warning("a request without a usable topic was refused: %s", refused.error.message)
+            self._complaints.say(
+                "requests without a usable topic",
+                logging.WARNING,
+                "a request without a usable topic was refused: %s",
+                refused.error.message,
+            )
         if to is not None:
             self._responses.refusal(to, refused.error.problem())
 
@@ -271,13 +294,24 @@ class Gateway:
             return
         asked, held = known
         if isinstance(asked, Called):  # never its token: it may still be good
-            logger.warning("a callback was refused: %s", problem.get("message"))
+            self._complaints.say(
+                "refused callbacks", logging.WARNING, "a callback was refused: %s", problem.get("message")
+            )
         if asked.reply_to is not None:
             self._responses.refusal(asked.reply_to, problem)
         self._settle(held)
 
     def _delivered(self, execution: int) -> None:
         self._link.send(["delivered", execution])
+
+
+def _full() -> RequestRefused:
+    return RequestRefused(
+        f"The runtime is away, and {HELD_UNASKED_MAX} requests wait for it.",
+        mend="Send it again later, or at QoS 1: then the broker keeps it.",
+        code="queue_full",
+        retry_after_ms=1_000,
+    )
 
 
 async def serve(settings: Settings, implementation: str = "codec") -> None:

@@ -17,10 +17,9 @@ from edge.core.codec import encode
 from edge.core.errors import EdgeError
 from edge.core.records import record
 from gateway.admission import ReplyTo, reason_code
+from gateway.complaints import Complaints
 from gateway.mqtt import REFUSED, Session
 from gateway.topics import response_topic
-
-logger = logging.getLogger(__name__)
 
 _JSON: Final = "application/json"
 _CBOR: Final = "application/cbor"
@@ -60,8 +59,10 @@ def result_from(box: str, fields: list[Any]) -> Result:
 class Responses:
     """Publishes towards callers over one session."""
 
-    def __init__(self, session: Session, *, on_delivered: Callable[[int], None]) -> None:
-        self._session = session
+    def __init__(
+        self, session: Session, complaints: Complaints, *, on_delivered: Callable[[int], None]
+    ) -> None:
+        self._session, self._complaints = session, complaints
         self._on_delivered = on_delivered
         #: Results that the broker has not acknowledged.
         self._unacknowledged: dict[int, Result] = {}
@@ -138,7 +139,13 @@ class Responses:
         code = done.result()
         if code >= REFUSED:
             # The broker will never take it there: saying so once is all that is left to do.
-            logger.error("the broker refused (0x%02x) the result of %s", code, result.execution_id)
+            self._complaints.say(
+                "results the broker refused",
+                logging.ERROR,
+                "the broker refused (0x%02x) the result of %s",
+                code,
+                result.execution_id,
+            )
         if self._unacknowledged.get(result.execution) is result:
             del self._unacknowledged[result.execution]
         self._on_delivered(result.execution)

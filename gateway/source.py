@@ -17,6 +17,7 @@ from typing import Any, Final
 from edge.core.errors import Misconfigured, Unavailable
 from edge.core.limits import HEADERS_BYTES_MAX, PAYLOAD_BYTES_MAX, RECEIVE_MAX
 from edge.core.records import record
+from gateway.complaints import Complaints
 from gateway.mqtt import ONCE, BrokerAddress, Message, Session, Settings, open_session
 from gateway.reconnects import Reconnects
 
@@ -65,8 +66,9 @@ class Source:
         send: Callable[[list[Any]], object],
         token: Callable[[], int],
         reconnects: Reconnects,
+        complaints: Complaints,
     ) -> None:
-        self._implementation, self._address = implementation, address
+        self._implementation, self._address, self._complaints = implementation, address, complaints
         self._client_id = f"edge-gateway-{box}-{number}"
         self._number, self._send, self._token = number, send, token
         self._asked: Asked | None = None
@@ -230,7 +232,13 @@ class Source:
 
     def _too_large(self, message: Message) -> None:
         """It will never fit: it is refused, and that is recorded."""
-        logger.error("subscription %s: a message of %d bytes is refused", self._path, len(message.payload))
+        self._complaints.say(
+            "messages too large",
+            logging.ERROR,
+            "subscription %s: a message of %d bytes is refused",
+            self._path,
+            len(message.payload),
+        )
         self._send(["refusal", "payload_too_large", "subscription", self._path, None])
         if message.qos:
             held = _Held(message, self._token())

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from gateway.complaints import Complaints
 from gateway.mqtt import BrokerAddress
 from gateway.reconnects import Clash, Reconnects
 from gateway.source import Asked, Source
@@ -25,9 +26,10 @@ class Sources:
         box: str,
         send: Callable[[list[Any]], object],
         clash: Clash,
+        complaints: Complaints,
     ) -> None:
         self._implementation, self._address, self._box, self._send = implementation, address, box, send
-        self._clash = clash
+        self._clash, self._complaints = clash, complaints
         self._sources: dict[int, Source] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._last = 0
@@ -65,6 +67,7 @@ class Sources:
                 self._send,
                 self._token,
                 Reconnects(f"of subscription number {number}", self._clash),
+                self._complaints,
             )
             self._tasks[number] = task = asyncio.get_running_loop().create_task(source.keep())
             task.add_done_callback(self._ended)

@@ -36,6 +36,13 @@ DELIVERIES_MAX = 2 * RECEIVE_MAX
 #: Refusals recorded one by one in the log before they are only counted: a flood must not wear the drive.
 REFUSALS_PER_S = 10
 REFUSALS_BURST = 100
+#: Lines of one kind in the gateway's own log, in so many seconds, about what others did wrong: ten tell a person all,
+#: and whoever publishes a million wrong messages must not fill the journal of the machine.
+COMPLAINTS_MAX = 10
+COMPLAINTS_S = 60
+#: Requests at QoS 0 that a gateway keeps while its runtime is away. The broker keeps those at QoS 1 for us, all but
+#: RECEIVE_MAX of them; of these nobody else has a copy, and nobody holds their senders back.
+HELD_UNASKED_MAX = RECEIVE_MAX
 
 # ---- Values ---------------------------------------------------------------------------------------
 #: A pure step's output up to this size stands in its event (design §4).

@@ -12,6 +12,7 @@ from typing import Any
 import mqtt5
 import pytest
 
+from gateway.complaints import Complaints
 from gateway.mqtt import BrokerAddress
 from gateway.reconnects import Clash, Reconnects
 from gateway.source import Asked, Source
@@ -106,7 +107,8 @@ async def test_a_connection_that_ends_as_it_is_made_is_made_again() -> None:
     async with playing(script) as port:
         address = BrokerAddress("127.0.0.1", port)
         reconnects = Reconnects("of a test", Clash(address, "b"), lambda: 0.0)
-        source = Source("codec", address, "b", 7, told.append, lambda: 1, reconnects)
+        complaints = Complaints(logging.getLogger("t"), asyncio.get_running_loop().call_later)
+        source = Source("codec", address, "b", 7, told.append, lambda: 1, reconnects, complaints)
         source.ask(Asked("in/x", True, (("a/#", 1),), (), frozenset()))
         keeping = asyncio.get_running_loop().create_task(source.keep())
         await patiently(subscribed)
