@@ -50,6 +50,7 @@ from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
 from edge.store.journal import Journal
 from edge.store.mirror import Mirror
+from edge.store.reserve import Reserve
 from edge.store.segment_file import segment_paths
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ _LOOK_S: Final = 1.0
 _SWEEP_S: Final = 2.0
 #: How often it is looked whether the log has outgrown its bounds.
 _RETAIN_S: Final = 5.0
+_FIRST_LOOK_S: Final = 1.0
 
 
 class Daemon:
@@ -77,6 +79,8 @@ class Daemon:
         self._exit_code = 0
         self._journal: Journal | None = None
         self._service = Service.of_environment()
+        index_file = settings.index_folder / "data.mdb"
+        self._reserve = Reserve(settings.data, index_file, settings.reserve_mb * MIB // 2)
 
     def _open(self) -> Homes:
         settings = self._settings
@@ -94,6 +98,7 @@ class Daemon:
         try:
             journal = Journal(self._settings.journal_folder, mirror=mirror)
             eventlog = EventLog(self._settings.index_folder)
+            journal.make_room = eventlog.make_room = self._reserve.give
             caught_up = catch_up(journal, eventlog)
             journal.begin_life(boot_id())
         finally:  # only an end by a signal leaves it; whatever else went wrong says so itself
@@ -102,7 +107,9 @@ class Daemon:
             "log %s ends at event %d, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up
         )
         self._journal = journal
-        return Homes(journal, eventlog, BlobStore(self._settings.blob_folder))
+        blobs = BlobStore(self._settings.blob_folder)
+        blobs.make_room = self._reserve.give
+        return Homes(journal, eventlog, blobs)
 
     def _heed(self) -> None:
         """Signals stop it in order; what nobody foresaw ends it at once."""
@@ -156,7 +163,7 @@ class Daemon:
         await api.listen(settings.socket_path)
         self._announce(gate)
         pruner = Pruner(gate, homes, engine, subscriptions)
-        keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data)
+        keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data, self._reserve)
         chores = _chores(engine, subscriptions, homes.eventlog, _look_after(keeper, self._failed))
         await self._stop.wait()
         self._service.stopping()
@@ -252,7 +259,8 @@ def _ended_cleanly(homes: Homes) -> bool:
 
 
 async def _look_after(keeper: Keeper, failed: Callable[[StorageFailed], None]) -> None:
-    """Look after the log's size, one look after another."""
+    """Look after the log's size, one look after another; not while the box starts."""
+    await asyncio.sleep(_FIRST_LOOK_S)
     while True:
         try:
             await keeper.look()

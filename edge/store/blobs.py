@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge.core.errors import LogDamaged, StorageFailed
@@ -22,6 +22,8 @@ class BlobStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        #: Asked for room when the drive is full, in bytes; whether there is some now (`edge.store.reserve`).
+        self.make_room: Callable[[int], bool] = lambda size_bytes: False
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def path(self, digest: bytes) -> Path:
@@ -32,12 +34,21 @@ class BlobStore:
     def put(self, data: bytes) -> bytes:
         """Store bytes, durable when this returns; their digest. Raises StorageFailed."""
         digest = hashlib.sha256(data).digest()
+        try:
+            self._put(digest, data)
+        except StorageFailed:
+            if not self.make_room(len(data)):
+                raise
+            self._put(digest, data)
+        return digest
+
+    def _put(self, digest: bytes, data: bytes) -> None:
         path = self.path(digest)
         part = path.with_suffix(".part")
         try:
             if path.exists():
                 flush_folder(path.parent)
-                return digest
+                return
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o750)
                 flush_folder(self._folder)
@@ -57,7 +68,6 @@ class BlobStore:
             ):  # a drive that fails may fail here too: the first error is told
                 part.unlink(missing_ok=True)
             raise StorageFailed(f"A blob could not be written: {error.strerror}.") from error
-        return digest
 
     def remove(self, digests: Iterable[bytes]) -> None:
         """Remove blobs, durably; those that are gone are no matter. Raises StorageFailed."""

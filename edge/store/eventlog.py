@@ -24,7 +24,7 @@ Tables (keys big-endian, so that they sort by time):
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +90,8 @@ class EventLog:
                     mend="Give the data folder to the user who runs the box.",
                 ) from error
             raise StorageFailed(f"The event log's index in {folder} cannot be opened: {error}.") from error
+        #: As in `edge.store.blobs`.
+        self.make_room: Callable[[int], bool] = lambda size_bytes: False
         self._data_path = folder / "data.mdb"
         self._address = mapped_pages.find_mapping(self._data_path)
 
@@ -151,6 +153,15 @@ class EventLog:
 
     def commit(self, groups: Iterable[IndexedGroup], log_id: bytes) -> None:
         """Put durable groups in, in one transaction; index thread only. StorageFailed, LogDamaged."""
+        groups = list(groups)
+        try:
+            self._commit(groups, log_id)
+        except StorageFailed:  # nothing of it was done
+            if not self.make_room(sum(len(group.data) for group in groups)):
+                raise
+            self._commit(groups, log_id)
+
+    def _commit(self, groups: list[IndexedGroup], log_id: bytes) -> None:
         with self.writing() as (txn, _):
             txn.put(b"log", log_id, db=self._db["meta"])
             for group in groups:

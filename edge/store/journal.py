@@ -15,6 +15,7 @@ the process must end, and the next one starts from what really is on the drive (
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -29,6 +30,7 @@ from edge.core.limits import SEGMENT_BYTES
 from edge.store import segment_file
 from edge.store.mirror import Mirror
 from edge.store.numbers import number_beyond, number_far_beyond
+from edge.store.reserve import allocate
 from edge.store.segment_file import FRAME_OVERHEAD_BYTES, SegmentHeader, SegmentReader
 
 _SPARE = "next.spare"
@@ -45,6 +47,8 @@ class Journal:
         self._folder, self._mirror = folder, mirror
         self._segment_bytes = segment_bytes
         self._failed = False
+        #: As in `edge.store.blobs`.
+        self.make_room: Callable[[int], bool] = lambda size_bytes: False
         self._spare_thread: threading.Thread | None = None
         #: Held to begin a spare file, and to put a retired segment in its place.
         self._spare_lock = threading.Lock()
@@ -151,16 +155,39 @@ class Journal:
         spare = self._folder / _SPARE
         self._wait_for_spare()
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:
-            made = self._folder / _SPARE_PART
-            segment_file.prepare(made, self._segment_bytes)
             try:
-                made.rename(spare)
-            except OSError as error:
-                raise StorageFailed(f"The journal could not start a segment: {error.strerror}.") from error
+                self._make_spare(spare)
+            except StorageFailed:
+                if not self.make_room(self._segment_bytes):
+                    raise
+                self._make_spare(spare)
         fd, offset = segment_file.create(spare, self._folder, header)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._offset, self._header = fd, offset, header
+
+    def _make_spare(self, spare: Path) -> None:
+        made = self._folder / _SPARE_PART
+        segment_file.prepare(made, self._segment_bytes)
+        try:
+            made.rename(spare)
+        except OSError as error:
+            raise StorageFailed(f"The journal could not start a segment: {error.strerror}.") from error
+
+    def hold_next(self) -> None:
+        """See that there is room on the drive for the next file, long before it is filled with zeros."""
+        made, spare = self._folder / _SPARE_PART, self._folder / _SPARE
+        with self._spare_lock:
+            if self._spare_thread is not None or spare.exists() or made.exists():
+                return
+            with contextlib.suppress(
+                OSError
+            ):  # no room now, or none to be had this way: the next look tries again
+                fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+                try:
+                    allocate(fd, 0, self._segment_bytes)
+                finally:
+                    os.close(fd)
 
     def has_room_for(self, size_bytes: int) -> bool:
         """True where a group of that many bytes still fits the open segment."""

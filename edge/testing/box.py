@@ -31,6 +31,7 @@ from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
 from edge.store.journal import Journal, read_groups
+from edge.store.reserve import Reserve
 from edge.testing import pool as fake_pool
 from edge.testing.clock import ManualClock
 from playbooks.blueprint import Blueprint
@@ -100,7 +101,8 @@ class Box:
         self.subscriptions = Subscriptions(self.engine, self.gate, self.eventlog, self.blocks, free_space)
         homes = Homes(self.journal, self.eventlog, self.blobs)
         self.pruner = Pruner(self.gate, homes, self.engine, self.subscriptions)
-        self.keeper = Keeper(self.pruner, self.gate, free_space, terms or Terms(), folder)
+        reserve = Reserve(folder, folder / "index" / "data.mdb", 0)
+        self.keeper = Keeper(self.pruner, self.gate, free_space, terms or Terms(), folder, reserve)
         self.engine.load()
         self.subscriptions.load()
         self.gate.append(BootStarted("test", "box", True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -33,6 +34,19 @@ workflow:
   - step: hello
     tool: {kind: transform, value: {n: 1}}
 """
+
+
+LARGE_BYTES = 200_000
+LARGE = f"""
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {{name: large, path: full/large}}
+workflow:
+  - step: large
+    spec: {{effect: read, timeout: 20}}
+    tool: {{kind: python, code: "import time; time.sleep(3); result = 'x' * {LARGE_BYTES}"}}
+"""
+REFUSED_MANY = 300
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +135,64 @@ def test_a_box_on_a_drive_that_fills_up(drive: Path) -> None:
         assert box.verify().whole
     finally:
         box.down()
+
+
+def test_what_was_accepted_ends_on_a_full_drive(drive: Path) -> None:
+    """Somebody else fills the drive to its last byte: accepted work ends, requests are refused."""
+    box = Box(drive, 1, workers=1, reserve_mb=16, cache=str(drive.parent / "cache"))
+    box.start("runtime")
+    try:
+        box.register(HELLO)
+        box.register(LARGE)
+        until_held(drive)
+        with RuntimeClient(box.settings) as accepted:
+            accepted.submit("full/large", b"{}", "application/json", "large")
+            fill(drive)
+            heard = json.loads(accepted.answer()[2])
+        assert (heard["status"], len(heard["result"])) == ("completed", LARGE_BYTES)
+        assert until(box, "r-1", refused=True) == "storage_full"
+        for number in range(REFUSED_MANY):  # saying no costs next to nothing
+            with contextlib.suppress(RemoteProblem), RuntimeClient(box.settings) as runtime:
+                runtime.submit("full/hello", b"{}", "application/json", f"no-{number}")
+        box.kill("runtime")
+        box.start("runtime")
+        assert "open" in box.status(), box.words()
+        assert until(box, "r-2", refused=True) == "storage_full"
+        with RuntimeClient(box.settings) as runtime:
+            runtime.submit("full/large", b"{}", "application/json", "large")
+            assert json.loads(runtime.answer()[2]) == heard
+        (drive / "ballast").unlink()
+        until(box, "r-3")
+        assert box.verify().whole
+        until_said(box, ["storage.refusing", "storage.serving"])
+        assert box.processes["runtime"].poll() is None
+    finally:
+        box.down()
+
+
+def until_said(box: Box, types: list[str]) -> None:
+    """Wait until the log says that requests were refused, and that they are taken again."""
+    deadline_s = time.monotonic() + 30
+    while [each for each in (event.type for event in box.events()) if each in types][-2:] != types:
+        assert time.monotonic() < deadline_s, [event.type for event in box.events()][-20:]
+        time.sleep(0.2)  # polls what is looked at every five seconds
+
+
+def until_held(drive: Path) -> None:
+    """Wait until the box holds its reserve."""
+    deadline_s = time.monotonic() + 30
+    while not (drive / "data" / "reserve").exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)  # polls what is done a moment after the start
+
+
+def fill(drive: Path) -> None:
+    """Take every byte that is left."""
+    with (drive / "ballast").open("wb", buffering=0) as file:
+        for size_bytes in (1024 * KIB, 4 * KIB):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size_bytes))
 
 
 def until(box: Box, request_id: str, *, refused: bool = False) -> str:

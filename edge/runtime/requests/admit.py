@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ CONTENT_TYPES: Final = (JSON, CBOR, ARROW)
 #: JSON and CBOR are held decoded in the runtime; tables are not.
 VALUE_PAYLOAD_BYTES_MAX: Final = 1 * MIB
 _FREE_SPACE_CHECK_S: Final = 1.0
+STORAGE_FULL: Final = "storage_full"
 
 
 @record
@@ -124,6 +125,10 @@ class FreeSpace:
         self._free_bytes = 2**63
         #: Why the log may not grow, and the mend; None where it may. Set by retention.
         self.held: tuple[str, str] | None = None
+        #: What of the reserve is held by files of ours. Set by retention.
+        self.reserved_bytes = 0
+        #: Called when a request is refused because the drive is short.
+        self.on_short: Callable[[], None] = lambda: None
 
     def free_bytes(self) -> int:
         """What is free on the drive for us."""
@@ -136,14 +141,15 @@ class FreeSpace:
 
     def is_short(self) -> bool:
         """Whether the drive has less than the reserve left."""
-        return self.free_bytes() < self._reserve_bytes
+        return self.free_bytes() + self.reserved_bytes < self._reserve_bytes
 
     def require(self) -> None:
         """Raises RequestRefused with `storage_full` where there is no room."""
         if self.is_short():
+            self.on_short()
             raise _full(
-                f"The drive has {self._free_bytes // MIB} MB left, below its reserve of "
-                f"{self._reserve_bytes // MIB} MB.",
+                f"The drive has {(self._free_bytes + self.reserved_bytes) // MIB} MB left, below its reserve "
+                f"of {self._reserve_bytes // MIB} MB.",
                 "Free space on the box; what was accepted is safe.",
             )
         if self.held is not None:
@@ -151,7 +157,7 @@ class FreeSpace:
 
 
 def _full(message: str, mend: str) -> RequestRefused:
-    return RequestRefused(message, mend=mend, code="storage_full", retry_after_ms=60_000)
+    return RequestRefused(message, mend=mend, code=STORAGE_FULL, retry_after_ms=60_000)
 
 
 class RefusalBudget:

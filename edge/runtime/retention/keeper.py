@@ -20,6 +20,7 @@ from edge.runtime.retention.pruner import Pruner, Segment, oldest_closed
 from edge.runtime.retention.terms import AGE, DRIVE, HELD, NEEDED, UNSYNCED, Terms, Verdict, judge
 from edge.store import upstream
 from edge.store.index_prune import link_after, pruned_of, used_bytes
+from edge.store.reserve import Reserve
 from edge.store.segment_file import segment_paths
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,21 @@ class Keeper:
     """See the module."""
 
     def __init__(
-        self, pruner: Pruner, gate: CommitGate, free_space: FreeSpace, terms: Terms, data: Path
+        self,
+        pruner: Pruner,
+        gate: CommitGate,
+        free_space: FreeSpace,
+        terms: Terms,
+        data: Path,
+        reserve: Reserve,
     ) -> None:
         """`data` is the folder in which the receipt stands."""
+        self._reserve = reserve
         homes = pruner.homes
         self._pruner, self._gate, self._eventlog, self._blobs = pruner, gate, homes.eventlog, homes.blobs
         self._free_space, self.terms, self._data, self._folder = free_space, terms, data, homes.journal.folder
         self._refusing = ""
+        free_space.on_short = self._refused
         self._believed: tuple[upstream.Receipt | None, int] = (None, 0)
         self._receipt_problem = ""
         #: No look before this many events: the last one found that nearly all of the log is needed.
@@ -60,6 +69,7 @@ class Keeper:
 
     async def look(self) -> None:
         """Prune what may go, oldest first, and see whether requests can be taken."""
+        self._hold()
         through, _ = pruned_of(self._eventlog)
         paths = segment_paths(self._folder)
         if through and int(paths[0].stem) <= through:
@@ -86,6 +96,12 @@ class Keeper:
             said = "pruned events %d to %d by %s, %d carried"
             logger.info(said, segment.first_seq, segment.last_seq, verdict.cause, carried)
         self._say(DRIVE if short else stays if over else "")
+
+    def _hold(self) -> None:
+        """See that what is left of the drive is ours."""
+        self._pruner.homes.journal.hold_next()
+        self._reserve.hold()
+        self._free_space.reserved_bytes = self._reserve.held_bytes
 
     def _is_futile(self, segment: Segment, began_at: int) -> bool:
         """Whether all of the log was gone through and it is what is carried that fills it.
@@ -161,6 +177,11 @@ class Keeper:
             self._gate.append(StorageServing(free_bytes, self.log_bytes), held_back=True)
             logger.info("requests are taken again: there is room")
         self._refusing = reason
+
+    def _refused(self) -> None:
+        """The drive was found short between two looks."""
+        if not self._refusing:
+            self._say(DRIVE)
 
     def told(self) -> dict[str, Any]:
         """What `edge log stat` shows of a running box."""
