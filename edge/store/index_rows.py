@@ -54,6 +54,8 @@ def payload_mark(request: ExecutionRequested) -> bytes:
 
 def key_of(*numbers: int) -> bytes:
     """Numbers as a key."""
+    if len(numbers) == 2:  # the rows of executions, one for each event
+        return numbers[0].to_bytes(8, "big") + numbers[1].to_bytes(8, "big")
     return b"".join(number.to_bytes(8, "big") for number in numbers)
 
 
@@ -97,13 +99,18 @@ _TABLES: Final = ("executions", "requests", "open", "catalog", "circuits", "carr
 def rows_of(group: IndexedGroup) -> Rows:
     """Everything a group puts into the tables beside itself. Raises LogDamaged."""
     rows = Rows()
+    executions, rules = rows.executions, _RULES
     for event in group.events:
-        if event.execution is not None and type(event.body) is not Carried:
-            rows.executions.append((key_of(event.execution, event.seq), b""))
-        rule = _RULES.get(type(event.body))
-        if rule is not None:
-            rule(rows, event)
-        if type(event.body) is BootStarted:
+        execution, body = event.execution, event.body
+        kind = type(body)
+        if execution is not None and kind is not Carried:
+            executions.append((key_of(execution, event.seq), b""))
+        if kind is StepDone:  # most events are, and nearly none of them has more to note
+            if body.table is not None:  # type: ignore[attr-defined]
+                _blob_rows(rows, event)
+        elif kind in rules:
+            rules[kind](rows, event)
+        elif kind is BootStarted:
             _boot_started(rows, event, group)
     return rows
 
@@ -196,11 +203,6 @@ def _execution_carried(rows: Rows, event: Event) -> None:
         rows.blobs.extend((blob_key(digest, request.seq), b"") for digest in blobs_of(each.body))
 
 
-def _outcome(rows: Rows, event: Event) -> None:
-    if event.body.table is not None:  # type: ignore[attr-defined]
-        _blob_rows(rows, event)
-
-
 def _blob_rows(rows: Rows, event: Event) -> None:
     rows.blobs.extend((blob_key(digest, event.seq), b"") for digest in blobs_of(event.body))
 
@@ -213,8 +215,8 @@ _RULES: Final[dict[type, Callable[[Rows, Event], None]]] = {
     CircuitClosed: _circuit,
     SubscriptionPosition: _position,
     ResponsesDelivered: _delivered,
-    StepDone: _outcome,
-    TaskDone: _outcome,
+    StepDone: _blob_rows,
+    TaskDone: _blob_rows,
     LoopStarted: _blob_rows,
     LoopItems: _blob_rows,
     MessageReceived: _blob_rows,
