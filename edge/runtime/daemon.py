@@ -39,6 +39,7 @@ from edge.runtime.process.mending import note_opening, opening_mark
 from edge.runtime.process.orphans import reap, sign
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
+from edge.runtime.requests.delivery_notes import DeliveryNotes
 from edge.runtime.retention.keeper import Keeper
 from edge.runtime.retention.pruner import Homes, Pruner
 from edge.runtime.retention.terms import Terms
@@ -164,7 +165,7 @@ class Daemon:
         self._announce(gate)
         pruner = Pruner(gate, homes, engine, subscriptions)
         keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data, self._reserve)
-        chores = _chores(engine, subscriptions, homes.eventlog, _look_after(keeper, self._failed))
+        chores = _chores(engine, gate, subscriptions, homes.eventlog, _look_after(keeper, self._failed))
         await self._stop.wait()
         self._service.stopping()
         for chore in chores:
@@ -230,12 +231,18 @@ def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
 
 
 def _chores(
-    engine: Engine, subscriptions: Subscriptions, eventlog: EventLog, keeping: Coroutine[None, None, None]
+    engine: Engine,
+    gate: CommitGate,
+    subscriptions: Subscriptions,
+    eventlog: EventLog,
+    keeping: Coroutine[None, None, None],
 ) -> list[asyncio.Task[None]]:
     """What is done now and then, until it is cancelled."""
     loop = asyncio.get_running_loop()
+    notes = DeliveryNotes(engine.owed, engine.note_watermark, loop.time)
+    gate.before_flush = notes.along
     chores = [
-        loop.create_task(_every(_NOTE_S, engine.note_watermark, engine.refusals.note_counted)),
+        loop.create_task(_every(_NOTE_S, notes.alone, engine.refusals.note_counted)),
         loop.create_task(_every(_LOOK_S, subscriptions.look)),
         loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),

@@ -15,7 +15,9 @@ from edge.core.events import (
 from edge.core.limits import RESUMES_MAX
 from edge.core.state import evolve, fold
 from edge.runtime.requests.answers import Owed
+from edge.runtime.requests.delivery_notes import ALONE_S, ALONG_S, DeliveryNotes
 from edge.runtime.workers.work import Work
+from edge.store.journal import read_groups
 from edge.store.verify import verify_journal
 from edge.testing.box import Box
 from edge.testing.plain import playbook
@@ -160,6 +162,56 @@ async def test_owed_answers_are_known_after_a_restart(tmp_path: Path) -> None:
     third = Box(tmp_path)
     assert list(third.engine.owed) == [executions[2]]
     await third.close()
+
+
+async def test_what_was_delivered_is_noted_with_the_next_flush(tmp_path: Path) -> None:
+    """A note costs no flush of its own: it goes with the next request, at most every few seconds."""
+    box = Box(tmp_path)
+    await box.register(playbook(one()))
+    now = [100.0]
+    notes = DeliveryNotes(box.engine.owed, box.engine.note_watermark, lambda: now[0])
+    box.gate.before_flush = notes.along
+    box.submit("t")
+    await box.settle()
+    box.engine.delivered(box.answers[0].execution)
+    now[0] += ALONE_S - 1
+    notes.alone()
+    await box.gate.flushed()
+    assert delivery_notes(box) == []
+    box.submit("t")
+    await box.settle()
+    assert len(delivery_notes(box)) == 1
+    box.engine.delivered(box.answers[1].execution)
+    now[0] += ALONG_S - 1
+    box.submit("t")
+    await box.settle()
+    assert len(delivery_notes(box)) == 1
+    await box.close()
+
+
+async def test_a_box_that_is_asked_no_more_notes_its_last_answer_alone(tmp_path: Path) -> None:
+    """Else a crash after weeks of rest would answer again what was answered weeks ago."""
+    box = Box(tmp_path)
+    await box.register(playbook(one()))
+    now = [100.0]
+    notes = DeliveryNotes(box.engine.owed, box.engine.note_watermark, lambda: now[0])
+    box.gate.before_flush = notes.along
+    box.submit("t")
+    await box.settle()
+    box.engine.delivered(box.answers[0].execution)
+    for _ in range(3):
+        notes.alone()
+        now[0] += ALONE_S / 2
+    notes.alone()
+    await box.gate.flushed()
+    assert [note.but for note in delivery_notes(box)] == [None]
+    await box.close()
+
+
+def delivery_notes(box: Box) -> list[ResponsesDelivered]:
+    """Every watermark in the journal, oldest first."""
+    bodies = (event.body for _, group, _ in read_groups(box.folder / "journal") for event in group.events())
+    return [body for body in bodies if isinstance(body, ResponsesDelivered)]
 
 
 async def test_without_a_watermark_every_answer_is_owed(tmp_path: Path) -> None:

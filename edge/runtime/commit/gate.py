@@ -81,6 +81,8 @@ class CommitGate:
         self._in_flight: list[Event] = []
         self._waiting: dict[int, list[Durable]] = {}
         self._flushing = self._scheduled = self._failed = False
+        #: May append what is worth no flush of its own.
+        self.before_flush: Callable[[], None] = _nothing
         #: Up to here somebody waits; what is appended above it may be held back.
         self._wanted_seq = journal.last_seq
         self._held_since_s = 0.0
@@ -174,6 +176,7 @@ class CommitGate:
         self._scheduled = False
         if self._flushing or self._failed or not self._pending:
             return
+        self.before_flush()
         self._flushing = True
         try:
             batch, parts, size_bytes = self._take_batch()
@@ -337,3 +340,7 @@ class CommitGate:
         await self.flushed()
         await self._index.close()
         await self._thread.end()
+
+
+def _nothing() -> None:
+    """Nobody has anything to add."""

@@ -175,6 +175,11 @@ class Owed:
     def __len__(self) -> int:
         return len(self._finished)
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything was delivered, or became due, since the last note."""
+        return self._changed
+
     def watermark(self) -> ResponsesDelivered | None:
         """The event that notes where things stand, or None where nothing changed since the last."""
         if not self._changed:
