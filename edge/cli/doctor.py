@@ -33,13 +33,24 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         description="Check whether this machine is fit to be a box: one line each, and how to mend it.\n"
         "Exit code 1 where something fails; a warning is none.",
         epilog="examples:\n  edge doctor\n  sudo -u edge EDGE_BROKER=mqtt://user:password@host edge doctor "
-        "--data /var/lib/edge\n  edge doctor --json",
+        "--data /var/lib/edge\n  edge doctor --json\n\n"
+        "Does the drive keep what it flushed when the plug is pulled? With a second machine that notes numbers:\n"
+        "  there:  nc -l 7070 | tee acks            (some: nc -l -p 7070)\n"
+        "  here:   edge doctor --drive-test THERE:7070     and pull the plug while it runs\n"
+        "  after:  edge doctor --drive-check NUMBER        with the last whole line of acks",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--broker", metavar="URL", help="mqtt://[user:password@]host[:port] (default: the box's)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    plug = parser.add_mutually_exclusive_group()
+    plug.add_argument(
+        "--drive-test", metavar="HOST:PORT", help="write and tell numbers until the plug is pulled"
+    )
+    plug.add_argument(
+        "--drive-check", metavar="NUMBER", type=int, help="after it: is all up to there on the drive?"
+    )
     parser.set_defaults(command=_doctor)
 
 
@@ -48,7 +59,7 @@ def _doctor(given: argparse.Namespace) -> int:
 
     broker = given.broker or os.environ.get(BROKER_VARIABLE)
     settings = load_settings(given.data, **({"broker": broker} if broker else {}))
-    findings = list(_findings(settings))
+    findings = [_plug(settings, given)] if _is_plug(given) else list(_findings(settings))
     failed = any(finding.grade == FAIL for finding in findings)
     if given.json:
         rows = [
@@ -60,6 +71,18 @@ def _doctor(given: argparse.Namespace) -> int:
         for each in findings:
             print(f"{each.grade:<5} {each.subject:<12} {each.says} {each.mend}".rstrip())
     return 1 if failed else 0
+
+
+def _is_plug(given: argparse.Namespace) -> bool:
+    return given.drive_test is not None or given.drive_check is not None
+
+
+def _plug(settings: Settings, given: argparse.Namespace) -> Finding:
+    from edge.cli import doctor_plug
+
+    if given.drive_test is not None:
+        return doctor_plug.write(settings, given.drive_test)
+    return doctor_plug.check(settings, given.drive_check)
 
 
 def _findings(settings: Settings) -> Iterable[Finding]:
