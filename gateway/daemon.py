@@ -173,9 +173,8 @@ class Gateway:
     def _broker_lost(self, reason: str) -> None:
         # What was not acknowledged comes again on the next connection; acknowledging it now would be void.
         self._held.clear()
-        if (
-            not self._link.up
-        ):  # nor was it submitted: kept here, it would be twice as much with every connection
+        if not self._link.up:
+            # Nor was it submitted: kept here, it would be twice as much with every connection.
             self._submitted = {
                 token: each for token, each in self._submitted.items() if not each[1].message.qos
             }
