@@ -7,15 +7,12 @@ Called by `edge.cli.main`. Reads the journal's files as `edge log show` does, ev
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
 from typing import Any
 
-from edge.cli.inputs import require_log
+from edge.cli.history import pruned, read_history
 from edge.cli.story import plain_json, shorten
-from edge.core.carried import held_by, logical
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
-from edge.core.events import CatalogRegistered, Event, ExecutionRequested, LoopStarted
-from edge.core.retention_events import ExecutionCarried, LogPruned
+from edge.core.events import Event, ExecutionRequested, LoopStarted
 from edge.core.settings import Settings, load_settings
 from edge.core.values import TableRef
 from edge.replay.decisions import CHANGED, Decision
@@ -23,7 +20,6 @@ from edge.replay.explain import explain
 from edge.runtime.requests.admit import read_input, started_workload
 from edge.store.blobs import BlobStore
 from edge.store.blocks import REQUEST_TABLE, request_key
-from edge.store.journal import read_groups
 from playbooks.blueprint import Blueprint
 
 
@@ -45,37 +41,16 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_explain)
 
 
-@dataclass(slots=True)
-class _History:
-    """One execution in the log: its events, and the blueprints registered before it, by digest."""
-
-    log_id: str = ""
-    events: list[Event] = field(default_factory=list)
-    blueprints: dict[bytes, bytes] = field(default_factory=dict)
-    #: Up to which event the log was pruned.
-    pruned: int = 0
-
-
 def _explain(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
-    require_log(settings)
-    log_id, _, number = given.execution.rpartition("-")
-    if not (number.isascii() and number.isdecimal()):
-        raise RequestRefused(f"{given.execution!r} is no execution.", mend="Give its id, or its number.")
-    history = _history(settings, int(number))
-    if not history.events or (log_id and log_id != history.log_id):
-        raise RequestRefused(
-            f"There is no execution {given.execution} in the log.",
-            mend="`edge log show` lists what there is.",
-        )
-    request = history.events[0].body
-    if not isinstance(request, ExecutionRequested):
-        raise RequestRefused(f"Event {number} is no request.", mend="`edge log show` lists what there is.")
+    history = read_history(settings, given.execution)
+    if history.thinned:
+        raise pruned(history, "Only request, answer and end are kept of what was")
+    request, execution_id = history.request, history.execution_id
     data = history.blueprints.get(request.digest)
     if data is None:
-        raise LogDamaged(f"The log does not hold the blueprint of execution {number}.")
+        raise LogDamaged(f"The log does not hold the blueprint of execution {history.number}.")
     blueprint = Blueprint.decode(data)
-    execution_id = f"{history.log_id}-{number}"
     workload = _workload(settings, execution_id, request, blueprint)
     _require_item(given.item, history.events, execution_id)
     decisions = explain(blueprint, history.events, workload, execution_id, item=given.item)
@@ -103,34 +78,6 @@ def _require_item(item: int | None, events: list[Event], execution_id: str) -> N
         raise RequestRefused(
             f"No loop of execution {execution_id} has an item {item}: {said}.", mend="The first item is 0."
         )
-
-
-def _history(settings: Settings, execution: int) -> _History:
-    found = _History()
-    for header, group, _ in read_groups(settings.journal_folder):
-        found.log_id = header.log_id.hex()
-        for event in group.events():
-            if event.seq == execution or event.execution == execution:
-                found.events.append(event)
-            for each in held_by(event):
-                if isinstance(each.body, CatalogRegistered):
-                    found.blueprints[each.body.digest] = each.body.blueprint
-                elif isinstance(event.body, LogPruned):
-                    found.pruned = event.body.through
-    if any(type(event.body) is ExecutionCarried for event in found.events):
-        raise _pruned(execution, found.pruned, "Only request, answer and end are kept of what was")
-    found.events = logical(found.events)
-    if execution <= found.pruned and (not found.events or found.events[0].seq != execution):
-        raise _pruned(execution, found.pruned, "It was")
-    return found
-
-
-def _pruned(execution: int, through: int, said: str) -> RequestRefused:
-    return RequestRefused(
-        f"{said} before event {through + 1}, where the log begins now: execution {execution} was pruned.",
-        mend="Explain it where the log was stored upstream; `edge show` tells what is kept here.",
-        code="execution_pruned",
-    )
 
 
 def _workload(

@@ -1,17 +1,25 @@
-"""`edge show`: the story of one execution, from its events."""
+"""`edge show`: the story of one execution, from its events: told by the running box, else read from its log.
+
+Called by `edge.cli.main`; `edge run` tells its story by it too. It never changes anything.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from edge.cli.client import RuntimeClient
+from edge.cli.history import read_history
 from edge.cli.story import event_line, large_text, plain_json, shorten
 from edge.core.carried import COPIES, held_by
 from edge.core.chain import Context
 from edge.core.codec import decode
+from edge.core.errors import Unavailable
 from edge.core.settings import Settings, load_settings
+from edge.core.state import fold
+from edge.replay.described import described
 from edge.store.journal import read_groups
 
 
@@ -21,7 +29,8 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "show",
         parents=[shared],
         help="tell the story of one execution",
-        description="Tell the story of one execution: its steps, its answer, its events.",
+        description="Tell the story of one execution: its steps, its answer, its events.\n"
+        "Without a running box it is read from the log.",
         epilog="example:\n  edge show 3f2a9c0d11e0b7aa-42      (42 alone is enough)",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -32,13 +41,25 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
 
 def _show(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
-    with RuntimeClient(settings) as runtime:
-        found = runtime.call("execution", id=given.execution)
+    try:
+        client = RuntimeClient(settings)
+    except Unavailable:
+        found = _from_log(settings, given.execution)
+        print("No runtime serves this box: this is what its log says.", file=sys.stderr)
+    else:
+        with client as runtime:
+            found = runtime.call("execution", id=given.execution)
     if given.json:
         print(plain_json(_decoded(found), indent=2))
     else:
         print("\n".join(story_lines(found, settings)))
     return 0
+
+
+def _from_log(settings: Settings, execution: str) -> dict[str, Any]:
+    """The execution as its events in the journal have it. Raises RequestRefused, LogDamaged."""
+    history = read_history(settings, execution)
+    return described(history.execution_id, fold(history.events), history.events)
 
 
 def _decoded(found: dict[str, Any]) -> dict[str, Any]:

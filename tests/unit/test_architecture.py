@@ -36,7 +36,6 @@ SHORT_DOCSTRINGS = {
     "edge/cli/inputs.py",
     "edge/cli/log.py",
     "edge/cli/request.py",
-    "edge/cli/show.py",
     "edge/cli/story.py",
     "gateway/__main__.py",
 }

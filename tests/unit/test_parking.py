@@ -9,6 +9,7 @@ import pytest
 
 from edge.core.errors import RequestRefused
 from edge.core.state import fold
+from edge.replay.described import described
 from edge.runtime.waiting.timers import Timers
 from edge.testing.box import Box, NeverAlarm
 from edge.testing.clock import ManualClock
@@ -44,7 +45,11 @@ async def test_what_only_waits_is_a_number_and_a_moment(box: Box) -> None:
     executor = box.engine.executor
     assert (executor.open, len(executor.parking), len(executor.timers), quiet) == ({}, 1, 1, [True])
     assert box.engine.state_of(seq).steps["s"].waiting is not None
-    assert [told["left_ms"] for told in executor.waits.told(box.engine.state_of(seq))] == [60_000]
+    told = described("x", box.engine.state_of(seq), box.engine.events_of(seq), executor.waits.left_ms)
+    assert ([each["left_ms"] for each in told["waits"]], told["steps"]["s"]["status"]) == (
+        [60_000],
+        "waiting",
+    )
     await box.pass_time(60)
     assert box.document()["result"] == [3, 3]
     assert box.engine.state_of(seq) == fold(box.engine.events_of(seq))

@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from edge.core.codec import encode
 from edge.core.errors import RequestRefused
-from edge.core.events import Event, ExecutionRequested, StepWaiting
-from edge.core.loops import collected
-from edge.core.state import Execution, StepState
-from edge.core.values import ValueRef
+from edge.replay.described import described
 from edge.runtime.api.socket import Operation, Reply
 from edge.runtime.executions.engine import Engine
 from edge.store.blocks import Blocks
@@ -82,8 +78,8 @@ class Operations:
         seq = self._engine.execution_seq(argument(arguments, "id", str))
         events = self._engine.events_of(seq)
         state = self._engine.state_of(seq)
-        described = describe(self._engine.execution_id(seq), state, events)
-        reply({**described, "waits": self._engine.executor.waits.told(state)})
+        left_ms = self._engine.executor.waits.left_ms
+        reply(described(self._engine.execution_id(seq), state, events, left_ms))
 
     def cancel(self, arguments: dict[str, Any], reply: Reply) -> None:
         """`{id, by, reason}` → `{status}`: cancelled once that is durable, or how it had ended before."""
@@ -131,59 +127,3 @@ def argument(arguments: dict[str, Any], name: str, *kinds: type | None) -> Any:
             mend="Update the command line.",
         )
     return value
-
-
-def describe(execution_id: str, state: Execution, events: list[Event]) -> dict[str, Any]:
-    """One execution for people and programs: status, request, steps in the order they settled, events."""
-    request = state.request
-    return {
-        "execution_id": execution_id,
-        "status": state.status,
-        "principal": request.principal,
-        "request_id": request.request_id,
-        "batch": request.batch,
-        "digest": request.digest,
-        "problem": state.problem,
-        "steps": {
-            name: {
-                "status": step.status,
-                "visit": step.visit,
-                "attempts": step.attempts,
-                "arc": step.outcome.arc if step.outcome else None,
-                "duration_us": step.outcome.duration_us if step.outcome else None,
-                "output": _output(step) if step.outcome else None,
-                "problem": step.problem,
-            }
-            for name, step in state.steps.items()
-        },
-        "parent": None if request.parent is None else _parent(request),
-        "children": [
-            detail["child"]
-            for event in events
-            if isinstance(event.body, StepWaiting) and "child" in (detail := event.body.detail or {})
-        ],
-        "result_step": state.finished.result_step if state.finished else None,
-        "events": [event.seq for event in events],
-    }
-
-
-def _parent(request: ExecutionRequested) -> dict[str, Any]:
-    """The invocation a child stands for."""
-    return {"execution": request.parent, "step": request.parent_step, "item": request.parent_item}
-
-
-def _output(step: StepState) -> dict[str, Any]:
-    outcome: Any = step.outcome
-    if step.loop is not None:
-        results = collected(step.loop)
-        return {"kind": "value", "value": encode(results)}
-    table = outcome.table
-    if type(table) is ValueRef:
-        parts = {"preview": table.preview, "selected": table.selected or {}}
-        return {"kind": "large", "size_bytes": table.size_bytes, **parts}
-    if table is not None:
-        columns = list(table.columns or ())
-        return {"kind": "table", "rows": table.rows, "columns": columns, "size_bytes": table.size_bytes}
-    if outcome.value is not None:
-        return {"kind": "value", "value": outcome.value}
-    return {"kind": "digest", "digest": outcome.digest}

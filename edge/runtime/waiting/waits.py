@@ -14,7 +14,6 @@ from edge.core.events import CallbackReceived
 from edge.core.limits import WAIT_S_MAX
 from edge.core.loop_state import Waiting
 from edge.core.records import record
-from edge.core.state import RUNNING, Execution
 from edge.core.timing import UNKNOWN, Left, Moment, left_of_length, left_until
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.running.live import Live, Place
@@ -107,31 +106,8 @@ class Waits:
         next_ms = _LOOK_MS if left_ms is None else left_ms
         return now.at.mono_ns + next_ms * _NS_PER_MS, detail.get("until_ms")
 
-    def told(self, state: Execution) -> list[dict[str, Any]]:
-        """What a running execution waits for: `{step, item, task, kind, callback, left_ms}` each.
-
-        `left_ms` says how long at most from now, None where no clock can say or the kind is another.
-        """
-        found: list[tuple[str, int | None, Waiting]] = []
-        for name, step in state.steps.items():
-            if step.waiting is not None:
-                found.append((name, None, step.waiting))
-            elif step.loop is not None:
-                found += [(name, item, waiting) for item, waiting in step.loop.waiting.items()]
-        return [
-            {
-                "step": name,
-                "item": item,
-                "task": waiting.body.task,
-                "kind": waiting.body.kind,
-                "callback": "round" in (waiting.body.detail or {}),
-                "left_ms": self._left_ms(waiting),
-            }
-            for name, item, waiting in found
-            if state.status == RUNNING
-        ]
-
-    def _left_ms(self, waiting: Waiting) -> int | None:
+    def left_ms(self, waiting: Waiting) -> int | None:
+        """How long a wait may last from now; None where no clock can say, or its kind is another."""
         if waiting.body.kind != KIND:
             return None
         return self._left_of(waiting, self._gate.now()).left_ms
