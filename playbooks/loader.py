@@ -67,7 +67,11 @@ def load(source: Source) -> Marked | None:
     except _Unreadable:
         return None
     if node is None:
-        source.refuse(0, "The file holds no playbook.", "Begin with `apiVersion: noetl.io/v2`.")
+        source.refuse(
+            0,
+            "The file holds nothing.",
+            "A playbook begins with `apiVersion: noetl.io/v2`, cases with `cases:`.",
+        )
     return node
 
 

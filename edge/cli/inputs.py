@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Final
 
@@ -25,11 +26,12 @@ def read_input(given: str | None) -> tuple[bytes, str]:
     if given is None:
         return b"{}", _KINDS[".json"]
     if not given.startswith("@"):
+        payload = os.fsencode(given)  # as it was typed, whatever the locale makes of it
         try:
-            decode_json_payload(given.encode())
+            decode_json_payload(payload)
         except PayloadInvalid as error:
             raise RequestRefused(f"--input: {error.message}", mend=f"Write {EXAMPLE}.") from error
-        return given.encode(), _KINDS[".json"]
+        return payload, _KINDS[".json"]
     path = Path(given[1:])
     kind = _KINDS.get(path.suffix)
     if kind is None:
@@ -47,6 +49,13 @@ def read_input(given: str | None) -> tuple[bytes, str]:
         raise RequestRefused(
             f"--input: {path} cannot be read: {error.strerror}.", mend="Check the path."
         ) from error
+
+
+def file_name(text: str) -> Path:
+    """A file's name, for argparse: an empty one would be the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("a file's name cannot be empty")
+    return Path(text)
 
 
 def positive_count(text: str) -> int:

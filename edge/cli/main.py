@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +39,20 @@ _GROUPS: Final = (
     "keychain",
     "doctor",
     "vitals",
+)
+
+#: Errors of the system that say something of a path that was named.
+_OF_PATHS: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.EIO,
+    }
 )
 
 _DESCRIPTION = """\
@@ -83,8 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
     if arguments is None:
         arguments = sys.argv[1:]
-    given = build_parser(arguments).parse_args(arguments)
+    _show_what_cannot_be_written()
     try:
+        given = build_parser(arguments).parse_args(arguments)
         return int(given.command(given))
     except Unavailable as error:
         code = EXIT_UNAVAILABLE
@@ -104,12 +121,22 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
         code = EXIT_FAILED
-        message = "There is no room left where this command writes. Make some, or let it write elsewhere."
+        if error.errno == errno.ENOSPC:
+            message = "There is no room left where this command writes. Make some, or let it write elsewhere."
+        elif error.errno in _OF_PATHS and error.filename is not None:
+            message = f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}. Check the path."
+        else:
+            raise
     print(f"edge: {message}", file=sys.stderr)
     return code
+
+
+def _show_what_cannot_be_written() -> None:
+    """A sign that the terminal's encoding lacks, or a name that is no text, is shown by its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.cli import playbook_check, playbook_test
 from edge.cli.client import RuntimeClient
-from edge.cli.inputs import read_source
+from edge.cli.inputs import file_name, read_source
 from edge.cli.playbook_warnings import print_warnings
 from edge.core.settings import load_settings
 
@@ -32,7 +32,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     playbook_check.add(actions)
     graph = actions.add_parser("graph", help="draw a file as a Mermaid flowchart")
-    graph.add_argument("file", type=Path, metavar="FILE")
+    graph.add_argument("file", type=file_name, metavar="FILE")
     graph.set_defaults(command=_graph)
     playbook_test.add(actions, shared)
     schema = actions.add_parser("schema", help="print the language as a JSON Schema, for editors")
@@ -47,7 +47,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "none where one does not compile. Files of cases (.test.yaml) are passed over.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    register.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    register.add_argument("files", nargs="+", type=file_name, metavar="FILE")
     register.set_defaults(command=_register)
     listing = actions.add_parser("list", parents=[shared], help="list a running box's playbooks")
     listing.set_defaults(command=_list)

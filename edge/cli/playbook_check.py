@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from edge.cli.inputs import read_source
+from edge.cli.inputs import file_name, read_source
 from edge.cli.playbook_warnings import problem_told, warning_line, warnings_of
 from edge.cli.story import plain_json
 from edge.cli.subplaybooks import unseen_by
@@ -32,7 +32,11 @@ def add(actions: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="files, or folders with all their .yaml below"
+        "files",
+        nargs="+",
+        type=file_name,
+        metavar="FILE",
+        help="files, or folders with all their .yaml below",
     )
     check.add_argument("--json", action="store_true", help="one JSON object for each file")
     check.set_defaults(command=_check)
@@ -101,7 +105,8 @@ def check_file(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
         source = read_source(path)
     except RequestRefused as error:
-        return [{"line": 1, "column": 1, "message": error.message, "mend": error.mend or ""}], {}
+        message = error.message.removeprefix(f"{path} ")  # it stands in front of the line
+        return [{"line": 1, "column": 1, "message": message, "mend": error.mend or ""}], {}
     try:
         if path.name.endswith(ENDING):
             return [], {"cases": len(read_cases(source, str(path)).cases)}

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Final
 
-from edge.cli.inputs import read_source
+from edge.cli.inputs import file_name, read_source
 from edge.cli.rehearsal_child import rehearse
 from edge.cli.story import plain_json
 from edge.core.errors import RequestRefused
@@ -45,7 +45,7 @@ def add(actions: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     test.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="playbooks, their NAME.test.yaml, or folders"
+        "files", nargs="+", type=file_name, metavar="FILE", help="playbooks, their NAME.test.yaml, or folders"
     )
     test.add_argument("--json", action="store_true", help="one JSON object for each case")
     test.add_argument(
@@ -62,6 +62,10 @@ def _test(given: argparse.Namespace) -> int:
         if len(given.files) != 1:
             raise RequestRefused("--record takes one playbook.", mend="Name one FILE.yaml.")
         return record_case(given.files[0], given.record, given.input, given.data)
+    if given.input is not None:
+        raise RequestRefused(
+            "--input is of a run that is recorded.", mend="Add --record CASE, or write `input` into the case."
+        )
     failed = 0
     for path in _files(given.files):
         failed += _run_file(path, as_json=given.json)
@@ -82,6 +86,7 @@ def _files(paths: list[Path]) -> list[Path]:
             continue
         beside = path if path.name.endswith(ENDING) else path.with_name(path.stem + ENDING)
         if not beside.exists():
+            read_source(path)  # what is not there needs no cases
             mend = f"Write {beside.name}, or record a case with --record."
             raise RequestRefused(f"{path} has no cases: there is no {beside}.", mend=mend)
         found.append(beside)

@@ -170,7 +170,7 @@ async def ask(
 def _request(given: argparse.Namespace) -> int:
     settings = load_settings(given.data, **({"box": given.box} if given.box else {}))
     payload, content_type = read_input(given.input)
-    request_id = given.id or str(uuid.uuid4())
+    request_id = given.id if given.id is not None else str(uuid.uuid4())
     reply = asyncio.run(
         ask(
             broker_of(settings, given.broker),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.cli.client import NoAnswerInTime, RuntimeClient
-from edge.cli.inputs import EXAMPLE, positive_seconds, read_input, read_source
+from edge.cli.inputs import EXAMPLE, file_name, positive_seconds, read_input, read_source
 from edge.cli.playbook_warnings import print_warnings
 from edge.cli.scratch import scratch
 from edge.cli.show import story_lines
@@ -45,14 +45,14 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         'example:\n  edge run playbooks/library/hello.yaml --input \'{"name": "Ada"}\'',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE.yaml")
+    parser.add_argument("file", type=file_name, metavar="FILE.yaml")
     parser.add_argument("--input", metavar="JSON|@FILE", help=EXAMPLE)
     parser.add_argument(
         "--with",
         dest="named",
         action="append",
         default=[],
-        type=Path,
+        type=file_name,
         metavar="FILE.yaml",
         help="a playbook that this one runs, where its file does not stand beside it; may be given several times",
     )

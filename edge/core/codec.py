@@ -140,8 +140,16 @@ def decode_json_payload(data: bytes) -> Value:
             f"The payload is not valid JSON: {error.msg} at line {error.lineno} column {error.colno}.",
             mend="Send UTF-8 JSON, or name another content type.",
         ) from error
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise PayloadInvalid(f"The payload is not valid JSON: {error}.", mend="Send UTF-8 JSON.") from error
+    except UnicodeDecodeError as error:
+        raise PayloadInvalid(
+            f"The payload is not UTF-8 at byte {error.start}.", mend="Send UTF-8 JSON."
+        ) from error
+    except RecursionError as error:
+        raise PayloadInvalid(
+            f"The value is nested deeper than {VALUE_DEPTH_MAX}.", mend="Flatten it."
+        ) from error
+    except ValueError as error:  # Python bounds the digits it makes a number of
+        raise PayloadInvalid("An integer does not fit in 64 bits.", mend="Send it as text.") from error
     return check_plain(value)
 
 

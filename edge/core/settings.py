@@ -150,6 +150,8 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except FileNotFoundError:
         return {}
+    except NotADirectoryError as error:
+        raise Misconfigured(f"{path.parent} is no folder.", mend="Name a folder with --data.") from error
     except PermissionError as error:
         raise not_allowed(path) from error
     except (ValueError, OSError) as error:  # a TOMLDecodeError is a ValueError, and so is what is not UTF-8

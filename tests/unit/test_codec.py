@@ -132,9 +132,9 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         (b"-Infinity", "-Infinity is not JSON"),
         (b"1e999", "not finite"),
         (b"9" * 30, "64 bits"),
-        (b"9" * 5000, "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON"),
-        (b'"\xff"', "not valid JSON"),
+        (b"9" * 5000, "64 bits"),
+        (b"[" * 100_000, "deeper than 32"),
+        (b'"\xff"', "not UTF-8 at byte 1"),
         (b"[" * 40 + b"]" * 40, "nested deeper"),
     ],
 )

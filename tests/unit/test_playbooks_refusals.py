@@ -46,7 +46,7 @@ def marked(source: str) -> tuple[str, int, int]:
         (HEAD + "workload: {a: ¶\x07}\n", "character"),
         (HEAD + 'workload: {a: "b"¶"c"}\n', "valid YAML"),
         (HEAD + "workload: {a: [1\n¶", "valid YAML"),
-        ("¶", "holds no playbook"),
+        ("¶", "holds nothing"),
         ("¶[1]", "A playbook must be a map"),
         # the root
         (HEAD + "¶worklod: {}\nworkflow: [{step: a, tool: {kind: noop}}]\n", "Did you mean 'workload'"),

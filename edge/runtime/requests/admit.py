@@ -36,6 +36,16 @@ CONTENT_TYPES: Final = (JSON, CBOR, ARROW)
 VALUE_PAYLOAD_BYTES_MAX: Final = 1 * MIB
 _FREE_SPACE_CHECK_S: Final = 1.0
 STORAGE_FULL: Final = "storage_full"
+#: What a decoded payload may be besides a map, as a person would call it.
+_KINDS_TOLD: Final = {
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    bytes: "bytes",
+    type(None): "null",
+}
 
 
 @record
@@ -103,7 +113,7 @@ def read_input(content_type: str | None, payload: bytes) -> dict[str, Any] | Non
     value = decode_cbor_payload(payload) if kind == CBOR else decode_json_payload(payload)
     if not isinstance(value, dict):
         raise PayloadInvalid(
-            f"The input is {type(value).__name__}, not a map.", mend='Send an object such as {"name": 1}.'
+            f"The input is {_KINDS_TOLD[type(value)]}, not a map.", mend='Send an object such as {"name": 1}.'
         )
     return value
 
