@@ -8,10 +8,11 @@ an event above the number it is given, nor the rows of one that is carried.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from itertools import islice
+from typing import Final
 
 from edge.core.carried import COPIES, held_by
-from edge.core.chain import EPOCH_KEY_BYTES, OpenedGroup, link_of, open_group
+from edge.core.chain import OpenedGroup, link_of
 from edge.core.circuit_events import CircuitClosed, CircuitOpened
 from edge.core.events import BootStarted, CatalogRegistered, Event, ExecutionRequested
 from edge.core.records import record
@@ -19,6 +20,7 @@ from edge.core.retention_events import ExecutionCarried
 from edge.core.subscription_events import SubscriptionPosition
 from edge.store.eventlog import EventLog
 from edge.store.index_rows import blob_key, blobs_of, boot_key, key_of, position_key, request_key
+from edge.store.joined_rows import Rows
 
 #: Before the digest of a blob that no event needs any longer: its file is to go.
 _CONDEMNED: Final = b"condemned"
@@ -35,34 +37,33 @@ class Boot:
 
 def first_of(log: EventLog) -> int:
     """The number of the oldest event that is in the index; 0 where it is empty."""
-    with log.reading() as (txn, db), txn.cursor(db=db["groups"]) as cursor:
+    with log.reading() as rows, rows.txn.cursor(db=rows.db["groups"]) as cursor:
         return int.from_bytes(cursor.key(), "big") if cursor.first() else 0
 
 
 def pruned_of(log: EventLog) -> tuple[int, bytes]:
     """Up to which event the log is pruned, by its own word, and the link there; (0, b"") where it is whole."""
-    with log.reading() as (txn, db):
-        value = txn.get(b"pruned", db=db["meta"]) or b""
+    with log.reading() as rows:
+        value = rows.get("meta", b"pruned") or b""
     return int.from_bytes(value[:8], "big"), value[8:]
 
 
 def place_of(log: EventLog, seq: int) -> int:
     """The number of the event that carries event `seq`; 0 where none does."""
-    with log.reading() as (txn, db):
-        return int.from_bytes(txn.get(key_of(seq), db=db["carried"]) or b"", "big")
+    with log.reading() as rows:
+        return int.from_bytes(rows.get("carried", key_of(seq)) or b"", "big")
 
 
 def boots_of(log: EventLog) -> list[Boot]:
     """The starts of runtimes that the log still holds, oldest first."""
     prefix = boot_key(0)[:-8]
     found = []
-    with log.reading() as (txn, db), txn.cursor(db=db["meta"]) as cursor:
-        more = cursor.set_range(prefix)
-        while more and cursor.key().startswith(prefix):
-            value = bytes(cursor.value())
-            seq = int.from_bytes(cursor.key()[len(prefix) :], "big")
+    with log.reading() as rows:
+        for key, value in rows.scan("meta", prefix):
+            if not key.startswith(prefix):
+                break
+            seq = int.from_bytes(key[len(prefix) :], "big")
             found.append(Boot(seq, int.from_bytes(value[:8], "big"), value[8:]))
-            more = cursor.next()
     return found
 
 
@@ -79,10 +80,10 @@ def clocks_of(log: EventLog) -> list[tuple[bytes, int]]:
 
 def group_before(log: EventLog, seq: int) -> OpenedGroup | None:
     """The newest group that ends below event `seq`; None where there is none."""
-    with log.reading() as (txn, db), txn.cursor(db=db["groups"]) as cursor:
+    with log.reading() as rows, rows.txn.cursor(db=rows.db["groups"]) as cursor:
         more = cursor.prev() if cursor.set_range(key_of(seq)) else cursor.last()
         while more:
-            group = open_group(int.from_bytes(cursor.key(), "big"), bytes(cursor.value()[EPOCH_KEY_BYTES:]))
+            _, group, _ = log.group_at(cursor)
             if group.last_seq < seq:
                 return group
             more = cursor.prev()
@@ -104,8 +105,8 @@ def link_after(log: EventLog, seq: int) -> bytes | None:
 
 def used_bytes(log: EventLog) -> int:
     """What the tables take, without pages that are free again: the file itself never shrinks."""
-    with log.reading() as (txn, db):
-        stats = [txn.stat(db=table) for table in db.values()]
+    with log.reading() as rows:
+        stats = [rows.txn.stat(db=table) for table in rows.db.values()]
     return sum(s["psize"] * (s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) for s in stats)
 
 
@@ -115,94 +116,84 @@ def prune(log: EventLog, through: int, events_max: int) -> bool:
     Raises StorageFailed, LogDamaged.
     """
     events = 0
-    with log.writing() as (txn, db):
+    with log.writing() as rows:
         while events < events_max:
-            with txn.cursor(db=db["groups"]) as cursor:
+            with rows.txn.cursor(db=rows.db["groups"]) as cursor:
                 if not cursor.first():
                     return False
-                first_seq = int.from_bytes(cursor.key(), "big")
-                group = open_group(first_seq, bytes(cursor.value()[EPOCH_KEY_BYTES:]))
+                _, group, _ = log.group_at(cursor)
                 if group.last_seq > through:
                     return False
                 cursor.delete()
-            _forget(txn, db, group, through)
+            _forget(rows, group, through)
             events += len(group.parts) // 2
     return True
 
 
-def _forget(txn: Any, db: dict[str, Any], group: OpenedGroup, through: int) -> None:
+def _forget(rows: Rows, group: OpenedGroup, through: int) -> None:
     for event in group.events():
         if type(event.body) is BootStarted:
-            txn.delete(boot_key(event.seq), db=db["meta"])
+            rows.delete("meta", boot_key(event.seq))
         original = held_by(event)[0]
-        place = int.from_bytes(txn.get(key_of(original.seq), db=db["carried"]) or b"", "big")
+        place = int.from_bytes(rows.get("carried", key_of(original.seq)) or b"", "big")
         # A later copy has the rows now; of several copies below `through` the newest one gives them up.
         if place > through or place != (event.seq if type(event.body) in COPIES else 0):
             continue
-        txn.delete(key_of(original.seq), db=db["carried"])
-        _forget_rows(
-            txn, db, original, held_by(event) if type(event.body) is ExecutionCarried else (original,)
-        )
+        rows.delete("carried", key_of(original.seq))
+        _forget_rows(rows, original, held_by(event) if type(event.body) is ExecutionCarried else (original,))
 
 
-def _forget_rows(txn: Any, db: dict[str, Any], event: Event, parts: Iterable[Event]) -> None:
+def _forget_rows(rows: Rows, event: Event, parts: Iterable[Event]) -> None:
     """Every row that the event had; those that several may have only where they are its own."""
     body, seq = event.body, key_of(event.seq)
     if event.execution is not None:
-        txn.delete(key_of(event.execution) + seq, db=db["executions"])
+        rows.delete("executions", key_of(event.execution) + seq)
     if isinstance(body, ExecutionRequested):
         if body.batch is not None:
-            txn.delete(key_of(body.batch[0]) + seq, db=db["executions"])
+            rows.delete("executions", key_of(body.batch[0]) + seq)
         if body.request_id is not None:
-            _forget_own(txn, db["requests"], request_key(body.principal, body.request_id), seq)
+            _forget_own(rows, "requests", request_key(body.principal, body.request_id), seq)
     elif isinstance(body, CatalogRegistered):
-        _forget_own(txn, db["catalog"], body.digest, seq)
+        _forget_own(rows, "catalog", body.digest, seq)
     elif isinstance(body, CircuitOpened | CircuitClosed):
-        _forget_own(txn, db["circuits"], body.downstream.encode(), seq)
+        _forget_own(rows, "circuits", body.downstream.encode(), seq)
     elif isinstance(body, SubscriptionPosition) and event.execution is not None:
-        _forget_own(txn, db["meta"], position_key(event.execution), seq)
+        _forget_own(rows, "meta", position_key(event.execution), seq)
     for part in parts:
         for digest in blobs_of(part.body):
-            _forget_blob(txn, db, digest, event.seq)
+            _forget_blob(rows, digest, event.seq)
 
 
-def _forget_own(txn: Any, table: Any, key: bytes, seq: bytes) -> None:
-    value = txn.get(key, db=table)
+def _forget_own(rows: Rows, table: str, key: bytes, seq: bytes) -> None:
+    value = rows.get(table, key)
     if value is not None and value[:8] == seq:
-        txn.delete(key, db=table)
+        rows.delete(table, key)
 
 
-def _forget_blob(txn: Any, db: dict[str, Any], digest: bytes, seq: int) -> None:
-    if txn.delete(blob_key(digest, seq), db=db["blobs"]) and not _is_needed(txn, db, digest):
-        txn.put(_CONDEMNED + digest, b"", db=db["meta"])
+def _forget_blob(rows: Rows, digest: bytes, seq: int) -> None:
+    if rows.delete("blobs", blob_key(digest, seq)) and not _is_needed(rows, digest):
+        rows.put("meta", _CONDEMNED + digest, b"")
 
 
-def _is_needed(txn: Any, db: dict[str, Any], digest: bytes) -> bool:
-    with txn.cursor(db=db["blobs"]) as cursor:
-        return bool(cursor.set_range(digest) and cursor.key().startswith(digest))
+def _is_needed(rows: Rows, digest: bytes) -> bool:
+    return any(key.startswith(digest) for key, _ in islice(rows.scan("blobs", digest), 1))
 
 
 def condemned_of(log: EventLog, count_max: int) -> tuple[list[bytes], list[bytes]]:
-    """Digests of blobs that no event needs any longer, and of those that one needs again.
-
-    None before it is known of every event which blobs it needs: an index of an earlier release did not note that.
-    """
+    """Digests of blobs that no event needs any longer, and of those that one needs again."""
     gone: list[bytes] = []
     needed: list[bytes] = []
-    with log.reading() as (txn, db), txn.cursor(db=db["meta"]) as cursor:
-        noted_from = int.from_bytes(txn.get(b"blobs", db=db["meta"]) or b"\xff", "big")
-        with txn.cursor(db=db["groups"]) as groups:
-            known = groups.first() and int.from_bytes(groups.key(), "big") >= noted_from
-        more = known and cursor.set_range(_CONDEMNED)
-        while more and cursor.key().startswith(_CONDEMNED) and len(gone) + len(needed) < count_max:
-            digest = bytes(cursor.key()[len(_CONDEMNED) :])
-            (needed if _is_needed(txn, db, digest) else gone).append(digest)
-            more = cursor.next()
+    with log.reading() as rows:
+        for key, _ in islice(rows.scan("meta", _CONDEMNED), count_max):
+            if not key.startswith(_CONDEMNED):
+                break
+            digest = key[len(_CONDEMNED) :]
+            (needed if _is_needed(rows, digest) else gone).append(digest)
     return gone, needed
 
 
 def acquit(log: EventLog, digests: Iterable[bytes]) -> None:
     """These are gone, or needed again: nothing more is to be done about them. Raises StorageFailed."""
-    with log.writing() as (txn, db):
+    with log.writing() as rows:
         for digest in digests:
-            txn.delete(_CONDEMNED + digest, db=db["meta"])
+            rows.delete("meta", _CONDEMNED + digest)

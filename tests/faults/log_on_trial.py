@@ -209,14 +209,29 @@ def answers(folder: str) -> str:
     except (LogDamaged, StorageFailed):
         return "named"
     met = {_answer(eventlog, seq) for seq in range(1, ANSWERED + 1)}
-    open_now = eventlog.open_executions()
-    if open_now != [seq for seq in range(1, ANSWERED + 1) if seq % 5 == 0]:
-        met.add("forgotten")
+    met |= {_open_now(eventlog), _unknown(eventlog)}
     if journal.last_seq < ANSWERED or not verify_journal(Path(folder) / "journal").whole:
         met.add("named" if journal.last_seq == ANSWERED else "torn end")
     return next(
         word for word in ("another answer", "forgotten", "torn end", "named", "no effect") if word in met
     )
+
+
+def _open_now(eventlog: EventLog) -> str:
+    try:
+        complete = eventlog.open_executions() == [seq for seq in range(1, ANSWERED + 1) if seq % 5 == 0]
+    except LogDamaged:
+        return "named"
+    return "no effect" if complete else "forgotten"
+
+
+def _unknown(eventlog: EventLog) -> str:
+    """Request ids that nobody sent."""
+    try:
+        found = [eventlog.find_request(request_key(PRINCIPAL, f"none-{n}")) for n in range(ANSWERED)]
+    except LogDamaged:
+        return "named"
+    return "another answer" if any(found) else "no effect"
 
 
 def _answer(eventlog: EventLog, seq: int) -> str:

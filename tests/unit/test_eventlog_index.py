@@ -93,7 +93,7 @@ def test_a_changed_group_is_not_believed(tmp_path: Path, first_seq: int) -> None
     flip = lambda value: value[:-1] + bytes([value[-1] ^ 1])  # noqa: E731
     changed(tmp_path / "index", b"groups", first_seq.to_bytes(8, "big"), flip)
     eventlog = EventLog(tmp_path / "index")
-    with pytest.raises(LogDamaged, match=r"damaged events|cannot be read"):
+    with pytest.raises(LogDamaged, match="its table `groups`"):
         eventlog.event(first_seq)
     eventlog.close()
 
@@ -107,7 +107,7 @@ def test_a_request_id_that_leads_elsewhere_is_not_believed(tmp_path: Path, answe
     key = request_key("alice", "r3")
     changed(tmp_path / "index", b"requests", key, lambda value: answer.to_bytes(8, "big") + value[8:])
     eventlog = EventLog(tmp_path / "index")
-    with pytest.raises(LogDamaged, match=r"not there|not in the index"):
+    with pytest.raises(LogDamaged, match="its table `requests`"):
         eventlog.find_request(key)
     eventlog.close()
 
