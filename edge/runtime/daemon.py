@@ -35,7 +35,7 @@ from edge.runtime.commit.gate import CommitGate
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.executions.engine import Engine
 from edge.runtime.process.heap import Trimmer
-from edge.runtime.process.mending import note_opening, opening_mark
+from edge.runtime.process.mending import note_damaged_index, note_opening, opening_mark
 from edge.runtime.process.orphans import reap, sign
 from edge.runtime.process.progress import Progress
 from edge.runtime.requests.admit import FreeSpace
@@ -108,6 +108,7 @@ class Daemon:
             "log %s ends at event %d, %d caught up", journal.log_id.hex(), journal.last_seq, caught_up
         )
         self._journal = journal
+        eventlog.on_damage = self._index_damaged
         blobs = BlobStore(self._settings.blob_folder)
         blobs.make_room = self._reserve.give
         return Homes(journal, eventlog, blobs)
@@ -201,6 +202,11 @@ class Daemon:
     def _failed(self, error: StorageFailed) -> None:
         logger.critical("%s The runtime stops acknowledging and exits.", error)
         # Nothing may be flushed, answered or tidied after this: leave as a killed process would.
+        os._exit(1)
+
+    def _index_damaged(self, error: LogDamaged) -> None:
+        logger.critical("%s The runtime exits, and the next start makes the index anew.", error)
+        note_damaged_index(self._settings)
         os._exit(1)
 
     def _zygote_gone(self) -> None:

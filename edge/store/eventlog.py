@@ -39,8 +39,16 @@ from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import INDEX_MAP_BYTES, KIB
 from edge.store import mapped_pages
-from edge.store.index_rows import IndexedGroup, key_of, payload_mark, position_key, request_key, rows_of
-from edge.store.joined_rows import FIRST, MEND, Rows, damaged, opened, sealed
+from edge.store.gathered_rows import Gathered, keys_of_events
+from edge.store.index_rows import (
+    IndexedGroup,
+    key_of,
+    payload_mark,
+    position_key,
+    request_key,
+    rows_of,
+)
+from edge.store.joined_rows import FIRST, Rows, damaged, opened, sealed
 
 _TABLES: Final = (
     *(b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"carried", b"blobs", b"meta"),
@@ -56,6 +64,8 @@ class EventLog:
 
     def __init__(self, folder: Path, *, readonly: bool = False) -> None:
         """Open or start the store. Raises StorageFailed, LogDamaged."""
+        #: Told of damage that a look-up meets.
+        self.on_damage: Callable[[LogDamaged], None] = lambda error: None
         if not readonly:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         try:
@@ -139,9 +149,13 @@ class EventLog:
                 finally:
                     rows.close()
         except lmdb.Error as error:
-            raise LogDamaged(
-                f"The index cannot be read: {error}.", mend=MEND, code=LogDamaged.INDEX
-            ) from error
+            found = damaged(str(error))
+            self.on_damage(found)
+            raise found from error
+        except LogDamaged as error:
+            if error.problem_code == LogDamaged.INDEX:
+                self.on_damage(error)
+            raise
 
     def last(self) -> tuple[int, bytes]:
         """Sequence number and link of the last event in here; (0, GENESIS) when empty."""
@@ -173,7 +187,7 @@ class EventLog:
 
     def _commit(self, groups: list[IndexedGroup], log_id: bytes) -> None:
         with self.writing() as rows:
-            gathered = _Gathered(rows)
+            gathered = Gathered(rows)
             gathered.put("meta", b"log", log_id)
             for group in groups:
                 gathered.first_seq = gathered.first_seq or group.first_seq
@@ -204,7 +218,7 @@ class EventLog:
         left_kb = stat.f_bavail * stat.f_frsize // KIB
         return f"The event log's index could not be written: {error}. The drive has {left_kb} KB left."
 
-    def _put_group(self, rows: Rows, gathered: _Gathered, group: IndexedGroup) -> None:
+    def _put_group(self, rows: Rows, gathered: Gathered, group: IndexedGroup) -> None:
         key = key_of(group.first_seq)
         stored = sealed("groups", key, group.epoch_key + group.data)
         if not rows.txn.put(key, stored, db=self._db["groups"], append=True):
@@ -213,7 +227,7 @@ class EventLog:
         for execution in made.cleared:
             # Which events it had is forgotten: what is kept of it comes in their place.
             gathered.flush()
-            for each in list(_of(rows, execution)):
+            for each in list(keys_of_events(rows, execution)):
                 rows.delete("executions", each)
         for table, pairs in made.tables():
             gathered.tables.setdefault(table, {}).update(pairs)
@@ -261,7 +275,7 @@ class EventLog:
         found: list[Event] = []
         group: OpenedGroup | None = None
         with self.reading() as rows:
-            for key in _of(rows, execution, first):
+            for key in keys_of_events(rows, execution, first):
                 seq = int.from_bytes(key[8:], "big")
                 if seq > last:
                     break
@@ -366,43 +380,3 @@ class EventLog:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
-
-
-class _Gathered:
-    """Rows of the groups of one commit, by table: put together, they cost one look-up for each place they go to."""
-
-    def __init__(self, rows: Rows) -> None:
-        self._rows = rows
-        self.tables: dict[str, dict[bytes, bytes]] = {}
-        #: Of the first group; what began before it may be open in the table.
-        self.first_seq = 0
-        self._ended: list[bytes] = []
-
-    def put(self, table: str, key: bytes, value: bytes) -> None:
-        """One row."""
-        self.tables.setdefault(table, {})[key] = value
-
-    def end(self, execution: int) -> None:
-        """An execution is not open any more: most begin and end within one commit, and are never put."""
-        key = key_of(execution)
-        gathered = self.tables.get("open", {}).pop(key, None)
-        if gathered is None or execution < self.first_seq:
-            self._ended.append(key)
-
-    def flush(self) -> None:
-        """Put all of it."""
-        for table, gathered in self.tables.items():
-            self._rows.put_all(table, gathered)
-        self.tables.clear()
-        for key in self._ended:
-            self._rows.delete("open", key)
-        self._ended.clear()
-
-
-def _of(rows: Rows, execution: int, first: int = 0) -> Iterator[bytes]:
-    """The keys of an execution's events, from event `first` on."""
-    prefix = key_of(execution)
-    for key, _ in rows.scan("executions", key_of(execution, first)):
-        if key[:8] != prefix:
-            return
-        yield key

@@ -112,17 +112,11 @@ class Journal:
         if self._mirror is not None:
             self._mirror.require_no_longer(reader.header.log_id, seq)
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            # Where the last flush failed, the kernel may hold that frame as clean though the drive never got it:
-            # flushing again would do nothing. Written again, it is dirty again, and this flush tells the truth.
-            self._pwrite(reader.read(last, reader.end), last)
-            if not reader.tail_is_clean():
-                self._clear(reader.end, os.fstat(self._fd).st_size)
-            elif group is not None:
-                self._in_order = isinstance(group.event(group.last_seq).body, BootStopped)
-            os.fdatasync(self._fd)
+            self._fd = self._make_durable(path, reader, last)
         except OSError as error:
             raise StorageFailed(f"{path.name} could not be opened for writing: {error.strerror}.") from error
+        if group is not None and reader.tail_is_clean():
+            self._in_order = isinstance(group.event(group.last_seq).body, BootStopped)
         self._header, self._offset = reader.header, reader.end
         self._last_boot = group.context.boot_id if group is not None else b""
         self.last_seq, self.last_link, self.next_seq = seq, link, seq + 1
@@ -142,11 +136,25 @@ class Journal:
         elif not self._in_order:
             self.next_seq = number_beyond(self.last_seq)
 
-    def _clear(self, start: int, end: int) -> None:
-        self._pwrite(bytes(end - start), start)
+    def _make_durable(self, path: Path, reader: SegmentReader, last: int) -> int:
+        """The open file, all that was read of it surely on the drive, zeros behind. Raises OSError, StorageFailed."""
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            # Where the last flush failed, the kernel may hold that frame as clean though the drive never got it:
+            # flushing again would do nothing. Written again, it is dirty again, and this flush tells the truth.
+            self._pwrite(fd, reader.read(last, reader.end), last)
+            if not reader.tail_is_clean():
+                self._pwrite(fd, bytes(reader.size_bytes - reader.end), reader.end)
+            os.fdatasync(fd)
+        except OSError:
+            os.close(fd)
+            # This place of the drive takes nothing any more: all of it goes to another, before anything is told.
+            return segment_file.rewrite(path, reader.read(0, reader.end), reader.size_bytes)
+        return fd
 
-    def _pwrite(self, data: bytes, offset: int) -> None:
-        written = os.pwrite(self._fd, data, offset)
+    @staticmethod
+    def _pwrite(fd: int, data: bytes, offset: int) -> None:
+        written = os.pwrite(fd, data, offset)
         if written != len(data):
             raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written")
 
@@ -216,7 +224,7 @@ class Journal:
         frame = segment_file.group_frame(self.header, group.first_seq, len(group.links), group.data)
         assert self._offset + len(frame) <= self._segment_bytes
         try:
-            self._pwrite(frame, self._offset)
+            self._pwrite(self._fd, frame, self._offset)
             os.fdatasync(self._fd)
         except OSError as error:
             self._failed = True

@@ -183,6 +183,26 @@ def create(spare: Path, folder: Path, header: SegmentHeader) -> tuple[int, int]:
     return fd, len(frame)
 
 
+def rewrite(path: Path, data: bytes, size_bytes: int) -> int:
+    """Put a segment's bytes into a new file, zeros behind, in place of the old one; durable. Its file descriptor.
+
+    Raises OSError, StorageFailed; then the old file is as it was.
+    """
+    made = path.with_name("rewritten.part")
+    prepare(made, size_bytes)
+    fd = os.open(made, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if os.pwrite(fd, data, 0) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+        os.rename(made, path)
+        flush_folder(path.parent)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def flush_folder(folder: Path) -> None:
     """Make the folder's own entries durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -21,11 +21,13 @@ from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested, Gap
 from edge.core.limits import KIB
 from edge.core.settings import load_settings
+from edge.runtime.commit import index
 from edge.runtime.commit.catching_up import catch_up
 from edge.runtime.commit.gate import CommitGate
+from edge.store import eventlog as eventlog_module
 from edge.store.blobs import BlobStore
 from edge.store.eventlog import EventLog
-from edge.store.index_rows import payload_mark, request_key
+from edge.store.index_rows import IndexedGroup, Rows, payload_mark, request_key, rows_of
 from edge.store.journal import Journal
 from edge.store.mirror import Mirror
 from edge.store.segment_file import flush_folder, segment_paths
@@ -36,6 +38,8 @@ PRINCIPAL = "writer"
 BOOT = bytes(16)
 #: Of the machine after a cut.
 NEXT_BOOT = b"\1" * 16
+#: The index is committed oftener than in a box, so that a short life has many commits to be cut off.
+EVENTS_PER_COMMIT = 100
 REFUSED = 3  # exit code of a writer whose drive refused
 _HERE = "tests.faults.log_on_trial"
 WRITE, CHECK, SALVAGE = f"{_HERE}:write", f"{_HERE}:check", f"{_HERE}:salvage"
@@ -56,17 +60,38 @@ def write(folder: str, say: str, seed: int, events: int, planted: str = "") -> i
     """Open the log as the runtime does, append so many events in bursts, tell each once it is durable.
 
     The last event's number. Half of the lives end without closing anything. Exits with REFUSED, the drive's error on
-    stderr, where the journal or the index cannot be written. `planted` is a bug: "no flush", "told too early"; or it
+    stderr, where the journal or the index cannot be written. `planted` is a bug (`_plant`, or "told too early"), or
     says "closed" or "killed": this life ends with everything closed, or nothing.
     """
-    if planted == "no flush":
-        os.fdatasync = lambda fd: None
+    _plant(planted)
+    index.INDEX_EVENTS_PER_COMMIT = EVENTS_PER_COMMIT  # type: ignore[misc]
     said = os.open(say, os.O_WRONLY | os.O_APPEND)
     try:
         return asyncio.run(_write(Path(folder), said, Random(seed), events, planted))
     except StorageFailed as error:
         _refused(error)
         raise
+
+
+def _plant(bug: str) -> None:
+    """Make the log work as it must not, in this process."""
+    real = eventlog_module.lmdb.open
+
+    def opened(*given: Any, **options: Any) -> Any:
+        changed = {"sync": False, "metasync": False} if bug == "NOSYNC" else {"writemap": True}
+        return real(*given, **(options | changed))
+
+    def forgetful(group: IndexedGroup) -> Rows:
+        rows = rows_of(group)
+        rows.requests.clear()
+        return rows
+
+    if bug == "no flush":
+        os.fdatasync = lambda fd: None
+    elif bug in ("NOSYNC", "WRITEMAP"):
+        eventlog_module.lmdb.open = opened
+    elif bug == "lost dedup":
+        eventlog_module.rows_of = forgetful  # type: ignore[attr-defined]
 
 
 def _refused(error: StorageFailed) -> None:
@@ -167,6 +192,11 @@ def check(folder: str, told: int, planted: str = "") -> dict[str, Any]:
     for seq in known[4::500]:
         body = eventlog.event(seq).body
         assert body == body_of(seq) or not isinstance(body, Gap | ExecutionRequested), body
+    for seq in [seq for seq in known if seq % 5 == 0][::20]:
+        body = eventlog.event(seq).body
+        if isinstance(body, ExecutionRequested):
+            found = eventlog.find_request(request_key(PRINCIPAL, body.request_id or ""))
+            assert found == (seq, payload_mark(body)), f"request {seq} would be run again: {found}"
     if planted != "numbers go on":
         journal.begin_life(NEXT_BOOT)
     eventlog.close()

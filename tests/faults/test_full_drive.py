@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -104,6 +105,25 @@ def test_a_drive_that_fills_up(children: Children, drive: Path, tmp_path: Path) 
     )
     print(dict(ends))
     assert ends["refused"] > SIZES // 2
+
+
+def test_the_bed_sees_an_index_that_writes_by_its_map(
+    children: Children, drive: Path, tmp_path: Path
+) -> None:
+    """WRITEMAP ends the process by a signal where the drive is full: the bed does not take that for a refusal."""
+    say = tmp_path / "say"
+    codes = []
+    for number in range(1, SIZES):
+        log = drive / "log"
+        shutil.rmtree(log, ignore_errors=True)
+        log.mkdir()
+        say.write_text("")
+        resize(drive, str(8 * STEP_BYTES * number + 100 * KIB))
+        given = {"folder": str(log), "say": str(say), "seed": number, "planted": "WRITEMAP"}
+        codes.append(children.run(WRITE, events=EVENTS, **given).code)
+        resize(drive, ROOM)
+    print(f"WRITEMAP: {Counter(codes)}")
+    assert -signal.SIGBUS in codes
 
 
 @pytest.mark.faults_full

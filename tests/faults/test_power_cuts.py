@@ -164,9 +164,9 @@ def test_nothing_told_is_lost_in_a_thousand_cuts(
     assert not seen.wrong, "\n\n".join(seen.wrong)
 
 
-@pytest.mark.parametrize("planted", ["no flush", "told too early"])
+@pytest.mark.parametrize("planted", ["no flush", "told too early", "NOSYNC", "lost dedup"])
 def test_the_bed_sees_what_it_is_for(program: Path, children: Children, memory: Path, planted: str) -> None:
-    """A log that does not flush, or tells before it is durable, does not get through."""
+    """A log that does not flush, or its index, that tells before it is durable, or forgets request ids, is seen."""
     recorded = record(program, children, memory / "drive", planted=planted)
     seen = cut_often(recorded, children, memory, CUTS)
     print(f"{planted}: {dict(seen.ends)}")

@@ -122,6 +122,53 @@ def test_after_a_failed_write_or_flush_it_is_closed_for_good(
     journal.close()
 
 
+@pytest.mark.parametrize("call", ["fdatasync", "pwrite"])
+def test_a_place_that_refuses_still_is_left_for_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Where the next start cannot write there either, what is sound goes to a new file before anybody is told."""
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    put(journal, BootStopped())
+    put(journal, Gap(1, 2, "unflushed"))
+    journal.close()
+    (path,) = segment_paths(tmp_path)
+    before, old = path.read_bytes(), path.stat().st_ino
+    real = getattr(os, call)
+
+    def refused(fd: int, *given: object) -> object:
+        if os.fstat(fd).st_ino == old:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, *given)
+
+    monkeypatch.setattr(os, call, refused)
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    put(journal, BootStopped())
+    journal.close()
+    assert path.stat().st_ino != old
+    assert path.read_bytes()[: len(before.rstrip(b"\0"))] == before.rstrip(b"\0")
+    assert seqs(tmp_path) == [1, 2, 3]
+
+
+def test_where_nothing_can_be_written_the_start_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive that takes nothing at all ends the start by name, and the file is as it was."""
+    journal = Journal(tmp_path, segment_bytes=SMALL)
+    put(journal, BootStopped())
+    journal.close()
+    (path,) = segment_paths(tmp_path)
+    before = path.read_bytes()
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for call in ("fdatasync", "fsync"):
+        monkeypatch.setattr(os, call, refused)
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        Journal(tmp_path, segment_bytes=SMALL)
+    assert path.read_bytes() == before
+
+
 def test_a_short_write_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that took only part of the group does not count as durable; reopening gives the prefix."""
     journal = Journal(tmp_path, segment_bytes=SMALL)

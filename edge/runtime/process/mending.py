@@ -22,6 +22,8 @@ logger = logging.getLogger("edge.runtime")
 #: Set for the start after mending: what is damaged still is not mended again.
 _TRIED: Final = "EDGE_LOG_WAS_MENDED"
 _TIMEOUT_S: Final = 3_600
+#: So many ends in a row, and the index is made anew though it may read well.
+_ENDS_OF_INDEX: Final = 2
 
 
 def opening_mark(settings: Settings) -> Path:
@@ -32,6 +34,11 @@ def opening_mark(settings: Settings) -> Path:
 def note_opening(settings: Settings) -> None:
     """Set the mark, and in it how many starts in a row came to it."""
     opening_mark(settings).write_text(str(ended_while_opening(settings) + 1), "ascii")
+
+
+def note_damaged_index(settings: Settings) -> None:
+    """Let the next start make the index anew: this runtime ends because of it."""
+    opening_mark(settings).write_text(str(_ENDS_OF_INDEX), "ascii")
 
 
 def ended_while_opening(settings: Settings) -> int:
