@@ -186,7 +186,7 @@ def test_a_drive_that_refused_is_not_believed(program: Path, children: Children,
         refused = 0
         for _ in range(8):
             assert write(60) == 0
-            drive.order("!fail 1")
+            drive.order("!fail 4")  # a start that is refused once goes to a new file
             code = write(60)
             drive.order("!heal")
             assert code in (0, REFUSED)
