@@ -95,6 +95,7 @@ def _findings(settings: Settings) -> Iterable[Finding]:
         ("flush", lambda: [drive.flush(settings)]),
         ("free space", lambda: drive.space(settings)),
         ("log", lambda: [drive.log(settings)]),
+        ("log's size", lambda: drive.budget(settings)),
         ("mirror", lambda: drive.mirror(settings)),
         ("clock", lambda: [_clock(settings)]),
         ("power", lambda: [machine.power()]),

@@ -10,14 +10,17 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
+from edge.cli.client import RuntimeClient
 from edge.cli.inputs import require_log
 from edge.cli.story import clock_text, plain_json
 from edge.core.carried import held_by
 from edge.core.chain import Context, OpenedGroup
+from edge.core.errors import Unavailable
 from edge.core.events import ExecutionFinished, ExecutionRequested
-from edge.core.retention_events import Carried, LogPruned
-from edge.core.settings import load_settings
+from edge.core.retention_events import Carried, ExecutionCarried, LogPruned
+from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
 from edge.store.segment_file import segment_paths
 
@@ -80,8 +83,10 @@ def _stat(given: argparse.Namespace) -> int:
         "index": _size_bytes(settings.index_folder),
         "blobs": _size_bytes(settings.blob_folder),
     }
+    kept = retention(settings, figures)
     if given.json:
-        print(plain_json(_document(figures, sizes, len(segment_paths(settings.journal_folder)))))
+        document = _document(figures, sizes, len(segment_paths(settings.journal_folder)))
+        print(plain_json({**document, "retention": kept}))
         return 0
     print(
         f"events   {figures.first_seq} to {figures.last_seq} in {figures.groups} groups, {len(figures.boots)} boots"
@@ -91,10 +96,64 @@ def _stat(given: argparse.Namespace) -> int:
     print(f"open     {len(figures.open_executions)} executions")
     for name, size_bytes in sizes.items():
         print(f"{name:<8} {size_bytes / 1e6:.1f} MB on the drive")
+    for line in _kept_lines(kept):
+        print(line)
     print(f"{'events':>9} {'bytes':>12}  type")
     for kind, events in figures.events_by_type.most_common():
         print(f"{events:>9} {figures.bytes_by_type[kind]:>12}  {kind}")
     return 0
+
+
+def retention(settings: Settings, figures: Figures) -> dict[str, Any]:
+    """What the settings keep, what was pruned, and of a running box what holds the oldest segment."""
+    pruned = figures.pruned
+    kept: dict[str, Any] = {
+        "policy": settings.retain_policy,
+        "centre": settings.centre,
+        "days": settings.retain_days,
+        "budget_mb": settings.retain_mb,
+        "remember_days": settings.remember_days,
+        "pruned_through": pruned.through if pruned else None,
+        "pruned_by": pruned.cause if pruned else None,
+        "carried": figures.events_by_type[Carried.TYPE] + figures.events_by_type[ExecutionCarried.TYPE],
+    }
+    try:
+        with RuntimeClient(settings) as runtime:
+            kept["now"] = runtime.call("retention")
+    except Unavailable:
+        kept["now"] = None
+    return kept
+
+
+def _kept_lines(kept: dict[str, Any]) -> list[str]:
+    """Retention for people."""
+    days = f"{kept['days']} days" if kept["days"] else "any age"
+    budget = f"{kept['budget_mb']} MB" if kept["budget_mb"] else "as much as the drive holds"
+    centre = "a centre" if kept["centre"] else "no centre"
+    lines = [f"kept     {days}, {budget}, {kept['policy']}, {centre}; ids for {kept['remember_days']} days"]
+    if kept["pruned_through"] is not None:
+        carried = f"; {kept['carried']} events carried" if kept["carried"] else ""
+        lines.append(f"pruned   up to event {kept['pruned_through']}, last by {kept['pruned_by']}{carried}")
+    now = kept["now"]
+    if now is None:
+        return lines
+    if now["receipted"] is not None:
+        lines.append(f"centre   has up to event {now['receipted']}")
+    if now["oldest"] is not None:
+        first, last = now["oldest"]
+        why = f"may go by {now['may_go_by']}" if now["may_go_by"] else f"stays: {_STAYS[now['stays']]}"
+        lines.append(f"oldest   events {first} to {last}: {why} when room is wanted")
+    if now["refusing"]:
+        lines.append(f"full     requests are refused: {_STAYS[now['refusing']]}")
+    return lines
+
+
+_STAYS: Final = {
+    "unsynced": "the centre does not have it yet",
+    "held": "it is not old enough, and the policy is hold",
+    "needed": "what is carried fills the budget",
+    "drive": "the drive has less than the reserve left",
+}
 
 
 def _size_bytes(folder: Path) -> int:

@@ -17,10 +17,11 @@ from typing import Final
 from edge.core.chain import OpenedGroup, open_group
 from edge.core.errors import LogDamaged
 from edge.core.limits import FLUSH_HONEST_US, FLUSH_SLOW_US, KIB, MIB
-from edge.core.settings import Settings
+from edge.core.settings import HOLD, Settings
 from edge.doctor.findings import Finding, fail, ok, warn
 from edge.store import filesystem
 from edge.store.mirror import end_of
+from edge.store.reserve import Reserve
 from edge.store.segment_file import SegmentReader, segment_paths
 
 #: As large as a full group of small events, and as often as it takes for a middle that means something.
@@ -29,6 +30,7 @@ _FLUSHES: Final = 25
 #: From here on somebody should look: a log grows, and so do others' files beside it.
 _RESERVES_SOON: Final = 4
 _INODES_MIN: Final = 1_000
+_BUDGET_SOON_PERCENT: Final = 80
 _MIRROR_MEND: Final = (
     "See that its drive is there and has room; the box takes it up again with its next start."
 )
@@ -121,14 +123,17 @@ def space(settings: Settings, look: Callable[[Path], os.statvfs_result] = os.sta
         place = next(path for path in (folder, *folder.parents) if path.exists())
         drive = place.stat().st_dev
         if drive not in found:
-            found[drive] = _space(folder, look(place), settings.reserve_mb)
+            held = Reserve(settings.data, settings.index_folder / "data.mdb", settings.reserve_mb * MIB // 2)
+            held_mb = held.held_bytes // MIB if folder == settings.journal_folder else 0
+            found[drive] = _space(folder, look(place), settings.reserve_mb, held_mb)
     return list(found.values())
 
 
-def _space(folder: Path, drive: os.statvfs_result, reserve_mb: int) -> Finding:
+def _space(folder: Path, drive: os.statvfs_result, reserve_mb: int, held_mb: int) -> Finding:
     subject = "free space"
-    free_mb = drive.f_bavail * drive.f_frsize // MIB
-    says = f"{free_mb} MB are free for {folder}, of which {reserve_mb} MB are the reserve."
+    free_mb = drive.f_bavail * drive.f_frsize // MIB + held_mb
+    held = f", {held_mb} of them held by the box itself" if held_mb else ""
+    says = f"{free_mb} MB are free for {folder}, of which {reserve_mb} MB are the reserve{held}."
     mend = "Make room on that drive, or put the data folder on a larger one."
     if free_mb < reserve_mb:
         return fail(subject, f"{says} Requests are refused with `storage_full`.", mend)
@@ -155,6 +160,31 @@ def log(settings: Settings) -> Finding:
     ends = f"ends at event {newest.last_seq}" if newest is not None else "holds no event yet"
     says = f"{len(segments)} segments, {size_mb:.0f} MB, {ends}; `edge log verify` tells whether it is whole."
     return ok("log", says)
+
+
+def budget(settings: Settings) -> list[Finding]:
+    """Where the log may only grow so far: whether it comes near to that, and what happens then."""
+    if not settings.retain_mb:
+        return []
+    subject = "log's size"
+    homes = (settings.journal_folder, settings.index_folder, settings.blob_folder)
+    files = [path for home in homes for path in home.rglob("*") if path.is_file()]
+    size_mb = sum(path.stat().st_size for path in files) // MIB
+    says = f"{size_mb} MB of the {settings.retain_mb} it may take (retain_mb)"
+    if not settings.centre and settings.retain_policy != HOLD:
+        return [ok(subject, f"{says}; the oldest is pruned then.")]
+    if size_mb * 100 < settings.retain_mb * _BUDGET_SOON_PERCENT:
+        return [ok(subject, f"{says}.")]
+    waits = "what the centre has not receipted" if settings.centre else "what is not old enough"
+    return [
+        warn(
+            subject,
+            f"{says}; then requests are refused with `storage_full`, since {waits} is held.",
+            "See that the box reaches its centre, or raise retain_mb."
+            if settings.centre
+            else "Raise retain_mb, or set retain_days or retain_policy.",
+        )
+    ]
 
 
 def mirror(settings: Settings) -> list[Finding]:

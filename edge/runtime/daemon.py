@@ -161,16 +161,14 @@ class Daemon:
         api = Api(engine, settings.box, log_id, operations)
         api.door = SubscriptionDoor(subscriptions, api.gateways)
         asked = SubscriptionOperations(engine, subscriptions, api.door)
-        api.operations |= asked.table(operations["register"])
-        await api.listen(settings.socket_path)
-        self._announce(gate)
         pruner = Pruner(gate, homes, engine, subscriptions)
         keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data, self._reserve)
+        told = {"retention": lambda _, reply: reply(keeper.told())}
+        api.operations |= asked.table(operations["register"]) | told
+        await api.listen(settings.socket_path)
+        self._announce(gate)
         chores = _chores(engine, gate, subscriptions, homes.eventlog, _look_after(keeper, self._failed))
-        await self._stop.wait()
-        self._service.stopping()
-        for chore in chores:
-            chore.cancel()
+        await self._stopped(chores)
         api.close()
         await pool.close()
         if self._exit_code == 0:
@@ -180,6 +178,13 @@ class Daemon:
         homes.journal.close()
         blocks.close()
         return self._exit_code
+
+    async def _stopped(self, chores: list[asyncio.Task[None]]) -> None:
+        """Wait until somebody wants the end; then nothing is begun any longer."""
+        await self._stop.wait()
+        self._service.stopping()
+        for chore in chores:
+            chore.cancel()
 
     def _announce(self, gate: CommitGate) -> None:
         """Tell who started us that requests are heard, and from now on that the box lives."""

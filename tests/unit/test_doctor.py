@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,30 @@ def test_free_space(settings: Settings, free_mb: int, files: int, grade: str) ->
     """Below the reserve requests are refused; below four of it, or with few files left, somebody should look."""
     (found,) = drive.space(settings, lambda place: statvfs(free_mb, files))
     assert found.grade == grade
+
+
+@pytest.mark.parametrize(
+    ("given", "grade", "says"),
+    [
+        ({}, OK, "of the 48 it may take"),
+        ({"full": True}, WARN, "what is not old enough is held"),
+        ({"full": True, "centre": True}, WARN, "what the centre has not receipted is held"),
+        ({"full": True, "retain_policy": "oldest"}, OK, "the oldest is pruned then"),
+    ],
+)
+def test_a_budget_that_is_nearly_reached(
+    settings: Settings, given: dict[str, Any], grade: str, says: str
+) -> None:
+    """Where reaching it means that requests are refused, somebody should look before."""
+    assert drive.budget(settings) == []
+    bound = replace(
+        settings, retain_mb=48, **{name: value for name, value in given.items() if name != "full"}
+    )
+    settings.journal_folder.mkdir(parents=True)
+    with (settings.journal_folder / "next.spare").open("wb") as file:
+        file.truncate((44 if given.get("full") else 4) * 2**20)
+    (found,) = drive.budget(bound)
+    assert (found.grade, says in found.says) == (grade, True), found
 
 
 def test_the_log_is_told_by_its_size(settings: Settings) -> None:

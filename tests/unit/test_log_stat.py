@@ -9,8 +9,11 @@ import pytest
 
 from edge.cli.log_stat import count
 from edge.cli.main import main
+from edge.core.chain import Context, encode_event
 from edge.core.events import BootStopped, Event, ExecutionFinished, ExecutionRequested, Gap
+from edge.core.retention_events import Carried, LogPruned
 from edge.store.journal import Journal, read_groups
+from edge.testing.clock import ManualClock
 from edge.testing.history import write_group
 
 
@@ -45,6 +48,28 @@ def test_the_command_tells_it(data: Path, capsys: pytest.CaptureFixture[str]) ->
     document = json.loads(capsys.readouterr().out)
     assert document["events_by_type"]["gap"] == 1
     assert document["size_bytes"]["journal"] > 0
+
+
+def test_it_tells_what_is_kept_and_what_was_pruned(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings of retention, up to where the log was pruned and why, and what is carried."""
+    journal = Journal(data / "journal")
+    original = Event(3, ExecutionRequested(b"d" * 32, "a"), 3)
+    envelope, body = encode_event(original)
+    copy = Carried(3, Context(b"l" * 8, b"b" * 16, ManualClock().read()).encode(), envelope, body, open=True)
+    write_group(journal, [Event(6, copy, 3), Event(7, LogPruned(2, b"l" * 32, "age", 2, 9, 1))])
+    journal.close()
+    (data / "edge.toml").write_text('retain_days = 30\nretain_mb = 500\nretain_policy = "oldest"\n')
+    assert main(["log", "stat", "--data", str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "kept     30 days, 500 MB, oldest, no centre; ids for 7 days" in said
+    assert "pruned   up to event 2, last by age; 1 events carried" in said
+    assert main(["log", "stat", "--json", "--data", str(data)]) == 0
+    kept = json.loads(capsys.readouterr().out)["retention"]
+    assert (kept["pruned_through"], kept["now"]) == (2, None)
+    assert main(["log", "show", "--data", str(data)]) == 0
+    said = capsys.readouterr().out
+    assert "carried of 3  event 3 playbook.execution.requested" in said
+    assert "log.pruned  up to event 2 by age, 2 events, 1 events carried" in said
 
 
 def test_an_empty_folder_is_refused_with_the_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
