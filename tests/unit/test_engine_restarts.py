@@ -164,16 +164,22 @@ async def test_owed_answers_are_known_after_a_restart(tmp_path: Path) -> None:
     await third.close()
 
 
-async def test_what_was_delivered_is_noted_with_the_next_flush(tmp_path: Path) -> None:
-    """A note costs no flush of its own: it goes with the next request, at most every few seconds."""
-    box = Box(tmp_path)
+async def box_that_answered(folder: Path, now: list[float]) -> tuple[Box, DeliveryNotes]:
+    """A box whose one answer was delivered and is not noted yet, on the clock `now`."""
+    box = Box(folder)
     await box.register(playbook(one()))
-    now = [100.0]
     notes = DeliveryNotes(box.engine.owed, box.engine.note_watermark, lambda: now[0])
     box.gate.before_flush = notes.along
     box.submit("t")
     await box.settle()
     box.engine.delivered(box.answers[0].execution)
+    return box, notes
+
+
+async def test_what_was_delivered_is_noted_with_the_next_flush(tmp_path: Path) -> None:
+    """A note costs no flush of its own: it goes with the next request, at most every few seconds."""
+    now = [100.0]
+    box, notes = await box_that_answered(tmp_path, now)
     now[0] += ALONE_S - 1
     notes.alone()
     await box.gate.flushed()
@@ -191,14 +197,8 @@ async def test_what_was_delivered_is_noted_with_the_next_flush(tmp_path: Path) -
 
 async def test_a_box_that_is_asked_no_more_notes_its_last_answer_alone(tmp_path: Path) -> None:
     """Else a crash after weeks of rest would answer again what was answered weeks ago."""
-    box = Box(tmp_path)
-    await box.register(playbook(one()))
     now = [100.0]
-    notes = DeliveryNotes(box.engine.owed, box.engine.note_watermark, lambda: now[0])
-    box.gate.before_flush = notes.along
-    box.submit("t")
-    await box.settle()
-    box.engine.delivered(box.answers[0].execution)
+    box, notes = await box_that_answered(tmp_path, now)
     for _ in range(3):
         notes.alone()
         now[0] += ALONE_S / 2
