@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 def warnings_of(source: bytes, file_name: str, made: Document) -> list[Problem]:
     """The warnings about a compiled document, in order of position."""
     from playbooks.blueprint import Blueprint
+    from playbooks.unasked import unasked
     from playbooks.unreached import unreached
 
-    return unreached(source, file_name, made) if isinstance(made, Blueprint) else []
+    if not isinstance(made, Blueprint):
+        return []
+    found = unreached(source, file_name, made) + unasked(source, file_name, made)
+    return sorted(found, key=lambda problem: (problem.line, problem.column))
 
 
 def print_warnings(source: bytes, file_name: str, made: Document) -> None:

@@ -57,7 +57,12 @@ _SPEC_KEYS: Final = (
         "How much memory of its own a worker may take for it.",
         EDGE,
     ),
-    Key("on_unknown", Choice(ON_UNKNOWN), "What follows where nobody knows whether a write happened.", EDGE),
+    Key(
+        "on_unknown",
+        Choice(ON_UNKNOWN),
+        "What follows where nobody knows whether a write happened; `ask` fails too, until somebody can be asked.",
+        EDGE,
+    ),
 )
 _ACCESS_KEY: Final = Key("access", Of("access"), "What it may touch outside its sandbox.")
 _BREAKER_KEY: Final = Key(

@@ -134,6 +134,21 @@ def test_a_step_that_nothing_leads_to_is_a_warning(
     assert len(json.loads(capsys.readouterr().out)["warnings"]) == len(said)
 
 
+def test_a_word_that_promises_more_than_there_is_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`on_unknown: ask` is accepted, and whoever writes it is told that nobody is asked yet; other words are not."""
+    step = (
+        '  - {step: a, spec: {effect: write, on_unknown: WORD}, tool: {kind: python, code: "result = 1"}}\n'
+    )
+    (tmp_path / "p.yaml").write_text(HEAD + step.replace("WORD", "ask"), "utf-8")
+    (tmp_path / "q.yaml").write_text(HEAD + step.replace("WORD", "retry"), "utf-8")
+    assert main(["playbook", "check", str(tmp_path)]) == 0
+    ok, said, other = lines_of(capsys, tmp_path)
+    assert (ok.partition(":")[0], other.partition(":")[0]) == ("p.yaml", "q.yaml")
+    assert said.startswith("p.yaml:5:49: warning: Nobody can be asked yet")
+
+
 def test_a_folder_is_checked_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is too large, or gone, is a line like any other; what comes after it is checked too."""
     (tmp_path / "a.yaml").write_text("#" * (PLAYBOOK_BYTES_MAX + 1), "utf-8")
