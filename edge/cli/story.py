@@ -111,7 +111,9 @@ def _detail(event: Event) -> str:
     elif isinstance(body, CatalogRegistered):
         text = f"{body.path} {body.digest.hex()[:16]}"
     elif isinstance(body, RequestRefusedNoted):
-        text = f"{body.code} × {body.count}" if body.count > 1 else f"{body.code} {body.playbook or ''}".rstrip()
+        text = (
+            f"{body.code} × {body.count}" if body.count > 1 else f"{body.code} {body.playbook or ''}".rstrip()
+        )
     elif isinstance(body, MessageReceived):
         text = body.topic if body.tick is None else f"tick {body.tick[0]}"
         text += f", {len(body.payload)} bytes" if body.payload is not None else ""

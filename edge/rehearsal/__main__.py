@@ -36,9 +36,11 @@ def main() -> int:
 
     import asyncio
 
+    from edge.core.unforeseen import end_by_unforeseen
     from edge.rehearsal.stage import Stage
 
     async def rehearse() -> list[dict[str, Any]]:
+        end_by_unforeseen(asyncio.get_running_loop())  # else its case would seem to wait for something
         stage = Stage(settings, zygote)
         try:
             return [await stage.run(case) for case in cases]
