@@ -157,9 +157,10 @@ def test_a_box_on_a_drive_that_fills_up(drive: Path) -> None:
         box.down()
 
 
-def test_what_was_accepted_ends_on_a_full_drive(drive: Path) -> None:
+@pytest.mark.parametrize("reserve_mb", [4, 16, 40])
+def test_what_was_accepted_ends_on_a_full_drive(reserve_mb: int, drive: Path) -> None:
     """Somebody else fills the drive to its last byte: accepted work ends, requests are refused."""
-    box = Box(drive, 1, workers=1, reserve_mb=16, cache=str(drive.parent / "cache"))
+    box = Box(drive, 1, workers=1, reserve_mb=reserve_mb, cache=str(drive.parent / "cache"))
     box.start("runtime")
     try:
         box.register(HELLO)

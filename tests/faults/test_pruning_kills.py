@@ -53,8 +53,12 @@ class Bed:
         """One fault; whatever it did, nothing that is needed is gone, then or after pruning goes on."""
         folder.mkdir()
         code, counter = self.prune(folder, fault)
-        assert code == -9 if fault.kills else code in (0, 1, pruning_on_trial.REFUSED), code
-        assert counter.struck, fault
+        if not counter.struck:  # threads share the drive: the last calls of one run are not there in each
+            assert (code, counter.count < fault.place) == (0, True), (code, counter.count)
+        elif fault.kills:
+            assert code == -9, code
+        else:
+            assert code in (0, 1, pruning_on_trial.REFUSED), code
         for go_on in (False, True):
             assert asyncio.run(pruning_on_trial.known(folder / "data", go_on=go_on)) == self.known
         shutil.rmtree(folder)
