@@ -50,6 +50,10 @@ class IndexChild:
                 seq = group.last_seq
         except LogDamaged as error:
             return error.message
+        return self.check_rows()
+
+    def check_rows(self) -> str:
+        """Read and check every row of every table: what is wrong, or an empty text."""
         for _ in self._ask(_tell_nothing):
             pass
         return self.damage

@@ -99,7 +99,7 @@ def verify(settings: Settings) -> Report:
             compare_index(settings.journal_folder, index.groups(), report)
         except LogDamaged as error:
             report.problems.append(error.message)
-        report.problems += [index.damage] if index.damage else []
+        report.problems += [index.damage] if index.damage or index.check_rows() else []
     if settings.mirror_folder is not None:
         problems, report.mirror_last_seq = mirror.differences(
             settings.journal_folder, settings.mirror_folder, report.last_seq

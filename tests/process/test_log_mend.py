@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import lmdb
 import pytest
 
 from edge.cli.client import RuntimeClient
+from edge.core.errors import Unavailable
 from edge.core.events import ExecutionFinished, Gap
+from edge.store.joined_rows import FIRST
 from edge.store.segment_file import SegmentReader, segment_paths
 from tests.process.box import Box
 
@@ -89,6 +92,41 @@ def test_a_box_mends_itself_where_nothing_is_lost(stopped: Box, what: str) -> No
         stopped.processes.pop("runtime").wait(timeout=20)
     starts(stopped)
     assert "edge log recover: kept" in stopped.words()
+
+
+def test_a_box_ends_on_a_hidden_request_id_and_answers_it_after_the_next_start(stopped: Box) -> None:
+    """A row gone from the index is met when it is asked for: never run again, but a new index and the old answer."""
+    stopped.start("runtime")
+    stopped.status()
+    with RuntimeClient(stopped.settings) as runtime:
+        first = runtime.submit("p", b'{"n": 1}', "application/json", "r-1")
+        answer = runtime.answer()[2]
+    stopped.kill("runtime", 15)
+    with lmdb.open(str(stopped.settings.index_folder), max_dbs=16) as env, env.begin(write=True) as txn:
+        db = env.open_db(b"requests", txn=txn)
+        (key,) = [bytes(key) for key, _ in txn.cursor(db=db) if key != FIRST]
+        txn.delete(key, db=db)
+    assert any("its table `requests`" in problem for problem in stopped.verify().problems)
+    stopped.start("runtime")
+    stopped.status()
+    with RuntimeClient(stopped.settings) as runtime, pytest.raises(Unavailable):
+        runtime.submit("p", b'{"n": 1}', "application/json", "r-1")
+    assert stopped.processes.pop("runtime").wait(timeout=20) == 1
+    stopped.start("runtime")
+    stopped.status()
+    with RuntimeClient(stopped.settings) as runtime:
+        assert runtime.submit("p", b'{"n": 1}', "application/json", "r-1") == first
+        assert runtime.answer()[2] == answer
+    stopped.kill("runtime", 15)
+    assert not stopped.verify().problems
+
+
+def test_verifying_an_index_that_ends_whoever_reads_it(stopped: Box) -> None:
+    """A cut map ends its reader by a signal: that is a child, and verification says what happened."""
+    os.truncate(stopped.settings.index_folder / "data.mdb", 20_000)
+    said = stopped.edge("log", "verify", check=1)
+    assert "NOT whole" in said.stdout
+    assert "reading it ends the process" in said.stderr
 
 
 def test_an_index_that_reads_well_and_ended_two_starts_is_made_anew(stopped: Box) -> None:

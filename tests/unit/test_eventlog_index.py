@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -286,6 +288,77 @@ def test_a_hole_in_the_journal_stops_catching_up(tmp_path: Path) -> None:
     with pytest.raises(LogDamaged, match=f"events {int(paths[1].stem)} to"):
         catch_up(homes.journal, homes.index)
     homes.close()
+
+
+def test_a_reader_that_was_killed_is_let_go(homes: Homes) -> None:
+    """A process killed while it read holds its slot, and every page since; looking after readers frees it."""
+    homes.index.commit(fill(homes.journal), homes.journal.log_id)
+    code = (
+        "import sys; from pathlib import Path; from edge.store.eventlog import EventLog\n"
+        "with EventLog(Path(sys.argv[1]), readonly=True).reading() as rows:\n"
+        "    rows.get('meta', b'last'); print('reading', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(homes.folder / "index")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"reading\n"
+        assert homes.index.reclaim_readers() == 0
+        child.kill()
+    assert homes.index.reclaim_readers() == 1
+    assert homes.index.reclaim_readers() == 0
+
+
+def test_an_index_of_an_earlier_form_is_made_anew(tmp_path: Path) -> None:
+    """Rows without checksums: whoever only reads takes them as they are, the first start fills a new index."""
+    homes = Homes(tmp_path)
+    groups = fill(homes.journal)
+    homes.index.close()
+    shutil.rmtree(tmp_path / "index")
+    with lmdb.open(str(tmp_path / "index"), max_dbs=16) as env:
+        tables = {
+            name: env.open_db(name)
+            for name in (b"groups", b"executions", b"requests", b"open", b"catalog", b"meta")
+        }
+        with env.begin(write=True) as txn:
+            for group in groups:
+                txn.put(
+                    group.first_seq.to_bytes(8, "big"), group.epoch_key + group.data, db=tables[b"groups"]
+                )
+            txn.put(b"last", (10).to_bytes(8, "big") + groups[-1].last_link, db=tables[b"meta"])
+            txn.put(b"log", homes.journal.log_id, db=tables[b"meta"])
+    old = EventLog(tmp_path / "index", readonly=True)
+    assert (old.last()[0], old.log_id()) == (10, homes.journal.log_id)
+    assert [group.first_seq for _, group, _ in old.groups()] == [1, 3, 6, 9]
+    old.close()
+    homes.index = EventLog(tmp_path / "index")
+    assert homes.index.last()[0] == 0
+    assert catch_up(homes.journal, homes.index) == 10
+    assert homes.index.find_request(request_key("alice", "r3")) is not None
+    homes.close()
+
+
+@pytest.mark.parametrize("table", ["executions", "requests", "open", "catalog"])
+def test_all_of_an_index_is_checked_when_it_is_verified(tmp_path: Path, table: str) -> None:
+    """A row that is gone from any table is damage that reading everything finds, asked for or not."""
+    homes = Homes(tmp_path)
+    homes.index.commit(fill(homes.journal), homes.journal.log_id)
+    assert homes.index.read_all() > 10
+    homes.close()
+    with lmdb.open(str(tmp_path / "index"), max_dbs=16) as env, env.begin(write=True) as txn:
+        db = env.open_db(table.encode(), txn=txn)
+        with txn.cursor(db=db) as cursor:
+            assert cursor.last()
+            cursor.delete()
+    index = EventLog(tmp_path / "index", readonly=True)
+    told: list[LogDamaged] = []
+    index.on_damage = told.append
+    with pytest.raises(LogDamaged, match=f"its table `{table}`"):
+        index.read_all()
+    assert [error.problem_code for error in told] == [LogDamaged.INDEX]
+    index.close()
 
 
 def test_a_group_put_twice_is_refused(homes: Homes) -> None:
