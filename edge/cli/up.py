@@ -97,12 +97,12 @@ class _Supervisor:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means it
                 loop.add_signal_handler(number, self._stop.set)
         tasks = []
+        stop: asyncio.Future[Any] = loop.create_task(self._stop.wait())
         broker = self._settings.broker
         if not broker:
             ready: asyncio.Future[str] = loop.create_future()
             tasks.append(loop.create_task(self._keep("broker", self._broker_command, ready)))
-            stop: asyncio.Future[Any] = loop.create_task(self._stop.wait())
-            await asyncio.wait([ready, stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([ready, stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
                 return await self._end(tasks)
             port = ready.result().rpartition(":")[2]
@@ -119,7 +119,8 @@ class _Supervisor:
             f"box {self._settings.box} at {BrokerAddress.parse(broker)}, data in {self._settings.data}",
             flush=True,
         )
-        await self._stop.wait()
+        # A task ends where all are to stop, or where it failed: then nobody would start its process again.
+        await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
         return await self._end(tasks)
 
     def _note_broker(self, broker: str) -> None:
@@ -140,7 +141,12 @@ class _Supervisor:
         restart_s, crashes = _RESTART_S, 0
         while not self._stop.is_set():
             started_s = loop.time()
-            code = await self._run_once(command(), ready)
+            try:
+                code = await self._run_once(command(), ready)
+            except OSError as error:  # no memory for a process, no file handle: there may be one in a moment
+                code, ended = 1, f"cannot be started ({error.strerror})"
+            else:
+                ended = f"ended (code {code})"
             if self._stop.is_set():
                 return
             if code == _EXIT_MISCONFIGURED or (ready is not None and not ready.done()):
@@ -157,7 +163,7 @@ class _Supervisor:
                 self._give_up(name, -code)
                 return
             print(
-                f"{name} ended (code {code}); it starts again in {restart_s:.1f} s",
+                f"{name} {ended}; it starts again in {restart_s:.1f} s",
                 file=sys.stderr,
                 flush=True,
             )
@@ -203,10 +209,15 @@ class _Supervisor:
     async def _end(self, tasks: list[asyncio.Task[None]]) -> int:
         """Stop in the reverse order of starting: the gateway first, so that nothing is admitted into a stop."""
         self._stop.set()
+        failed = [
+            task for task in tasks if task.done() and not task.cancelled() and task.exception() is not None
+        ]
         for task in reversed(tasks):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         _broker_note(self._settings).unlink(missing_ok=True)
+        for task in failed:
+            task.result()  # what nobody foresaw goes to the command's top
         return self._exit_code
 
 
