@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from edge.core.chain import EPOCH_KEY_BYTES, OpenedGroup, open_group
+from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, StorageFailed
 from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
@@ -111,7 +111,9 @@ def make_plan(
     walk = _Walk(made, other, folder, other_has_end)
     first = next(iter(other(0)), None)
     beginning = min(([first[0]] if first is not None else []) + starts[:1], default=1)
-    if beginning > 1 and not _was_pruned(paths, beginning):
+    # Where the chain begins there was nothing before, though numbers may: a life that wrote nothing had them.
+    whole = first is not None and open_group(first[0], first[2]).previous == GENESIS
+    if beginning > 1 and not whole and not _was_pruned(paths, beginning):
         walk.seq = 1
     if first is not None and (not starts or first[0] < starts[0]):
         walk.mend(None, first[0], starts[0] if starts else None)
@@ -214,7 +216,7 @@ class _Walk:
                     return
                 if later == bound and self._leads_to(bound, self.seq, self.link):
                     return
-                if any(piece.previous == self.link for piece in found.get(later, ())):
+                if any(piece.previous == (self.link or GENESIS) for piece in found.get(later, ())):
                     self.seq = later  # numbers jump, and the chain joins: nothing is lost between
                     continue
                 self._lose(later, known_before=first if known == first - self.seq else None)

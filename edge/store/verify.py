@@ -84,6 +84,8 @@ def verify_journal(folder: Path, seen: Seen = lambda event: None) -> Report:
 
 def _check_beginning(report: Report, beginnings: dict[int, LogPruned]) -> None:
     """A log that does not begin with its first event says itself what was pruned, and with which link."""
+    if report.first_previous == GENESIS:
+        return  # where the chain begins there was nothing before, though numbers may
     through = report.first_seq - 1
     # Numbers may jump between what was pruned and what is left: the link says that nothing stood between.
     joining = (each for at, each in beginnings.items() if at < through and each.link == report.first_previous)
@@ -155,6 +157,8 @@ def require_beginning(folder: Path, through: int, link: bytes) -> None:
         return
     header = SegmentReader(first).header
     before = header.first_seq - 1
+    if header.previous == GENESIS:
+        return  # numbers jumped before the first event
     if header.lost < before and not (before >= through and header.previous == link):
         raise LogDamaged(
             f"The journal begins with event {header.first_seq}; the log does not say that it was pruned up to there.",

@@ -13,10 +13,12 @@ from edge.testing.box import BOOT_ID
 from edge.testing.clock import ManualClock
 
 
-def write_group(journal: Journal, events: Sequence[Event], clock: Clock | None = None) -> IndexedGroup:
+def write_group(
+    journal: Journal, events: Sequence[Event], clock: Clock | None = None, boot_id: bytes = BOOT_ID
+) -> IndexedGroup:
     """Write events, numbered from the journal's next number on, as one durable group; what the index gets of it."""
     assert [event.seq for event in events] == list(range(journal.next_seq, journal.next_seq + len(events)))
-    context = Context(journal.log_id, BOOT_ID, (clock or ManualClock()).read())
+    context = Context(journal.log_id, boot_id, (clock or ManualClock()).read())
     parts = [part for event in events for part in encode_event(event)]
     size_bytes = sum(map(len, parts)) + 16 * len(parts) + 256
     if not journal.has_room_for(size_bytes):

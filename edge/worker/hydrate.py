@@ -81,6 +81,11 @@ class Shelf:
                 os.close(self._folders.popitem(last=False)[1])
         return BlockStore(folder_fd)
 
+    def close(self) -> None:
+        """Let go of every folder."""
+        while self._folders:
+            os.close(self._folders.popitem()[1])
+
 
 class Bench:
     """One claim laid out for work: what its steps see, and where their outputs go.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
 
@@ -33,25 +34,25 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool, refusal: dict[str,
     `refusal` (a problem) nothing runs: that is how every step fails, and each claim gets a process of its own, since
     the next may find what this one lacked.
     """
-    shelf = Shelf(root_fd)
-    buffer = FrameBuffer()
-    while data := runtime.recv(_RECEIVE_BYTES):
-        replies = []
-        spoke_ns = time.perf_counter_ns()
-        for message in buffer.feed(data):
-            claim = Claim.from_message(message)
-            folder_name = "." if bound else claim.digest.hex()[:_FOLDER_DIGITS]
-            outcomes = _serve(claim, shelf, folder_name, refusal)
-            # A thread that a block left behind would work on after its step: such a process takes no other claim.
-            spent = bound and (refusal is not None or threading.active_count() > 1)
-            replies.append(pack(reply(claim.number, outcomes, spent=spent)))
-            # Very short claims share an answer; others are answered at once, so that more is sent meanwhile.
-            if time.perf_counter_ns() - spoke_ns > _SILENCE_NS:
+    with closing(Shelf(root_fd)) as shelf:
+        buffer = FrameBuffer()
+        while data := runtime.recv(_RECEIVE_BYTES):
+            replies = []
+            spoke_ns = time.perf_counter_ns()
+            for message in buffer.feed(data):
+                claim = Claim.from_message(message)
+                folder_name = "." if bound else claim.digest.hex()[:_FOLDER_DIGITS]
+                outcomes = _serve(claim, shelf, folder_name, refusal)
+                # A thread that a block left behind would work on after its step: such a process takes no other claim.
+                spent = bound and (refusal is not None or threading.active_count() > 1)
+                replies.append(pack(reply(claim.number, outcomes, spent=spent)))
+                # Very short claims share an answer; others are answered at once, so that more is sent meanwhile.
+                if time.perf_counter_ns() - spoke_ns > _SILENCE_NS:
+                    runtime.sendall(b"".join(replies))
+                    replies = []
+                    spoke_ns = time.perf_counter_ns()
+            if replies:
                 runtime.sendall(b"".join(replies))
-                replies = []
-                spoke_ns = time.perf_counter_ns()
-        if replies:
-            runtime.sendall(b"".join(replies))
 
 
 def _serve(claim: Claim, shelf: Shelf, folder_name: str, refusal: dict[str, Any] | None) -> list[Outcome]:

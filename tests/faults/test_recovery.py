@@ -267,3 +267,29 @@ def test_what_cannot_be_written_is_said(log: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises(StorageFailed, match="No space left"):
         carry_out(made, folder, tmp_path / "damaged")
     assert {path.name: path.read_bytes() for path in segment_paths(folder)} == before
+
+
+@pytest.mark.parametrize("header_only", [False, True])
+def test_a_life_that_wrote_nothing_left_no_gap(tmp_path: Path, header_only: bool) -> None:
+    """Numbers jumped before the first event ever: where the chain begins, nothing before it can be lost."""
+    folder = tmp_path / "journal"
+    Journal(folder, segment_bytes=SMALL).close()
+    journal = Journal(folder, segment_bytes=SMALL)
+    journal.begin_life(b"another boot")
+    first = journal.next_seq
+    assert first > 1
+    write_group(journal, [Event(first, Gap(1, 1, "x"))])
+    log_id = journal.log_id
+    journal.close()
+    held = groups_of(folder)
+    [path] = segment_paths(folder)
+    if header_only:
+        path.write_bytes(b"\xff" + path.read_bytes()[1:])
+    else:
+        path.unlink()
+    made = make_plan(folder, home(held), log_id)
+    assert all(loss.first > first for loss in made.losses), "its end may be lost, not its beginning"
+    carry_out(made, folder, tmp_path / "kept")
+    assert groups_of(folder) == held
+    assert verify_journal(folder).problems == []
+    assert make_plan(folder, home(held), log_id).nothing_to_do

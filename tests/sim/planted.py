@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 from edge.core import timing
 from edge.runtime.commit.gate import CommitGate
 from edge.store.journal import Journal
+from edge.store.segment_file import SegmentReader
 
 
 def _told_before_durable() -> None:
@@ -39,13 +42,12 @@ def _wall_clock_waits() -> None:
 
 
 def _believed_after_a_failed_flush() -> None:
-    """The last frame is not written again at a start."""
-    opened = Journal._pwrite
+    """What was read at a start is not written again."""
 
-    def pwrite(journal: Journal, data: bytes, offset: int) -> Any:
-        return None if journal._header is None else opened(journal, data, offset)
+    def make_durable(journal: Journal, path: Path, reader: SegmentReader, last: int) -> int:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
-    Journal._pwrite = pwrite  # type: ignore[method-assign]
+    Journal._make_durable = make_durable  # type: ignore[method-assign]
 
 
 BUGS: Final[dict[str, Callable[[], None]]] = {
