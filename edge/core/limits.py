@@ -63,6 +63,9 @@ SELECTED_MAX = 32
 ACCUMULATED_BYTES_MAX = 8 * MIB
 #: What one run of a pipeline may record of its tasks in values: they go together in a frame, there and back.
 PIPELINE_BYTES_MAX = 8 * MIB
+#: Once the outcomes of one claim have so many bytes in values, the rest of its steps or items is claimed anew: one
+#: more, the largest pipeline, still fits into their frame.
+REPLY_BYTES = 512 * KIB
 #: Depth of nested lists and maps accepted from outside; deeper is refused before it is built.
 VALUE_DEPTH_MAX = 32
 
@@ -263,6 +266,7 @@ assert STEP_MEMORY_MB_MIN <= STEP_MEMORY_MB <= STEP_MEMORY_MB_MAX
 assert STEP_MEMORY_MB < SQL_MEMORY_MB < STEP_MEMORY_MB_MAX
 assert CALL_TIMEOUT_MS + CALL_MARGIN_MS <= STEP_TIMEOUT_MS <= STEP_TIMEOUT_MS_MAX
 assert RECEIVE_MAX <= EXECUTIONS_OPEN_MAX
+assert REPLY_BYTES + PIPELINE_BYTES_MAX + 4 * INLINE_BYTES_MAX < FRAME_BYTES_MAX
 assert PIPELINE_BYTES_MAX < FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
 assert BATCH_BYTES <= BATCH_BYTES_MAX < FRAME_BYTES_MAX - BLUEPRINT_BYTES_MAX - 4 * INLINE_BYTES_MAX
 assert SUBSCRIPTION_BACKLOG <= SUBSCRIPTION_BACKLOG_MAX

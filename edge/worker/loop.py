@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge.core.codec import decode, encode
 from edge.core.errors import CacheMiss, EdgeError
 from edge.core.frames import FrameBuffer, pack
+from edge.core.limits import REPLY_BYTES
 from edge.worker.claims import FAILED, MISS, PAUSE, TABLE, VALUE, Claim, Items, Outcome, TaskRecord, reply
 from edge.worker.hydrate import Bench, Shelf
 from edge.worker.pipeline import Pause, memory_problem
@@ -56,7 +57,10 @@ def run(runtime: socket.socket, root_fd: int, *, bound: bool, refusal: dict[str,
 
 
 def _serve(claim: Claim, shelf: Shelf, folder_name: str, refusal: dict[str, Any] | None) -> list[Outcome]:
-    """All outcomes of one claim: up to and including the first that is not a success."""
+    """All outcomes of one claim: up to and including the first that is not a success, or with which they are many.
+
+    What they leave out is claimed anew.
+    """
     outcomes: list[Outcome] = []
     try:
         blueprint = shelf.blueprint(claim)
@@ -68,11 +72,13 @@ def _serve(claim: Claim, shelf: Shelf, folder_name: str, refusal: dict[str, Any]
         return [Outcome(MISS, problem=error.problem())]
     if claim.items is not None:
         return _run_items(bench, blueprint.steps[claim.steps[0]], claim, claim.items)
+    size_bytes = 0
     for place, index in enumerate(claim.steps):
         visit = claim.visit if place == 0 else 0
         outcome = _run_step(bench, index, visit)
         outcomes.append(outcome)
-        if outcome.kind in (FAILED, MISS, PAUSE):
+        size_bytes += _size_bytes(outcome)
+        if outcome.kind in (FAILED, MISS, PAUSE) or size_bytes > REPLY_BYTES:
             break
     return outcomes
 
@@ -81,7 +87,7 @@ def _run_items(bench: Bench, step: Step, claim: Claim, items: Items) -> list[Out
     """The outcomes of a loop's items, one for each, up to the first whose block was not there."""
     assert step.loop is not None, step.name
     outcomes: list[Outcome] = []
-    started_s = time.monotonic()
+    started_s, size_bytes = time.monotonic(), 0
     try:
         given = decode(items.values) if items.table is None else bench.rows(items)
     except EdgeError as error:
@@ -97,14 +103,21 @@ def _run_items(bench: Bench, step: Step, claim: Claim, items: Items) -> list[Out
             # comes back in a frame: others of it may have patched `ctx` already, and no record tells of that.
             outcome = replace(outcome, kind=MISS, tasks=(), ctx=None)
         outcomes.append(outcome)
+        size_bytes += _size_bytes(outcome)
         if outcome.kind in (MISS, PAUSE) or (outcome.kind == FAILED and not step.best_effort):
             break
         if not step.loop.parallel:
             bench.write_ctx(outcome.ctx)
         seconds_max = step.loop.frames.seconds_max
-        if seconds_max is not None and time.monotonic() - started_s > seconds_max:
+        late = seconds_max is not None and time.monotonic() - started_s > seconds_max
+        if late or size_bytes > REPLY_BYTES:
             break  # what is done is committed; the rest comes again
     return outcomes
+
+
+def _size_bytes(outcome: Outcome) -> int:
+    """What an outcome brings in values, those of a pipeline's records too."""
+    return len(outcome.value or b"") + sum(len(task.value or b"") for task in outcome.tasks)
 
 
 def _run_step(bench: Bench, index: int, visit: int) -> Outcome:
