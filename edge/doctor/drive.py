@@ -22,7 +22,7 @@ from edge.doctor.findings import Finding, fail, ok, warn
 from edge.store import filesystem
 from edge.store.mirror import end_of
 from edge.store.reserve import Reserve
-from edge.store.segment_file import SegmentReader, segment_paths
+from edge.store.segment_file import SegmentReader, files_bytes, segment_paths
 
 #: As large as a full group of small events, and as often as it takes for a middle that means something.
 _FLUSH_BYTES: Final = 8 * KIB
@@ -168,8 +168,7 @@ def budget(settings: Settings) -> list[Finding]:
         return []
     subject = "log's size"
     homes = (settings.journal_folder, settings.index_folder, settings.blob_folder)
-    files = [path for home in homes for path in home.rglob("*") if path.is_file()]
-    size_mb = sum(path.stat().st_size for path in files) // MIB
+    size_mb = sum(map(files_bytes, homes)) // MIB
     says = f"{size_mb} MB of the {settings.retain_mb} it may take (retain_mb)"
     if not settings.centre and settings.retain_policy != HOLD:
         return [ok(subject, f"{says}; the oldest is pruned then.")]

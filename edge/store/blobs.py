@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge.core.errors import LogDamaged, StorageFailed
-from edge.store.segment_file import flush_folder
+from edge.store.segment_file import files_bytes, flush_folder
 
 
 class BlobStore:
@@ -85,7 +85,7 @@ class BlobStore:
 
     def used_bytes(self) -> int:
         """What all blobs take. Looks at every file; for whoever asks seldom."""
-        return sum(path.stat().st_size for path in self._folder.glob("??/*"))
+        return files_bytes(self._folder)
 
     def get(self, digest: bytes) -> bytes:
         """The bytes of a blob. Raises LogDamaged where they are missing or not what was stored."""

@@ -107,6 +107,16 @@ def segment_paths(folder: Path) -> list[Path]:
     return sorted(folder / name for name in names if name.endswith(SUFFIX) and name[: -len(SUFFIX)].isdigit())
 
 
+def files_bytes(folder: Path) -> int:
+    """What the files of a folder and of those below it take. One that goes meanwhile counts as nothing."""
+    size_bytes = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size_bytes += os.stat(f"{parent}/{name}").st_size
+    return size_bytes
+
+
 def header_of(path: Path) -> SegmentHeader:
     """A segment's header without the rest of it. Raises LogDamaged; FileNotFoundError where it is gone."""
     with path.open("rb", buffering=0) as file:

@@ -93,3 +93,40 @@ def test_a_failing_flush_of_a_known_blob_is_said_too(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StorageFailed):
         store.put(b"data")
+
+
+def test_blobs_are_counted_and_removed(tmp_path: Path) -> None:
+    """What all of them take; removing one leaves the others, and one that is gone is no matter."""
+    blobs = BlobStore(tmp_path / "blobs")
+    first, second = blobs.put(b"x" * 100), blobs.put(b"y" * 50)
+    assert blobs.used_bytes() == 150
+    blobs.remove([first, first, b"z" * 32])
+    assert blobs.used_bytes() == 50
+    assert blobs.get(second) == b"y" * 50
+    with pytest.raises(LogDamaged):
+        blobs.get(first)
+
+
+def test_a_full_drive_is_asked_for_room_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the drive refuses a blob, room is asked for; with some the blob is written, without it is refused."""
+    blobs = BlobStore(tmp_path / "blobs")
+    asked: list[int] = []
+    room = [True]
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(asked) and room[0]:
+            return write(fd, data)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def make_room(size_bytes: int) -> bool:
+        asked.append(size_bytes)
+        return room[0]
+
+    blobs.make_room = make_room
+    monkeypatch.setattr(os, "write", full)
+    digest = blobs.put(b"x" * 100)
+    assert (blobs.get(digest), asked) == (b"x" * 100, [100])
+    room[0] = False
+    with pytest.raises(StorageFailed, match="No space left"):
+        blobs.put(b"y")

@@ -7,7 +7,6 @@ cause, `storage.refusing` with the reason and `storage.serving` when there is ro
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from edge.runtime.retention.terms import AGE, DRIVE, HELD, NEEDED, UNSYNCED, Ter
 from edge.store import upstream
 from edge.store.index_prune import link_after, pruned_of, used_bytes
 from edge.store.reserve import Reserve
-from edge.store.segment_file import segment_paths
+from edge.store.segment_file import files_bytes, segment_paths
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class Keeper:
         self._hold()
         through, _ = pruned_of(self._eventlog)
         paths = segment_paths(self._folder)
-        if through and int(paths[0].stem) <= through:
+        if through and paths and int(paths[0].stem) <= through:
             await self._pruner.finish()
             self._blob_bytes = -1
         self._looks += 1
@@ -156,8 +155,7 @@ class Keeper:
             self._blob_bytes = 0  # nobody asks
         elif self._blob_bytes < 0:
             self._blob_bytes = await self._gate.in_journal(self._blobs.used_bytes)
-        journal = sum(entry.stat().st_size for entry in os.scandir(self._folder) if entry.is_file())
-        self.log_bytes = journal + used_bytes(self._eventlog) + self._blob_bytes
+        self.log_bytes = files_bytes(self._folder) + used_bytes(self._eventlog) + self._blob_bytes
 
     def _say(self, reason: str) -> None:
         """Write down when requests begin to be refused, and when they are taken again."""
