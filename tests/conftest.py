@@ -1,4 +1,4 @@
-"""Three rules for all tests: the fault beds run whole only where that is asked for (--faults); under CI=true a test
+"""Rules for all tests: the fault beds run whole only where that is asked for (--faults); under CI=true a test
 of real processes that is skipped has failed; and whatever playbook a test compiles, the JSON Schema thinks of it as
 the compiler does.
 
@@ -8,6 +8,7 @@ scripts/test; must never start a process or hold any other fixture (those live b
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -20,6 +21,7 @@ _MUST_RUN = ("process", "faults")
 #: What no package can give a container: there the power cuts are left out, and the summary says so.
 _KERNEL_CANNOT = "only root may mount"
 _HERE = Path(__file__).parent
+_FORKS = _HERE / "process"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,11 +47,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the whole beds out of a usual run."""
+    """Leave the whole beds out of a usual run; refuse a test that forks where scripts/test does not look for one."""
+    lost = [item.nodeid for item in items if item.get_closest_marker("forks") and item.path.parent != _FORKS]
+    if lost:
+        raise pytest.UsageError(f"tests that fork belong into {_FORKS}, or nothing runs them: {lost}")
     whole = [item for item in items if item.get_closest_marker("faults_full") is not None]
     if whole and not config.getoption("--faults"):
         config.hook.pytest_deselected(items=whole)
         items[:] = [item for item in items if item not in whole]
+
+
+def pytest_collection_finish() -> None:
+    """Leave thousands of tests out of every garbage collection from here on: they stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

@@ -26,6 +26,8 @@ _KEYCHAIN: Final = ["name", "keychain"]
 #: The last effect of a tool answers all its further runs, in one run of a pipeline so often: ten times as many as a
 #: policy may retry. A tool that asks on then goes by an answer that never comes.
 REPEATS_MAX: Final = 1_000
+#: It then fails so often, and no longer: twice as many times as a policy may retry.
+_FAILURES_MAX: Final = 200
 #: What kind of credential has a field of that name.
 _KIND_BY: Final = {"token": "bearer", "password": "basic", "api_key": "api_key"}
 
@@ -111,7 +113,7 @@ class StandIns:
         effect = self._take(place)
         if effect is None:
             problem = self._absent(place, said[_MARK])
-            if self._repeats[_run_of(place)] <= 2 * REPEATS_MAX:
+            if self._repeats[_run_of(place)] <= REPEATS_MAX + _FAILURES_MAX:
                 self._hosted.settle(place, HostedOutcome(problem=problem))
             return  # else its policy goes in a circle on failures too: it waits, so that the case comes to rest
         self._hosted.settle(place, HostedOutcome(effect.get("value"), problem=effect.get("problem")))

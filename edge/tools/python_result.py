@@ -67,13 +67,30 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return _text(str(value), path)
     if kind is int or kind is float or isinstance(value, (int, float)):
         return _number(value, path)
+    shallow = depth < VALUE_DEPTH_MAX
     if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{path}[{at}]", depth + 1) for at, item in enumerate(value)]
+        return [
+            item if shallow and _is_ready(item) else _plain(item, f"{path}[{at}]", depth + 1)
+            for at, item in enumerate(value)
+        ]
     if isinstance(value, dict):
-        return {_key(key, path): _plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
+        return {
+            _key(key, path): item if shallow and _is_ready(item) else _plain(item, f"{path}.{key}", depth + 1)
+            for key, item in value.items()
+        }
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     raise _unknown(value, path)
+
+
+def _is_ready(value: Any) -> bool:
+    """Whether `_plain` gives this back as it is: most of a long list, for which no path has to be written then."""
+    kind = type(value)
+    if kind is int:
+        return bool(_INT_MIN <= value <= _INT_MAX)
+    if kind is str:
+        return bool(value.isascii())
+    return math.isfinite(value) if kind is float else value is None or kind is bool
 
 
 def _text(value: str, path: str) -> str:

@@ -73,11 +73,24 @@ def quiet_box(tmp_path: Path) -> Iterator[Box]:
         made.down()
 
 
+@pytest.fixture(scope="module")
+def shared_box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A runtime alone that the tests of a file share: for those that only look at what they have asked of it."""
+    made = Box(tmp_path_factory.mktemp("shared"), 1)
+    made.start("runtime")
+    made.status()
+    try:
+        yield made
+    finally:
+        made.down()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Show what the box's processes said when a test on one fails."""
     report = yield
-    made = getattr(item, "funcargs", {}).get("box") or getattr(item, "funcargs", {}).get("quiet_box")
+    given = getattr(item, "funcargs", {})
+    made = given.get("box") or given.get("quiet_box") or given.get("shared_box")
     if made is not None and call.when == "call" and call.excinfo is not None:
         report.sections.append(("box", made.words()[-4000:]))
     return report

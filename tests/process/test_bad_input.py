@@ -203,26 +203,27 @@ BLOCKS = [
     ("name", "spec", "code", "problem", "text"), BLOCKS, ids=[name for name, *_ in BLOCKS]
 )
 def test_a_block_that_misbehaves_fails_alone(
-    quiet_box: Box, name: str, spec: str, code: str, problem: str, text: str
+    shared_box: Box, name: str, spec: str, code: str, problem: str, text: str
 ) -> None:
     """A python block that misbehaves: its caller hears what it did, its end is recorded, nothing goes down."""
-    quiet_box.register(ECHO)
-    quiet_box.register(
+    shared_box.register(ECHO)
+    shared_box.register(
         BLOCK.format(spec=spec, code="\n".join(f"        {line}" for line in code.splitlines()))
     )
-    before = quiet_box.status()
-    answer = quiet_box.run("bad/block")
+    before, so_far = shared_box.status(), len(shared_box.events())
+    answer = shared_box.run("bad/block")
     assert answer["status"] == "failed", answer
     assert answer["error"]["code"] == problem, (name, answer)
     assert text in answer["error"]["message"]
     assert answer["error"]["step"] == "block"
-    ends = [event.body for event in quiet_box.events() if isinstance(event.body, ExecutionFinished)]
+    events = shared_box.events()[so_far:]
+    ends = [event.body for event in events if isinstance(event.body, ExecutionFinished)]
     assert [end.status for end in ends] == ["failed"]
-    assert quiet_box.run("bad/echo", {"still": "there"})["result"] == {"still": "there"}
-    after = quiet_box.status()
+    assert shared_box.run("bad/echo", {"still": "there"})["result"] == {"still": "there"}
+    after = shared_box.status()
     assert (after["pid"], after["zygote_pid"]) == (before["pid"], before["zygote_pid"])
     assert alive(after["zygote_pid"])
-    assert quiet_box.verify().whole
+    assert shared_box.verify().whole
 
 
 EXPLODES = """
@@ -255,14 +256,14 @@ workflow:
 """
 
 
-def test_expressions_that_explode_fail_their_execution(quiet_box: Box) -> None:
+def test_expressions_that_explode_fail_their_execution(shared_box: Box) -> None:
     """An expression that would fill the memory, or asks for what is not there, ends in a recorded failure."""
     for source in (EXPLODES, ROUTES, ROUND):
-        quiet_box.register(source)
-    grown = quiet_box.run("bad/explodes", {"n": 1_000_000_000})
+        shared_box.register(source)
+    grown = shared_box.run("bad/explodes", {"n": 1_000_000_000})
     assert grown["error"]["code"] == "expression_too_large", grown
-    routed = quiet_box.run("bad/routes")
+    routed = shared_box.run("bad/routes")
     assert routed["error"]["code"] == "expression_undefined", routed
-    turned = quiet_box.run("bad/round")
+    turned = shared_box.run("bad/round")
     assert turned["error"]["code"] == "visits_exceeded", turned
-    assert quiet_box.verify().whole
+    assert shared_box.verify().whole

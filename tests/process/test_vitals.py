@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from edge.cli.client import RuntimeClient
+from edge.core.codec import decode
+from edge.runtime.requests.admit import ARROW, CBOR
 from edge.vitals.samples import FIGURES, Sample
 from edge.vitals.window import stream_of
 from tests.process.box import EDGE, Box
@@ -24,7 +27,7 @@ def _window(rows: int, **figures: float | None) -> bytes:
     return stream_of([Sample(1_795_000_000_000 + 50 * at, tuple(values.values())) for at in range(rows)])
 
 
-def _verdict(tmp_path: Path, payload: bytes) -> dict[str, Any]:
+def _verdict_of_a_run(tmp_path: Path, payload: bytes) -> dict[str, Any]:
     """What `edge run` answers for one window."""
     path = tmp_path / "window.arrow"
     path.write_bytes(payload)
@@ -41,18 +44,29 @@ def _verdict(tmp_path: Path, payload: bytes) -> dict[str, Any]:
     return dict(whole["result"])
 
 
+def _verdict(box: Box, payload: bytes) -> dict[str, Any]:
+    """What a running box answers for one window."""
+    box.register(PLAYBOOK.read_text("utf-8"))
+    with RuntimeClient(box.settings) as runtime:
+        runtime.submit("vitals", payload, ARROW, None)
+        status, content_type, answer = runtime.answer()
+    document = decode(answer) if content_type == CBOR else json.loads(answer)
+    assert status == "completed", document
+    return dict(document["result"])
+
+
 def test_a_quiet_window_is_ok(tmp_path: Path) -> None:
-    """Every figure is there with its mean, its maximum and its limit."""
-    verdict = _verdict(tmp_path, _window(64))
+    """Every figure is there with its mean, its maximum and its limit; from a file on the command line."""
+    verdict = _verdict_of_a_run(tmp_path, _window(64))
     assert (verdict["ok"], verdict["broken"], verdict["missing"]) == (True, [], [])
     assert (verdict["rows"], verdict["span_ms"]) == (64, 63 * 50)
     assert [figure["name"] for figure in verdict["figures"]] == list(FIGURES)
     assert all(figure["mean"] == figure["max"] == 1.0 for figure in verdict["figures"])
 
 
-def test_a_verdict_names_what_is_over_and_what_is_missing(tmp_path: Path) -> None:
+def test_a_verdict_names_what_is_over_and_what_is_missing(shared_box: Box) -> None:
     """A broken limit makes it not ok; a sensor the machine lacks stays null and is named."""
-    verdict = _verdict(tmp_path, _window(64, cpu_temp_c=None, memory_used_pct=99.5, load_1m=16.0))
+    verdict = _verdict(shared_box, _window(64, cpu_temp_c=None, memory_used_pct=99.5, load_1m=16.0))
     assert verdict["ok"] is False
     assert verdict["broken"] == ["memory_used_pct"]
     assert verdict["missing"] == ["cpu_temp_c"]
@@ -65,19 +79,19 @@ def test_a_verdict_names_what_is_over_and_what_is_missing(tmp_path: Path) -> Non
     }
 
 
-def test_one_spike_breaks_no_limit(tmp_path: Path) -> None:
+def test_one_spike_breaks_no_limit(shared_box: Box) -> None:
     """Limits hold for the mean of five readings, not for each."""
     rows = [Sample(1_795_000_000_000 + 50 * at, tuple(QUIET.values())) for at in range(64)]
     rows[40] = Sample(rows[40].at_ms, (200.0, *rows[40].figures[1:]))
-    verdict = _verdict(tmp_path, stream_of(rows))
+    verdict = _verdict(shared_box, stream_of(rows))
     assert verdict["ok"] is True
     assert verdict["figures"][0]["max"] == pytest.approx((200.0 + 4) / 5)
 
 
 @pytest.mark.parametrize("rows", [0, 31])
-def test_a_window_that_says_too_little_gets_no_verdict(tmp_path: Path, rows: int) -> None:
+def test_a_window_that_says_too_little_gets_no_verdict(shared_box: Box, rows: int) -> None:
     """The other arc answers, in a sentence."""
-    verdict = _verdict(tmp_path, _window(rows))
+    verdict = _verdict(shared_box, _window(rows))
     assert verdict["ok"] is False
     assert verdict["problem"] == f"The window has {rows} rows; a verdict needs 32."
 

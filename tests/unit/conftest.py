@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from edge.testing.box import Box
+from tests.in_memory import memory, tmp_path
+
+__all__ = ["memory", "tmp_path"]
 
 
 @pytest.fixture
