@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from edge.core.codec import encode
 from edge.core.records import record
 from edge.core.values import BlockRef, Credential, TableRef, ValueRef
 
@@ -33,6 +34,11 @@ class TaskRecord:
     table: BlockRef | None = None
     problem: dict[str, Any] | None = None
     duration_us: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of a frame, about: its value, or its problem (an HTTP failure keeps what came)."""
+        return _size_bytes(self.value, self.problem)
 
     def parts(self) -> list[Any]:
         """The record as part of a frame."""
@@ -199,6 +205,11 @@ class Outcome:
     hosted: list[Any] | None = None
     met: tuple[list[Any], ...] = ()
 
+    @property
+    def size_bytes(self) -> int:
+        """What it takes of a frame, about, with the records of its pipeline."""
+        return _size_bytes(self.value, self.problem) + sum([task.size_bytes for task in self.tasks])
+
     def parts(self) -> list[Any]:
         """The outcome as part of a reply."""
         plain = [self.kind, self.value, self.table, self.problem, self.duration_us, self.adopted]
@@ -214,6 +225,10 @@ class Outcome:
             parts[6] = tuple(TaskRecord(*record) for record in parts[6])
             parts[11] = tuple(parts[11])
         return cls(*parts)
+
+
+def _size_bytes(value: bytes | None, problem: dict[str, Any] | None) -> int:
+    return len(value or b"") + (0 if problem is None else len(encode(problem)))
 
 
 def reply(number: int, outcomes: list[Outcome], *, spent: bool = False) -> list[Any]:

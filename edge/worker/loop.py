@@ -77,7 +77,7 @@ def _serve(claim: Claim, shelf: Shelf, folder_name: str, refusal: dict[str, Any]
         visit = claim.visit if place == 0 else 0
         outcome = _run_step(bench, index, visit)
         outcomes.append(outcome)
-        size_bytes += _size_bytes(outcome)
+        size_bytes += outcome.size_bytes
         if outcome.kind in (FAILED, MISS, PAUSE) or size_bytes > REPLY_BYTES:
             break
     return outcomes
@@ -103,7 +103,7 @@ def _run_items(bench: Bench, step: Step, claim: Claim, items: Items) -> list[Out
             # comes back in a frame: others of it may have patched `ctx` already, and no record tells of that.
             outcome = replace(outcome, kind=MISS, tasks=(), ctx=None)
         outcomes.append(outcome)
-        size_bytes += _size_bytes(outcome)
+        size_bytes += outcome.size_bytes
         if outcome.kind in (MISS, PAUSE) or (outcome.kind == FAILED and not step.best_effort):
             break
         if not step.loop.parallel:
@@ -113,11 +113,6 @@ def _run_items(bench: Bench, step: Step, claim: Claim, items: Items) -> list[Out
         if late or size_bytes > REPLY_BYTES:
             break  # what is done is committed; the rest comes again
     return outcomes
-
-
-def _size_bytes(outcome: Outcome) -> int:
-    """What an outcome brings in values, those of a pipeline's records too."""
-    return len(outcome.value or b"") + sum(len(task.value or b"") for task in outcome.tasks)
 
 
 def _run_step(bench: Bench, index: int, visit: int) -> Outcome:

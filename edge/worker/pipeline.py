@@ -99,7 +99,7 @@ class Pipeline:
     def run(self) -> Finished | Pause:
         """Run to the end or to the next pause. Raises CacheMiss, which ends the go without an outcome."""
         place, attempt, previous, calls = 0, 1, None, 0
-        self._recorded_bytes = sum(len(known.value or b"") for known in self.recorded.values())
+        self._recorded_bytes = sum([known.size_bytes for known in self.recorded.values()])
         for number in range(TASK_RUNS_MAX):
             task, self.last_number = self.tasks[place], number
             hosted = task.kind in HOSTED and number not in self.recorded
@@ -184,8 +184,9 @@ class Pipeline:
         if task.effect != "pure" and task.kind not in HOSTED:
             held = made.held
             data, block = (held, None) if isinstance(held, bytes) else (None, held)
-            self.records.append(TaskRecord(number, task.name, data, block, made.problem, duration_us))
-            self._recorded_bytes += len(data or b"")
+            record = TaskRecord(number, task.name, data, block, made.problem, duration_us)
+            self.records.append(record)
+            self._recorded_bytes += record.size_bytes
         return made
 
     def _value_of(self, known: TaskRecord) -> Any:

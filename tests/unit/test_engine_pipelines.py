@@ -129,10 +129,13 @@ async def test_a_pipeline_without_an_end_fails(box: Box) -> None:
     assert error["code"] == "pipeline_endless"
 
 
-async def test_a_pipeline_that_gets_too_much_fails(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values that no frame could carry back any more are stopped and named."""
+@pytest.mark.parametrize("code", ["result = 'x' * 60_000", "result = int('no number')"])
+async def test_a_pipeline_that_gets_too_much_fails(
+    box: Box, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Values or problems that no frame could carry back any more are stopped and named."""
     monkeypatch.setattr("edge.worker.pipeline.PIPELINE_BYTES_MAX", 256 * KIB)  # a test box has small segments
-    error = await run(box, one(task("page", "result = 'x' * 60_000", then("jump", to="page"))))
+    error = await run(box, one(task("page", code, then("jump", to="page"))))
     assert error["code"] == "pipeline_too_large"
 
 

@@ -50,7 +50,7 @@ class Outgoing:
         if items is not None:
             size_bytes += len(items.values)
         if progress is not None:
-            size_bytes += sum([len(record.value or b"") for record in progress.recorded])
+            size_bytes += sum([record.size_bytes for record in progress.recorded])
         if size_bytes > CLAIM_BYTES_MAX:
             return inputs_problem(blueprint.steps[steps[0]].name, size_bytes)
         try:
