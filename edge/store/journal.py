@@ -19,6 +19,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,8 +32,10 @@ from edge.store import segment_file
 from edge.store.mirror import Mirror
 from edge.store.numbers import number_beyond, number_far_beyond
 from edge.store.reserve import allocate
-from edge.store.segment_file import FRAME_OVERHEAD_BYTES, SegmentHeader, SegmentReader
+from edge.store.segment_file import FRAME_OVERHEAD_BYTES, Frame, SegmentHeader, SegmentReader
 
+#: At the end of the newest segment, checked at each opening: what a torn or doubled write could have left there.
+_CHECKED_GROUPS = 64
 _SPARE = "next.spare"
 _SPARE_PART = "next.spare.part"
 
@@ -93,15 +96,8 @@ class Journal:
 
     def _open_last(self, path: Path) -> None:
         reader = SegmentReader(path)
-        link, seq, last = reader.header.previous, reader.header.first_seq - 1, 0
-        group: OpenedGroup | None = None
-        for frame in reader.frames():
-            last = frame.offset
-            group = open_group(frame.first_seq, frame.data)
-            if not group.follows(seq, link):
-                raise LogDamaged(f"{path.name}: event {seq + 1} is missing before event {frame.first_seq}.")
-            link = group.check(link, reader.header.epoch_key)
-            seq = group.last_seq
+        group, link = _end_of(reader)
+        seq = group.last_seq if group is not None else reader.header.first_seq - 1
         beyond = reader.sound_frame_after()
         if beyond is not None:
             raise LogDamaged(
@@ -112,7 +108,7 @@ class Journal:
         if self._mirror is not None:
             self._mirror.require_no_longer(reader.header.log_id, seq)
         try:
-            self._fd = self._make_durable(path, reader, last)
+            self._fd = self._make_durable(path, reader)
         except OSError as error:
             raise StorageFailed(f"{path.name} could not be opened for writing: {error.strerror}.") from error
         if group is not None and reader.tail_is_clean():
@@ -136,13 +132,13 @@ class Journal:
         elif not self._in_order:
             self.next_seq = number_beyond(self.last_seq)
 
-    def _make_durable(self, path: Path, reader: SegmentReader, last: int) -> int:
+    def _make_durable(self, path: Path, reader: SegmentReader) -> int:
         """The open file, all that was read of it surely on the drive, zeros behind. Raises OSError, StorageFailed."""
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             # Where the last flush failed, the kernel may hold that frame as clean though the drive never got it:
             # flushing again would do nothing. Written again, it is dirty again, and this flush tells the truth.
-            self._pwrite(fd, reader.read(last, reader.end), last)
+            self._pwrite(fd, reader.read(reader.last_offset, reader.end), reader.last_offset)
             if not reader.tail_is_clean():
                 self._pwrite(fd, bytes(reader.size_bytes - reader.end), reader.end)
             os.fdatasync(fd)
@@ -293,6 +289,39 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _end_of(reader: SegmentReader) -> tuple[OpenedGroup | None, bytes]:
+    """The last sound group of a segment, None where it has none, and the chain's link there. Raises LogDamaged.
+
+    Checksums and numbers are looked at from the first frame on, the chain where numbers jump and over the last
+    groups: all of a full segment would take most of a second. What is in the index was checked on its way there, what
+    is not is checked when it goes there (`catch_up`), and everything by `edge log verify`.
+    """
+    header = reader.header
+    seq, tail = header.first_seq - 1, deque[Frame](maxlen=_CHECKED_GROUPS)
+    for frame in reader.frames():
+        if frame.first_seq != seq + 1:
+            link = _link_after(tail[-1], header) if tail else header.previous
+            if not open_group(frame.first_seq, frame.data).follows(seq, link):
+                raise LogDamaged(
+                    f"{reader.path.name}: event {seq + 1} is missing before event {frame.first_seq}."
+                )
+        seq = frame.first_seq + frame.count - 1
+        tail.append(frame)
+    group: OpenedGroup | None = None
+    link = header.previous
+    for frame in tail:
+        following = open_group(frame.first_seq, frame.data)
+        if group is None and frame.offset != reader.start:
+            link = following.previous
+        group, link = following, following.check(link, header.epoch_key)
+    return group, link
+
+
+def _link_after(frame: Frame, header: SegmentHeader) -> bytes:
+    group = open_group(frame.first_seq, frame.data)
+    return group.check(group.previous, header.epoch_key)
 
 
 def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeader, OpenedGroup, bytes]]:

@@ -258,6 +258,8 @@ class SegmentReader:
             self.header, self.start, self.own_header = header, 0, False
         #: Offset where the last sound frame ended, once `frames` has been exhausted.
         self.end = self.start
+        #: Where that frame begins; 0, with the header, where there is none.
+        self.last_offset = 0
 
     @property
     def size_bytes(self) -> int:
@@ -274,6 +276,7 @@ class SegmentReader:
         while (frame := self._frame_at(offset)) is not None:
             yield frame
             offset = self.end = frame.end
+            self.last_offset = frame.offset
 
     def all_frames(self) -> Iterator[Frame]:
         """Sound frames in order, those behind damage as well."""
