@@ -83,6 +83,8 @@ def _stat(given: argparse.Namespace) -> int:
         "index": _size_bytes(settings.index_folder),
         "blobs": _size_bytes(settings.blob_folder),
     }
+    if settings.mirror_folder is not None:
+        sizes["mirror"] = _size_bytes(settings.mirror_folder)
     kept = retention(settings, figures)
     if given.json:
         document = _document(figures, sizes, len(segment_paths(settings.journal_folder)))

@@ -194,9 +194,15 @@ class Mirror:
 def restore(journal: Path, folder: Path) -> int:
     """Make a mirror the same as a journal that is whole; how many files were not. Raises StorageFailed."""
     changed = 0
+    paths = segment_file.segment_paths(journal)
+    names = {path.name for path in paths}
     try:
         folder.mkdir(exist_ok=True, mode=0o750)
-        for path in segment_file.segment_paths(journal):
+        for path in segment_file.segment_paths(folder):
+            if path.name not in names:  # mending put what it held into files of other names
+                path.unlink()
+                changed += 1
+        for path in paths:
             copy = folder / path.name
             if not copy.exists() or copy.stat().st_size != path.stat().st_size:
                 _copy(path, copy)

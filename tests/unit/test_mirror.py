@@ -201,7 +201,8 @@ def test_damage_in_the_mirror_is_named_and_mended(journal: Journal, tmp_path: Pa
     (problem,), end = mirror.differences(tmp_path / "journal", tmp_path / "mirror", journal.last_seq)
     assert path.name in problem
     assert end == journal.last_seq
-    assert mirror.restore(tmp_path / "journal", tmp_path / "mirror") == 1
+    (tmp_path / "mirror" / f"{7:020d}.journal").write_bytes(data)
+    assert mirror.restore(tmp_path / "journal", tmp_path / "mirror") == 2
     assert same(tmp_path)
 
 
