@@ -33,8 +33,10 @@ class Asked:
 class Caller:
     """Asks one request after the other until told to stop, then finishes the one under way."""
 
-    def __init__(self, name: str, port: int, playbooks: list[str], seed: int) -> None:
-        self.name, self.port, self.playbooks = name, port, playbooks
+    def __init__(
+        self, name: str, port: int, playbooks: list[str], seed: int, username: str | None = None
+    ) -> None:
+        self.name, self.port, self.playbooks, self.username = name, port, playbooks, username
         self.random = random.Random(seed)
         self.asked: list[Asked] = []
         self.stopping = False
@@ -64,7 +66,7 @@ class Caller:
             self._lost.clear()
             session = open_session(
                 "codec",
-                address=BrokerAddress("127.0.0.1", self.port),
+                address=BrokerAddress("127.0.0.1", self.port, username=self.username),
                 settings=Settings(client_id=f"caller-{self.name}", clean_start=True),
                 on_message=self._received,
                 on_lost=lambda reason: self._lost.set(),
