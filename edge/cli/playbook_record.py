@@ -59,9 +59,9 @@ def record_case(path: Path, name: str, given: str | None, data: Path | None) -> 
     lines, differ = _tried(_Record(name, json.loads(payload), blueprint, events, result))
     # Read back before it is kept: a value that a case cannot hold is better noticed now.
     before = target.read_text("utf-8") if target.exists() else "cases:\n"
-    text = before + ("" if before.endswith("\n") else "\n") + "\n".join(lines) + "\n"
-    read_cases(text.encode(), str(target))
-    target.write_text(text, "utf-8")
+    added = ("" if before.endswith("\n") else "\n") + "\n".join(lines) + "\n"
+    read_cases((before + added).encode(), str(target))
+    add_to(target, added if target.exists() else before + added)
     if not differ:
         print(f"{target}: case {name!r} is written, and holds when it is run again; look at what it expects.")
         return 0
@@ -70,6 +70,22 @@ def record_case(path: Path, name: str, given: str | None, data: Path | None) -> 
         print(f"    {line}")
     print("What varies from run to run cannot be expected: take it out of the case's `expect`.")
     return 1
+
+
+def add_to(target: Path, text: str) -> None:
+    """Add text to the end of a file, or leave it as it was: a full drive must not cost the cases there were.
+
+    Raises OSError.
+    """
+    with target.open("ab", buffering=0) as file:
+        before_bytes = file.tell()
+        data = text.encode()
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(before_bytes)
+            raise
 
 
 @record
