@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from edge.core.limits import INLINE_BYTES_MAX, KIB
 from edge.core.state import fold
-from edge.store.verify import verify_journal
+from edge.store.eventlog import EventLog
+from edge.store.verify import compare_index, verify_journal
 from edge.testing.box import Box
 from edge.testing.plain import playbook
 from tests.unit.retention_rig import prune_all
@@ -69,8 +70,7 @@ async def _prune(folder: Path) -> None:
 
 async def known(folder: Path, *, go_on: bool) -> dict[str, Any]:
     """All that must hold, whenever pruning ended; with `go_on` it is finished first. The log is whole."""
-    report = verify_journal(folder / "journal")
-    assert report.whole, report.problems
+    check_homes(folder)
     box = Box(folder, segment_bytes=SEGMENT_BYTES)
     await box.settle()
     if go_on:
@@ -102,9 +102,21 @@ async def known(folder: Path, *, go_on: bool) -> dict[str, Any]:
             assert fold(mine).steps == steps, "the journal's files say something else"
     await box.gate.flushed()
     await box.close()
-    report = verify_journal(folder / "journal")
-    assert report.whole, report.problems
+    check_homes(folder)
     return told
+
+
+def check_homes(folder: Path) -> None:
+    """As `edge log verify` does."""
+    report = verify_journal(folder / "journal")
+    index = EventLog(folder / "index", readonly=True)
+    try:
+        compare_index(
+            folder / "journal", ((group.first_seq, key, data) for key, group, data in index.groups()), report
+        )
+    finally:
+        index.close()
+    assert report.whole, report.problems
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from tests.faults.test_every_drive_call import KINDS, places
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
-SAMPLE = 8
+SAMPLE = 4
+#: A pruned file becomes the next one; a call is named by where it leads.
+LEAVES = "rename /journal/next.spare.part"
 
 
 class Bed:
@@ -96,8 +98,10 @@ def strike(bed: Bed, tmp_path: Path, faults: list[Fault], calls: list[str]) -> N
 def test_a_sample_of_pruning_calls(bed: Bed, calls: list[str], tmp_path: Path) -> None:
     """Kills now and then while a log is pruned: it is whole each time, and pruning goes on."""
     every = list(places(calls))
-    chosen = [every[len(every) * number // (SAMPLE + 1)] for number in range(1, SAMPLE + 1)]
-    strike(bed, tmp_path, [Fault("before", place) for place in chosen], calls)
+    chosen = {every[len(every) * number // (SAMPLE + 1)] for number in range(1, SAMPLE + 1)}
+    # Around the moments when a file leaves the log.
+    chosen |= {place for place in every if LEAVES in calls[max(0, place - 3) : place]}
+    strike(bed, tmp_path, [Fault("before", place) for place in sorted(chosen)], calls)
 
 
 @pytest.mark.faults_full
