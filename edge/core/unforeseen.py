@@ -34,6 +34,11 @@ def end_by_unforeseen(loop: asyncio.AbstractEventLoop, end: Callable[[int], obje
         if isinstance(error, OSError) and "transport" in context:
             logger.warning("a connection broke: %s", error)
             return
+        if (
+            error is None
+        ):  # nothing was raised: the loop complains, of a task it found unfinished as it closes
+            logger.error("%s", context.get("message"))
+            return
         logger.critical(
             "%s. The process ends, to begin again from what is recorded.",
             context.get("message", "Something nobody foresaw happened"),

@@ -66,3 +66,12 @@ async def test_a_connection_that_breaks_is_nobodys_mistake(ended: list[int]) -> 
     transport.close()
     await asyncio.sleep(0)
     assert ended == []
+
+
+async def test_a_complaint_of_the_loops_is_not_an_error(
+    ended: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing was raised nothing was left half done: it is said, and no more."""
+    asyncio.get_running_loop().call_exception_handler({"message": "Task was destroyed but it is pending!"})
+    assert ended == []
+    assert "Task was destroyed" in caplog.text
