@@ -24,7 +24,7 @@ def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_sample_of_worlds() -> None:
     """Whatever happens to a box: each request once, each accepted one ends, the log is what the box thinks it is."""
-    done = simulated("--seed", str(SEED), "--seeds", "2", "--steps", "120")
+    done = simulated("--seed", str(SEED), "--seeds", "2", "--steps", "80")
     assert done.returncode == 0, f"EDGE_TEST_SEED={SEED}\n{done.stdout[-6_000:]}{done.stderr[-2_000:]}"
 
 
@@ -38,7 +38,7 @@ def test_many_worlds() -> None:
 
 def test_a_seed_says_all() -> None:
     """The same seed gives the same run, to the last digit of every moment."""
-    first, second = (simulated("--seed", "7", "--steps", "60").stdout.rpartition("; ")[2] for _ in range(2))
+    first, second = (simulated("--seed", "7", "--steps", "30").stdout.rpartition("; ")[2] for _ in range(2))
     assert first == second
     assert len(first.strip()) == 12
 
@@ -47,9 +47,9 @@ def test_a_seed_says_all() -> None:
     ("bug", "says"),
     [
         ("told-before-durable", "before it was durable"),
-        ("lost-ids", "was accepted as"),
         ("wall-clock-waits", "too early"),
-        ("believed-after-a-failed-flush", "LogDamaged"),
+        pytest.param("lost-ids", "was accepted as", marks=pytest.mark.faults_full),
+        pytest.param("believed-after-a-failed-flush", "LogDamaged", marks=pytest.mark.faults_full),
     ],
 )
 def test_a_bug_that_is_let_in_is_found(bug: str, says: str) -> None:
