@@ -34,9 +34,8 @@ def end_by_unforeseen(loop: asyncio.AbstractEventLoop, end: Callable[[int], obje
         if isinstance(error, OSError) and "transport" in context:
             logger.warning("a connection broke: %s", error)
             return
-        if (
-            error is None
-        ):  # nothing was raised: the loop complains, of a task it found unfinished as it closes
+        if error is None:
+            # Nothing was raised: the loop complains, of a task it found unfinished as it closes.
             logger.error("%s", context.get("message"))
             return
         logger.critical(
