@@ -23,6 +23,7 @@ from playbooks.compile import compile_playbook
 EDGE = [sys.executable, "-m", "edge.cli.main"]
 BOX = "testbox"
 START_S = 30.0
+_TICKS_NS = 50_000_000
 
 
 class Box:
@@ -41,6 +42,9 @@ class Box:
         self.environment: dict[str, str] = {}
         #: By unit: a command that starts it, as `systemd/` would.
         self.started_by: dict[str, list[str]] = {}
+        self._events: list[Event] = []
+        #: The journal's files when `_events` was read from them.
+        self._seen: list[tuple[Path, int, int, int]] | None = None
 
     def start(self, name: str) -> None:
         """Start "runtime" or "gateway"; returns at once."""
@@ -116,10 +120,25 @@ class Box:
         return verify(self.settings)
 
     def events(self) -> list[Event]:
-        """Every event in the journal."""
-        return [
-            event for _, group, _ in read_groups(self.settings.journal_folder) for event in group.events()
-        ]
+        """Every event in the journal. Asked again before anything was written, it is not read again: whoever polls
+        would take the processor from the box."""
+        now_ns, seen = time.time_ns(), self._journal_files()
+        if seen is None or seen != self._seen:
+            self._events = [
+                event for _, group, _ in read_groups(self.settings.journal_folder) for event in group.events()
+            ]
+            # A file's time moves by ticks of the kernel's clock: within one it may be written and look the same.
+            quiet = seen is not None and all(now_ns - mtime_ns > _TICKS_NS for *_, mtime_ns in seen)
+            self._seen = seen if quiet else None
+        return list(self._events)
+
+    def _journal_files(self) -> list[tuple[Path, int, int, int]] | None:
+        """Each file's name, inode, size and time of writing; None where one goes meanwhile."""
+        try:
+            found = [(path, path.stat()) for path in sorted(self.settings.journal_folder.iterdir())]
+        except FileNotFoundError:
+            return None
+        return [(path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found]
 
     def words(self) -> str:
         """What the processes logged."""

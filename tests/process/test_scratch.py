@@ -44,7 +44,7 @@ def working(folder: Path, arguments: tuple[str, ...], processes: int) -> Iterato
         deadline_s = time.monotonic() + START_S
         while len(at_work(folder)) < processes:
             assert time.monotonic() < deadline_s, "its processes do not start"
-            time.sleep(0.02)  # polls for processes that are not our children
+            time.sleep(0.05)  # polls for processes that are not our children
         yield process
     finally:
         process.kill()
@@ -71,7 +71,7 @@ def ended(folder: Path) -> bool:
     while at_work(folder):
         if time.monotonic() > deadline_s:
             return False
-        time.sleep(0.02)  # polls for the end of processes that are not our children
+        time.sleep(0.05)  # polls for the end of processes that are not our children
     return True
 
 
