@@ -13,7 +13,7 @@ from edge.store.blocks import MARKER, Blocks
 
 
 @pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the machine's memory."""
     folder = tmp_path / "shm"
     folder.mkdir()
@@ -31,16 +31,16 @@ def killed(tmp_path: Path, name: str) -> Settings:
     return settings
 
 
-def test_the_cache_of_a_box_that_is_gone_is_removed(tmp_path: Path, memory: Path) -> None:
+def test_the_cache_of_a_box_that_is_gone_is_removed(tmp_path: Path, shm: Path) -> None:
     """Its data folder was removed after it was killed: the next start of any box gives its memory back."""
     gone, there, own = (killed(tmp_path, name) for name in ("gone", "there", "own"))
     shutil.rmtree(gone.data)
     assert reap(own) == [gone.cache_folder]
-    assert sorted(memory.iterdir()) == sorted([there.cache_folder, own.cache_folder])
+    assert sorted(shm.iterdir()) == sorted([there.cache_folder, own.cache_folder])
     assert next(there.cache_folder.rglob("*.arrow")).read_bytes() == b"block"
 
 
-def test_what_is_not_known_to_be_an_orphan_stays(tmp_path: Path, memory: Path) -> None:
+def test_what_is_not_known_to_be_an_orphan_stays(tmp_path: Path, shm: Path) -> None:
     """Unsigned, signed for another folder, no cache, or not even a folder: nothing of that is ours to remove."""
     own = killed(tmp_path, "own")
     unsigned, forged, link = (killed(tmp_path, name) for name in ("unsigned", "forged", "link"))
@@ -54,11 +54,11 @@ def test_what_is_not_known_to_be_an_orphan_stays(tmp_path: Path, memory: Path) -
     stranger.mkdir()
     memory_cache(tmp_path / "file").write_bytes(b"")
     assert reap(own) == []
-    assert len(list(memory.iterdir())) == 6
+    assert len(list(shm.iterdir())) == 6
     assert next((tmp_path / "elsewhere").rglob("*.arrow")).exists()
 
 
-def test_a_cache_of_the_data_folders_own_is_not_signed(tmp_path: Path, memory: Path) -> None:
+def test_a_cache_of_the_data_folders_own_is_not_signed(tmp_path: Path, shm: Path) -> None:
     """Where `cache` names a folder, nothing is written but what a cache holds."""
     (tmp_path / "edge.toml").write_text(f'cache = "{tmp_path / "cache"}"\n')
     settings = load_settings(tmp_path)
