@@ -120,6 +120,7 @@ async def _write(folder: Path, said: int, chance: Random, events: int, planted: 
         if planted != "told too early":
             gate.after(event.seq, lambda link, seq=event.seq: tell(seq))  # type: ignore[misc]
         await gate.flushed()
+    assert journal.mirror_state in ("off", "written"), journal.mirror_state
     if planted == "closed" or (planted != "killed" and chance.random() < 0.5):
         await gate.close()
         eventlog.close()
@@ -148,7 +149,8 @@ def with_mirror(folder: Path) -> None:
 
 def _mirror(folder: Path) -> Mirror | None:
     place = load_settings(folder).mirror_folder
-    return None if place is None else Mirror(place)
+    # A busy machine is no drive that hangs: a mirror given up on would lack what the bed looks for.
+    return None if place is None else Mirror(place, patience_s=60.0)
 
 
 def _flush_now_and_then(folder: Path, chance: Random) -> threading.Event:

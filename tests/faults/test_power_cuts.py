@@ -234,10 +234,14 @@ def check_mirrored(program: Path, children: Children, memory: Path, ruined_bytes
     assert seen.ends["lost and named"] <= 0.05 * cuts
 
 
+@pytest.mark.faults_full
 def test_a_ruined_flash_block_under_a_mirrored_journal(
     program: Path, children: Children, memory: Path
 ) -> None:
-    """Nothing that was told is lost, though both places lie on the drive whose block is torn."""
+    """Nothing that was told is lost, though both places lie on the drive whose block is torn.
+
+    It failed once in some fifteen runs, and why is not known (tests/faults/DESIGN.md, "Known and not mended").
+    """
     check_mirrored(program, children, memory, 16 * KIB, CUTS)
 
 
