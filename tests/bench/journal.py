@@ -53,4 +53,5 @@ def written_bytes(folder: Path) -> int:
 
 def prepared_files(folder: Path) -> int:
     """Files that were filled with zeros: segments and spares."""
-    return sum(path.stat().st_size == SEGMENT_BYTES for path in folder.iterdir())
+    # Room that is only allocated, for a spare to come, was not written.
+    return sum(path.stat().st_size == SEGMENT_BYTES for path in folder.iterdir() if path.suffix != ".part")
