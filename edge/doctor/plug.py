@@ -93,7 +93,7 @@ def _room(path: Path) -> int:
             os.fsync(parent)
         finally:
             os.close(parent)
-    except BaseException:
+    except (OSError, StorageFailed):
         os.close(fd)
         path.unlink(missing_ok=True)
         raise
