@@ -24,8 +24,8 @@ RUN_HERE: Final = frozenset({"arrow", "noop", "python", "sql", "transform", "wai
 _MARK: Final = "stand_in_for"
 _KEYCHAIN: Final = ["name", "keychain"]
 #: The last effect of a tool answers all its further runs, in one run of a pipeline so often: twice as many times as a
-#: policy may retry. A tool that asks on then goes by an answer that never comes. Each run of a pipeline's task goes with
-#: all that was recorded before it, so that five times as many take twenty times as long.
+#: policy may retry. A tool that asks on then goes by an answer that never comes. Each run of a pipeline's task goes
+#: with all that was recorded before it, so that five times as many take twenty times as long.
 REPEATS_MAX: Final = 200
 #: It then fails so often, and no longer.
 _FAILURES_MAX: Final = 200
