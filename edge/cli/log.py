@@ -101,9 +101,12 @@ def verify(settings: Settings) -> Report:
             report.problems.append(error.message)
         report.problems += [index.damage] if index.damage or index.check_rows() else []
     if settings.mirror_folder is not None:
-        problems, report.mirror_last_seq = mirror.differences(
-            settings.journal_folder, settings.mirror_folder, report.last_seq
-        )
+        try:
+            problems, report.mirror_last_seq = mirror.differences(
+                settings.journal_folder, settings.mirror_folder, report.last_seq
+            )
+        except OSError as error:
+            problems = [f"The mirror in {settings.mirror_folder} cannot be read: {error.strerror}."]
         report.problems += problems
     return report
 

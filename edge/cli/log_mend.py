@@ -9,6 +9,7 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from heapq import merge
 from operator import itemgetter
 from typing import Final
@@ -23,7 +24,7 @@ from edge.core.events import Event, Gap
 from edge.core.settings import Settings, load_settings
 from edge.replay.doubt import ending, in_doubt
 from edge.runtime.process.locks import lock_alone
-from edge.store import mirror
+from edge.store import mirror, segment_file
 from edge.store.journal import Journal, read_groups
 from edge.store.recovery import Loss, Other, Plan, StoredGroup, carry_out, make_plan
 from edge.store.verify import verify_journal
@@ -70,10 +71,11 @@ def _salvage(given: argparse.Namespace) -> int:
 
 
 def _mend(given: argparse.Namespace, *, give_up: bool) -> int:
-    settings = load_settings(given.data)
+    settings = _readable(load_settings(given.data))
     require_log(settings)
     lock_fd = lock_alone(settings)
     try:
+        _name_again(settings, dry=given.dry_run)
         index = IndexChild(settings.index_folder)
         log_id = index.log_id() or _mirrored_id(settings)
         mirrored = _mirrored_id(settings) is not None
@@ -93,9 +95,34 @@ def _mend(given: argparse.Namespace, *, give_up: bool) -> int:
         os.close(lock_fd)
 
 
+def _readable(settings: Settings) -> Settings:
+    """The settings, without the mirror where that cannot be read: mending goes on with what there is."""
+    try:
+        _mirrored_id(settings)
+    except OSError as error:
+        print(f"mirror   {settings.mirror_folder} cannot be read, and is left out: {error.strerror}")
+        return replace(settings, journal_mirror="off")
+    return settings
+
+
+def _name_again(settings: Settings, *, dry: bool) -> None:
+    """Give segments that lost their names to a torn block of the file system's own their names back."""
+    for folder in filter(None, (settings.journal_folder, settings.mirror_folder)):
+        held = segment_file.nameless(folder)
+        if held is None:
+            continue
+        name = segment_file.segment_name(held.header.first_seq)
+        would = "would get" if dry else "gets"
+        print(
+            f"named    {held.path} holds events from {held.header.first_seq} on: it {would} its name {name} back"
+        )
+        if not dry:
+            segment_file.name_again(folder)
+
+
 def _mirrored_id(settings: Settings) -> bytes | None:
     end = mirror.end_of(settings.mirror_folder) if settings.mirror_folder is not None else None
-    return end[0] if end is not None else None
+    return end.log_id if end is not None else None
 
 
 def _other(settings: Settings, index: IndexChild) -> Other:

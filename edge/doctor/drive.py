@@ -200,14 +200,14 @@ def mirror(settings: Settings) -> list[Finding]:
         return [fail("mirror", f"{folder} cannot be used: {error.strerror}.", _MIRROR_MEND)]
     if newest is None:
         return [ok("mirror", f"{folder}; the log holds no event yet.")]
-    if end is None or end[1] < newest.first_seq - 1:
-        ends = "is empty" if end is None else f"ends at event {end[1]}"
+    if end is None or end.last_seq < newest.first_seq - 1:
+        ends = "is empty" if end is None else f"ends at event {end.last_seq}"
         says = f"{folder} {ends}, the journal goes to {newest.last_seq}: it is not written."
         return [fail("mirror", says, _MIRROR_MEND)]
     if same_drive and settings.journal_mirror != "on":
         says = f"{folder} is on the journal's own drive."
         return [warn("mirror", says, "Is the drive mounted that it was meant for?")]
-    return [ok("mirror", f"{folder} goes to event {end[1]}.")]
+    return [ok("mirror", f"{folder} goes to event {end.last_seq}.")]
 
 
 def newest_group(settings: Settings) -> OpenedGroup | None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from edge import VERSION
 from edge.core.clock import Reading, SystemClock, boot_id
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
-from edge.core.events import BootStarted, BootStopped
+from edge.core.events import BootStarted, BootStopped, Gap
 from edge.core.limits import MIB
 from edge.core.service import Service
 from edge.core.settings import Settings
@@ -153,6 +153,7 @@ class Daemon:
         subscriptions.load()
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
+        _note_unproved(homes.journal, gate)
         if resumed := engine.resume():
             logger.info("%d executions are resumed", resumed)
         subscriptions.start()
@@ -269,6 +270,18 @@ def _newest_of_boot(homes: Homes, boot: bytes) -> Reading | None:
     last, _ = homes.eventlog.last()
     context = homes.eventlog.context_of(last) if last else None
     return context.at if context is not None and context.boot_id == boot else None
+
+
+def _note_unproved(journal: Journal, gate: CommitGate) -> None:
+    """Name what may be lost at the end of a journal whose mirror could not be read to compare."""
+    if journal.unproved is not None:
+        first, last = journal.unproved
+        gate.append(Gap(first, last, "mirror not read"))
+        logger.warning(
+            "The power went, and the journal's mirror cannot be read: whether the journal ends at event %d as it did "
+            "before, nothing can tell. A `gap` event says so.",
+            first - 1,
+        )
 
 
 def _ended_cleanly(homes: Homes) -> bool:

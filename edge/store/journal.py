@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import threading
 from collections import deque
@@ -34,9 +35,10 @@ from edge.store.numbers import number_beyond, number_far_beyond
 from edge.store.reserve import allocate
 from edge.store.segment_file import FRAME_OVERHEAD_BYTES, Frame, SegmentHeader, SegmentReader
 
+logger = logging.getLogger(__name__)
+
 #: At the end of the newest segment, checked at each opening: what a torn or doubled write could have left there.
 _CHECKED_GROUPS = 64
-_SPARE = "next.spare"
 _SPARE_PART = "next.spare.part"
 
 
@@ -60,8 +62,17 @@ class Journal:
         self.last_link = GENESIS
         #: The boot that wrote the last group, and whether that ended the log in order.
         self._last_boot, self._in_order = b"", False
+        self._mirror_seen = True
+        #: `(first, last)` of the numbers in which told events may be lost: a mirror is there to tell, and did not.
+        self.unproved: tuple[int, int] | None = None
         self._fd, self._offset = -1, 0
         self._header: SegmentHeader | None = None
+        try:
+            named = segment_file.name_again(folder)
+        except OSError as error:
+            raise StorageFailed(f"{folder} could not be read: {error.strerror}.") from error
+        if named:
+            logger.warning("%s had lost its name to a torn block of the drive: it has it again.", named)
         paths = segment_file.segment_paths(folder)
         self._fresh = not paths
         if paths:
@@ -106,7 +117,7 @@ class Journal:
                 mend="Run `edge log recover`: it takes what is damaged from the other home.",
             )
         if self._mirror is not None:
-            self._mirror.require_no_longer(reader.header.log_id, seq)
+            self._mirror_seen = self._mirror.require_no_longer(reader.header.log_id, seq)
         try:
             self._fd = self._make_durable(path, reader)
         except OSError as error:
@@ -128,7 +139,9 @@ class Journal:
         if self._fresh:
             return
         if self._last_boot != boot or above > self.last_seq:
+            proved = self._in_order or self._mirror_seen
             self.next_seq = number_far_beyond(max(self.last_seq, above))
+            self.unproved = None if proved else (self.last_seq + 1, self.next_seq - 1)
         elif not self._in_order:
             self.next_seq = number_beyond(self.last_seq)
 
@@ -156,7 +169,7 @@ class Journal:
 
     def _start_segment(self, log_id: bytes) -> None:
         header = SegmentHeader(log_id, self.next_seq, self.last_link, os.urandom(EPOCH_KEY_BYTES))
-        spare = self._folder / _SPARE
+        spare = self._folder / segment_file.SPARE
         self._wait_for_spare()
         if not spare.exists() or spare.stat().st_size != self._segment_bytes:
             try:
@@ -180,7 +193,7 @@ class Journal:
 
     def hold_next(self) -> None:
         """See that there is room on the drive for the next file, long before it is filled with zeros."""
-        made, spare = self._folder / _SPARE_PART, self._folder / _SPARE
+        made, spare = self._folder / _SPARE_PART, self._folder / segment_file.SPARE
         with self._spare_lock:
             if self._spare_thread is not None or spare.exists() or made.exists():
                 return
@@ -237,7 +250,7 @@ class Journal:
         """Fill the next file ahead, beside the writing, so that a change of segment costs one rename."""
         if self._mirror is not None:
             self._mirror.prepare(self._segment_bytes)
-        spare = self._folder / _SPARE
+        spare = self._folder / segment_file.SPARE
         if spare.exists():
             return
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge.core.chain import open_group
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
@@ -30,7 +30,6 @@ from edge.store.segment_file import SegmentHeader, SegmentReader
 
 logger = logging.getLogger(__name__)
 
-_SPARE: Final = "next.spare"
 _PIECE_BYTES: Final = 64 * KIB
 
 
@@ -53,24 +52,29 @@ class Mirror:
             return end_of(self.folder) is not None
         return False
 
-    def require_no_longer(self, log_id: bytes, last_seq: int) -> None:
-        """See that the journal, which ends at `last_seq`, has all that is here. Raises LogDamaged, Misconfigured."""
+    def require_no_longer(self, log_id: bytes, last_seq: int) -> bool:
+        """See that the journal, which ends at `last_seq`, has all that is here; False where its end cannot be read.
+
+        Raises LogDamaged, Misconfigured.
+        """
         try:
+            segment_file.name_again(self.folder)
             end = end_of(self.folder)
         except OSError:
-            return  # not there: `follow` says so
+            return False  # not there: `follow` says so
         if end is None:
-            return
-        if end[0] != log_id:
+            return False
+        if end.log_id != log_id:
             raise Misconfigured(
                 f"The mirror in {self.folder} is another log's.",
                 mend="Name another folder (journal_mirror in edge.toml), or take away what is in this one.",
             )
-        if end[1] > last_seq:
+        if end.last_seq > last_seq:
             raise LogDamaged(
-                f"The journal ends at event {last_seq}, its mirror at {end[1]}: the journal lost its end.",
+                f"The journal ends at event {last_seq}, its mirror at {end.last_seq}: the journal lost its end.",
                 mend="Run `edge log recover`: it takes what is damaged from the other home.",
             )
+        return end.is_newest
 
     def follow(self, journal: Path) -> None:
         """Bring it up to date with the journal's files as they are, and go on in the last one. Never raises."""
@@ -142,14 +146,14 @@ class Mirror:
     def _prepare(self, size_bytes: int) -> None:
         # What goes wrong here is tried again, and said, when the segment begins.
         with contextlib.suppress(StorageFailed, OSError):
-            if not (self.folder / _SPARE).exists():
-                made = self.folder / f"{_SPARE}.part"
+            if not (self.folder / segment_file.SPARE).exists():
+                made = self.folder / f"{segment_file.SPARE}.part"
                 segment_file.prepare(made, size_bytes)
-                made.rename(self.folder / _SPARE)
+                made.rename(self.folder / segment_file.SPARE)
 
     def _begin(self, header: SegmentHeader, size_bytes: int, journal: Path) -> _File:
         with self._alone():
-            spare = self.folder / _SPARE
+            spare = self.folder / segment_file.SPARE
             if not spare.exists() or spare.stat().st_size != size_bytes:
                 segment_file.prepare(spare, size_bytes)
             fd, _ = segment_file.create(spare, self.folder, header)
@@ -161,7 +165,7 @@ class Mirror:
             self.folder.mkdir(exist_ok=True, mode=0o750)
             paths = segment_file.segment_paths(journal)
             end = end_of(self.folder)
-            if end is not None and end[0] != SegmentReader(paths[-1]).header.log_id:
+            if end is not None and end.log_id != SegmentReader(paths[-1]).header.log_id:
                 raise OSError(errno.EEXIST, "it holds the files of another log")
             # Only the newest that is there may lack its end: what is newer is copied in order, each whole or not.
             newest = max((path.name for path in segment_file.segment_paths(self.folder)), default="")
@@ -257,9 +261,18 @@ def _pieces(path: Path) -> Iterator[bytes]:
             yield piece
 
 
-def end_of(folder: Path) -> tuple[bytes, int] | None:
-    """Log id and last event of a mirror, None where it holds none that can be read. Raises OSError."""
-    for path in reversed(segment_file.segment_paths(folder)):
+class End(NamedTuple):
+    """Where a mirror ends. `is_newest` is False where a newer file of it cannot be read."""
+
+    log_id: bytes
+    last_seq: int
+    is_newest: bool
+
+
+def end_of(folder: Path) -> End | None:
+    """The end of a mirror, None where it holds nothing that can be read. Raises OSError."""
+    paths = segment_file.segment_paths(folder)
+    for path in reversed(paths):
         try:
             reader = SegmentReader(path)
         except LogDamaged:
@@ -267,7 +280,7 @@ def end_of(folder: Path) -> tuple[bytes, int] | None:
         last_seq = reader.header.first_seq - 1
         for frame in reader.all_frames():
             last_seq = frame.first_seq + frame.count - 1
-        return reader.header.log_id, last_seq
+        return End(reader.header.log_id, last_seq, path == paths[-1])
     return None
 
 

@@ -14,7 +14,7 @@ from edge.core.chain import GENESIS, open_group
 from edge.core.errors import LogDamaged
 from edge.core.events import Event
 from edge.core.retention_events import LogPruned
-from edge.store.segment_file import SegmentReader, segment_paths
+from edge.store.segment_file import SPARE, SegmentReader, nameless, segment_paths
 
 Seen = Callable[[Event], None]
 
@@ -78,6 +78,10 @@ def verify_journal(folder: Path, seen: Seen = lambda event: None) -> Report:
                 report.problems.append(f"{path.name} was pruned while it was looked at: verify again.")
         except LogDamaged as error:
             report.problems.append(error.message)
+    if (held := nameless(folder)) is not None:
+        report.problems.append(
+            f"{SPARE} holds events from {held.header.first_seq} on: a segment that lost its name."
+        )
     _check_beginning(report, beginnings)
     return report
 

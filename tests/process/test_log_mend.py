@@ -13,9 +13,11 @@ import pytest
 
 from edge.cli.client import RuntimeClient
 from edge.core.errors import Unavailable
-from edge.core.events import ExecutionFinished, Gap
+from edge.core.events import BootStarted, Event, ExecutionFinished, Gap
 from edge.store.joined_rows import FIRST
+from edge.store.journal import Journal
 from edge.store.segment_file import SegmentReader, segment_paths
+from edge.testing.history import write_group
 from tests.process.box import Box
 
 SOURCE = """
@@ -182,6 +184,25 @@ def test_a_box_takes_from_the_mirror_what_its_journal_lost(mirrored: Box, what: 
     assert (report.lost, report.mirror_last_seq) == ([], report.last_seq)
     assert report.events >= events
     assert "goes to event" in mirrored.edge("doctor", check=None).stdout
+
+
+def test_a_mirror_that_cannot_be_read_after_a_cut_is_named(tmp_path: Path) -> None:
+    """The power went, and the mirror is no folder any more: the box serves, and a gap says what nothing can tell."""
+    box = Box(tmp_path, 1, journal_mirror="on")
+    journal = Journal(box.settings.journal_folder)  # of another boot than this machine's
+    write_group(journal, [Event(seq, Gap(seq, seq, "x")) for seq in range(1, 9)])
+    journal.close()
+    (box.settings.data / "mirror").write_text("a file")
+    assert f"The mirror in {box.settings.data / 'mirror'} cannot be read" in " ".join(box.verify().problems)
+    assert "cannot be read, and is left out: Not a directory" in box.edge("log", "recover").stdout
+    box.start("runtime")
+    box.register(SOURCE)
+    assert box.run("p", {"n": 1})["result"] == 2
+    box.down()
+    started, gap = (
+        event for event in box.events() if event.seq > 8 and isinstance(event.body, BootStarted | Gap)
+    )
+    assert gap.body == Gap(9, started.seq - 1, "mirror not read")
 
 
 def test_a_lost_journal_is_made_from_the_index(stopped: Box) -> None:

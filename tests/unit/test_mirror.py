@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from edge.core.errors import LogDamaged, Misconfigured
-from edge.core.events import Event, Gap
+from edge.core.events import BootStopped, Event, Gap
 from edge.core.limits import KIB
-from edge.store import mirror
-from edge.store.journal import Journal
+from edge.store import mirror, segment_file
+from edge.store.journal import Journal, read_groups
 from edge.store.mirror import Mirror
 from edge.store.recovery import carry_out, make_plan
 from edge.store.segment_file import SegmentReader, segment_paths
@@ -172,6 +172,78 @@ def test_a_journal_shorter_than_its_mirror_has_lost_its_end(tmp_path: Path) -> N
     journal = open_journal(tmp_path)
     assert (journal.last_seq, same(tmp_path)) == (30, True)
     journal.close()
+
+
+@pytest.mark.parametrize(
+    "what", ["whole", "gone", "emptied", "newest head", "no folder", "same boot", "in order"]
+)
+def test_an_end_that_no_mirror_can_tell_of_is_unproved(tmp_path: Path, what: str) -> None:
+    """After a power cut the mirror says whether the journal lost its end; where it cannot be read, that is named."""
+    journal = open_journal(tmp_path)
+    write(journal, 30)
+    if what == "in order":
+        write_group(journal, [Event(31, BootStopped())])
+    boot = next(read_groups(tmp_path / "journal"))[1].context.boot_id
+    journal.close()
+    if what == "newest head":
+        newest = segment_paths(tmp_path / "mirror")[-1]
+        newest.write_bytes(b"\xff" * 64 + newest.read_bytes()[64:])
+    elif what != "whole":
+        shutil.rmtree(tmp_path / "mirror")
+    if what == "emptied":
+        (tmp_path / "mirror").mkdir()
+    elif what == "no folder":
+        (tmp_path / "mirror").write_text("a file")
+    journal = open_journal(tmp_path)
+    journal.begin_life(boot if what == "same boot" else b"\1" * 16)
+    proved = what in ("whole", "same boot", "in order")
+    assert journal.unproved == (None if proved else (31, journal.next_seq - 1))
+    journal.close()
+
+
+@pytest.mark.parametrize("where", ["journal", "mirror", "journal mirror"])
+def test_a_segment_that_lost_its_name_gets_it_back(tmp_path: Path, where: str) -> None:
+    """A torn block of the file system's own may undo a rename that was durable: the spare file tells what it was."""
+    journal = open_journal(tmp_path)
+    write(journal, 30)
+    journal.close()
+    before = files(tmp_path / "journal")
+    for place in where.split():
+        segment_paths(tmp_path / place)[-1].rename(tmp_path / place / "next.spare")
+    report = verify_journal(tmp_path / "journal")
+    assert ("a segment that lost its name" in " ".join(report.problems)) == ("journal" in where)
+    journal = open_journal(tmp_path)
+    assert (journal.last_seq, files(tmp_path / "journal"), same(tmp_path)) == (30, before, True)
+    write(journal, 30)
+    journal.close()
+    assert (verify_journal(tmp_path / "journal").problems, same(tmp_path)) == ([], True)
+
+
+@pytest.mark.parametrize("what", ["zeros", "head", "older", "another log", "torn"])
+def test_a_spare_that_is_no_segment_gets_no_name(tmp_path: Path, what: str) -> None:
+    """A new file, one with a head and no group, one of a retired segment, of another log, or torn stays a spare."""
+    journal = open_journal(tmp_path)
+    write(journal, 30)
+    journal.close()
+    other = Journal(tmp_path / "other", segment_bytes=SMALL)
+    write(other, 60)
+    other.close()
+    paths = segment_paths(tmp_path / "journal")
+    newest = paths[-1].read_bytes()
+    start = SegmentReader(paths[-1]).start
+    if what in ("head", "torn"):
+        paths[-1].unlink()
+    held = {
+        "zeros": bytes(SMALL),
+        "head": newest[:start] + bytes(SMALL - start),
+        "older": paths[0].read_bytes(),
+        "another log": segment_paths(tmp_path / "other")[-1].read_bytes(),
+        "torn": newest[: start + 5] + b"\xff" + newest[start + 6 :],
+    }[what]
+    (tmp_path / "journal" / "next.spare").write_bytes(held)
+    before = segment_paths(tmp_path / "journal")
+    assert segment_file.name_again(tmp_path / "journal") == ""
+    assert segment_paths(tmp_path / "journal") == before
 
 
 def test_a_mirror_of_another_log_is_not_touched(tmp_path: Path) -> None:
