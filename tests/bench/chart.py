@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
+from tests.bench.studies.lines import log_name
+
 _WIDTH: Final = 720
 _LEFT: Final = 190
 _RIGHT: Final = 190
@@ -134,7 +136,7 @@ def _wear(by_window: Mapping[str, Mapping[str, float]]) -> str:
 def _growth(by_length: Mapping[str, Mapping[str, float]]) -> str:
     rows = [
         Bar(
-            f"{int(length):,} events",
+            f"{log_name(length)} events" + (" waiting" if "-" in length else ""),
             found["p50_us"],
             f"{found['p50_us']:.0f} µs, × {found['p50_ratio']:.2f}",
         )

@@ -104,6 +104,9 @@ def _arguments() -> argparse.Namespace:
         "--growth", type=_lengths, metavar="EVENTS,…", help="logs of these lengths, such as 10000,1000000"
     )
     more.add_argument(
+        "--waiting", type=int, default=0, help="with --growth: a box with so many waiting as well"
+    )
+    more.add_argument(
         "--wear", action="store_true", help="bytes to the drive by rate and window, 10 min (root)"
     )
     more.add_argument("--limits", action="store_true", help="less memory and fewer cores (root)")
@@ -181,7 +184,7 @@ def _more(bench: Bench, folder: Path, effort: phases.Effort, given: argparse.Nam
     """What was asked for beside the usual, each on boxes of its own."""
     figures: dict[str, Any] = {}
     if given.growth:
-        figures |= growth(bench, folder, given.growth, effort.rounds)
+        figures |= growth(bench, folder, given.growth, given.waiting, effort.rounds)
     if given.wear:
         figures |= wear(bench, folder, _HURRY if given.quick else 1.0)
     if given.limits:

@@ -225,7 +225,7 @@ STUDIES: dict[str, object] = {
             "pss_anon_mb": 70.0,
             "data_mb": 12.0,
         }
-        for length in ("10000", "1000000")
+        for length in ("10000", "1000000", "10000-100000-waiting")
     },
     "drive_bytes_per_event": {"0": {"0.1": 6000.0, "100": 3000.0}, "200": {"0.1": 5000.0, "100": 700.0}},
     "cached_table": {"1000000": {"count_us": 200.0, "sum_us": 300.0, "workers_grew_mb": 0.5}},

@@ -23,16 +23,22 @@ def studies(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _growth(by_length: Mapping[str, Mapping[str, float]]) -> list[str]:
-    head = f"{'events in the log':<20}{'restart s':>10}{'p50 µs':>10}{'ratio':>8}{'CPU ratio':>11}"
+    head = f"{'events (+ waiting)':<20}{'restart s':>10}{'p50 µs':>10}{'ratio':>8}{'CPU ratio':>11}"
     head += f"{'anon MB':>10}{'data MB':>10}"
     return [
         head,
         *(
-            f"  {int(length):<18,}{found['restart_s']:>10.2f}{found['p50_us']:>10.0f}{found['p50_ratio']:>8.2f}"
+            f"  {log_name(length):<18}{found['restart_s']:>10.2f}{found['p50_us']:>10.0f}{found['p50_ratio']:>8.2f}"
             f"{found['cpu_ratio']:>11.2f}{found['pss_anon_mb']:>10.1f}{found['data_mb']:>10.0f}"
             for length, found in by_length.items()
         ),
     ]
+
+
+def log_name(name: str) -> str:
+    """A growth study's log in words: `10000-500-waiting` is "10,000 + 500"."""
+    events, _, waiting = name.partition("-")
+    return f"{int(events):,}" + (f" + {int(waiting.partition('-')[0]):,}" if waiting else "")
 
 
 def _wear(by_window: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -1,12 +1,13 @@
 """Long logs: one execution's events, written again and again under new numbers into the homes of a stopped box.
 
-Used by `growth`, which asks what a box costs that has run for months. Goes through the store's own doors (journal,
-then index), so what a runtime finds is what a runtime would have left. Must never touch a box that runs.
+Used by `growth`, which asks what a box costs that has run for months, or waits for very many things. Goes through the
+store's own doors (journal, then index), so what a runtime finds is what a runtime would have left. Must never touch a
+box that runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -25,12 +26,41 @@ _GROUPS_A_COMMIT: Final = 1_000
 
 def lengthen(settings: Settings, events: int) -> None:
     """Bring the log of a stopped box to so many events. Raises BenchFailed where it holds no ended execution."""
+
+    def ended(index: EventLog) -> int | None:
+        newest: int | None = None
+        for _, group, _ in index.groups():
+            for event in group.events():
+                if isinstance(event.body, ExecutionFinished):
+                    newest = event.execution
+        return newest
+
+    _repeat(settings, ended, lambda written, last_seq: last_seq >= events)
+
+
+def hold_open(settings: Settings, count: int) -> None:
+    """Give a stopped box so many more executions as its oldest open one is. Raises BenchFailed where none is open."""
+    _repeat(
+        settings,
+        lambda index: next(iter(index.open_executions()), None),
+        lambda written, last_seq: written >= count,
+    )
+
+
+def _repeat(
+    settings: Settings, pattern_of: Callable[[EventLog], int | None], enough: Callable[[int, int], bool]
+) -> None:
+    """Write an execution's events again; `enough(executions written, last number)` ends it."""
     journal, index = Journal(settings.journal_folder), EventLog(settings.index_folder)
     try:
-        pattern = _pattern(index)
+        execution = pattern_of(index)
+        if execution is None:
+            raise BenchFailed("The log to be lengthened holds no execution to be repeated.")
+        pattern, written = index.events_of(execution), 0
         gathered: list[IndexedGroup] = []
-        while journal.last_seq < events:
+        while not enough(written, journal.last_seq):
             gathered.append(_write(journal, list(_copies(pattern, journal.last_seq + 1))))
+            written += _EXECUTIONS_A_GROUP
             if len(gathered) >= _GROUPS_A_COMMIT:
                 index.commit(gathered, journal.log_id)
                 gathered = []
@@ -40,18 +70,6 @@ def lengthen(settings: Settings, events: int) -> None:
     finally:
         index.close()
         journal.close()
-
-
-def _pattern(index: EventLog) -> list[Event]:
-    """The events of the newest execution that ended."""
-    newest: int | None = None
-    for _, group, _ in index.groups():
-        for event in group.events():
-            if isinstance(event.body, ExecutionFinished):
-                newest = event.execution
-    if newest is None:
-        raise BenchFailed("The log to be lengthened holds no execution that ended.")
-    return index.events_of(newest)
 
 
 def _copies(pattern: list[Event], first_seq: int) -> Iterator[Event]:
