@@ -171,10 +171,9 @@ def check(folder: str, told: int, planted: str = "") -> dict[str, Any]:
     """Open the log as the runtime does and read all of it.
 
     Gives `lost` ([first, last] of each), `events` (how many there are), `untold` (how many that were told are missing
-    at the end), `unproved` (whether the
-    runtime names that end as one that nothing can tell of), `next_seq` (what a life in another boot of the machine begins with), and `log_id`. Raises
-    what opening raises, LogDamaged where the log is not whole; fails where it says anything else than what was
-    written. `planted` is a bug: "numbers go on".
+    at the end), `unproved` (whether the runtime names that end as one that nothing can tell of), `next_seq` (what a
+    life in another boot of the machine begins with), and `log_id`. Raises what opening raises, LogDamaged where the
+    log is not whole; fails where it says anything else than what was written. `planted` is a bug: "numbers go on".
     """
     place = Path(folder)
     journal, eventlog = _opened(place)

@@ -158,7 +158,10 @@ class Cuts:
     def __init__(self, done: list[Done], base: Path, place: Path, *, flushes_count: bool = True) -> None:
         """`flushes_count` False: the drive says yes to a flush and keeps what it likes."""
         self._done, self._flushes_count = done, flushes_count
-        self._safe, self.image = place / "safe", place / "cut"
+        self._safe, self._place = place / "safe", place
+        #: The newest one, under a name of its own: somebody's new mount namespace may hold the file system of the one
+        #: before, and a mount of the same file would show that, as it was, whatever the file holds now.
+        self.image = place / "cut-0"
         copy(base, self._safe)
         self._at = 0
         self._volatile: list[Done] = []
@@ -172,6 +175,8 @@ class Cuts:
         with self._safe.open("r+b") as safe:
             while self._at < at:
                 self._go_on(safe.fileno())
+        self.image.unlink(missing_ok=True)
+        self.image = self._place / f"cut-{at}-{int(self.image.name.rpartition('-')[2]) + 1}"
         copy(self._safe, self.image)
         with self.image.open("r+b") as image:
             for write in self._volatile:

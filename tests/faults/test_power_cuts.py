@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from edge.core.limits import KIB
+from edge.core.limits import KIB, MIB
 from tests.faults.children import Children
 from tests.faults.log_on_trial import CHECK, REFUSED, SALVAGE, WRITE, with_mirror
 from tests.faults.recording_drive import KEPT, Cuts, Done, Drive, build, mounted, read_record
@@ -146,6 +146,29 @@ def look(children: Children, folder: Path, images: Cuts, *, mend: bool, planted:
     if any(first <= told for first, _ in ended.value["lost"]):
         return "lost and named", ""
     return ("mended" if mended else "whole"), ""
+
+
+def test_a_held_file_system_does_not_hide_the_next_image(program: Path, memory: Path) -> None:
+    """Somebody's new mount namespace keeps the file system of one cut alive: the next cut is seen all the same."""
+    base = memory / "base"
+    with base.open("wb") as file:
+        file.truncate(4 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", str(base)], check=True)
+    images = Cuts([], base, memory)
+    with mounted(images.cut(0, "all", Random(0)), memory / "files", "ext4"):
+        (memory / "files" / "of the first").touch()
+        holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 60"],
+            stdout=subprocess.PIPE,
+        )
+        assert holder.stdout is not None
+        holder.stdout.readline()
+    try:
+        with mounted(images.cut(0, "all", Random(0)), memory / "files", "ext4"):
+            assert not (memory / "files" / "of the first").exists()
+    finally:
+        holder.kill()
+        holder.communicate()
 
 
 def test_nothing_told_is_lost(program: Path, children: Children, memory: Path) -> None:
