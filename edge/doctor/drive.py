@@ -69,7 +69,15 @@ def _file_system(folder: Path, mount: filesystem.Mount | None) -> Finding:
             f"{folder} lies on a container's own layer, which goes with the container.",
             "Give the container a volume for it.",
         )
-    return ok(subject, f"{folder} lies on {mount.kind} ({mount.source}).")
+    return ok(subject, f"{folder} lies on {mount.kind} ({mount.source}){_spared(mount)}.")
+
+
+def _spared(mount: filesystem.Mount) -> str:
+    """What an ext4 mounted as usual writes for nothing but a file's times: 12 KiB every 5 s in which it changed."""
+    seldom = any(option.startswith("commit=") for option in mount.options)
+    if mount.kind != "ext4" or seldom:
+        return ""
+    return "; mounted with `commit=60` a quiet box writes a third less to it"
 
 
 def flush(settings: Settings, table: Path = filesystem.MOUNT_TABLE) -> Finding:

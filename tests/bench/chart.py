@@ -126,8 +126,12 @@ def _peers(peers: Mapping[str, Any]) -> str:
 
 def _wear(by_window: Mapping[str, Mapping[str, float]]) -> str:
     rows = [
-        Bar(f"{rate} events/s, window {window} ms", size, f"{size:.0f} B")
-        for window, rates in by_window.items()
+        Bar(
+            f"{rate} events/s, window {name.replace('-', ' ms, ', 1) if '-' in name else f'{name} ms'}",
+            size,
+            f"{size:.0f} B",
+        )
+        for name, rates in by_window.items()
         for rate, size in rates.items()
     ]
     return bars("Bytes to the drive per event", "Counted at the block device, file system included", rows)

@@ -78,8 +78,8 @@ def bytes_between(before: DriveMark, after: DriveMark) -> tuple[int, int]:
 
 
 @contextmanager
-def loop_drive(folder: Path) -> Iterator[Drive]:
-    """A loop device with ext4, mounted below `folder`. Raises NoDrive."""
+def loop_drive(folder: Path, options: str = "") -> Iterator[Drive]:
+    """A loop device with ext4, mounted below `folder` with such options. Raises NoDrive."""
     if os.geteuid() != 0:
         raise NoDrive("not root")
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -97,7 +97,7 @@ def loop_drive(folder: Path) -> Iterator[Drive]:
         # Lazy initialisation would go on writing in the background while we count.
         _run("mkfs.ext4", "-q", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", device)
         undo.callback(_unmount, mount)
-        _run("mount", "-t", "ext4", device, str(mount))
+        _run("mount", "-t", "ext4", "-o", options or "defaults", device, str(mount))
         yield Drive(mount, Path(device).name)
 
 

@@ -44,9 +44,10 @@ def log_name(name: str) -> str:
 def _wear(by_window: Mapping[str, Mapping[str, float]]) -> list[str]:
     rates = list(next(iter(by_window.values())))
     lines = [f"{'drive bytes/event':<24}" + "".join(f"{f'{rate}/s':>10}" for rate in rates)]
-    for window, sizes in by_window.items():
+    for name, sizes in by_window.items():
+        window, _, mounted = name.partition("-")
         lines.append(
-            f"{f'  commit window {window} ms':<24}" + "".join(f"{sizes[rate]:>10.0f}" for rate in rates)
+            f"{f'  window {window} ms {mounted}':<24}" + "".join(f"{sizes[rate]:>10.0f}" for rate in rates)
         )
     return lines
 
