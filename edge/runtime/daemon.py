@@ -111,6 +111,7 @@ class Daemon:
         eventlog.on_damage = self._index_damaged
         blobs = BlobStore(self._settings.blob_folder)
         blobs.make_room = self._reserve.give
+        blobs.begin_life()
         return Homes(journal, eventlog, blobs)
 
     def _heed(self) -> None:

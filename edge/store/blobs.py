@@ -12,9 +12,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Final
 
 from edge.core.errors import LogDamaged, StorageFailed
 from edge.store.segment_file import files_bytes, flush_folder
+
+#: Ends the name of a blob that is being written. All lie in the store's own folder, where a start finds them.
+_PART: Final = ".part"
 
 
 class BlobStore:
@@ -25,6 +29,11 @@ class BlobStore:
         #: Asked for room when the drive is full, in bytes; whether there is some now (`edge.store.reserve`).
         self.make_room: Callable[[int], bool] = lambda size_bytes: False
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+    def begin_life(self) -> None:
+        """Remove what was half written when the last writer ended: no event names it. Only for who writes the log."""
+        for made in self._folder.glob(f"*{_PART}"):
+            made.unlink(missing_ok=True)
 
     def path(self, digest: bytes) -> Path:
         """Where a blob is or would be."""
@@ -44,7 +53,7 @@ class BlobStore:
 
     def _put(self, digest: bytes, data: bytes) -> None:
         path = self.path(digest)
-        part = path.with_suffix(".part")
+        part = self._folder / f"{digest.hex()}{_PART}"
         try:
             if path.exists():
                 flush_folder(path.parent)

@@ -125,22 +125,34 @@ def prune(log: EventLog, through: int, events_max: int) -> bool:
                 if group.last_seq > through:
                     return False
                 cursor.delete()
-            _forget(rows, group, through)
+            _forget(log, rows, group, through)
             events += len(group.parts) // 2
     return True
 
 
-def _forget(rows: Rows, group: OpenedGroup, through: int) -> None:
+def _forget(log: EventLog, rows: Rows, group: OpenedGroup, through: int) -> None:
     for event in group.events():
         if type(event.body) is BootStarted:
             rows.delete("meta", boot_key(event.seq))
         original = held_by(event)[0]
         place = int.from_bytes(rows.get("carried", key_of(original.seq)) or b"", "big")
         # A later copy has the rows now; of several copies below `through` the newest one gives them up.
-        if place > through or place != (event.seq if type(event.body) in COPIES else 0):
+        if place > through:
+            _forget_dropped(log, rows, event, place)
+            continue
+        if place != (event.seq if type(event.body) in COPIES else 0):
             continue
         rows.delete("carried", key_of(original.seq))
         _forget_rows(rows, original, held_by(event) if type(event.body) is ExecutionCarried else (original,))
+
+
+def _forget_dropped(log: EventLog, rows: Rows, event: Event, place: int) -> None:
+    """Blobs that an event needs and the copy of it at `place` does not: what is kept of an execution is less."""
+    needed = {digest for part in held_by(event) for digest in blobs_of(part.body)}
+    if needed:
+        needed -= {digest for part in held_by(log.raw(place)) for digest in blobs_of(part.body)}
+    for digest in needed:
+        _forget_blob(rows, digest, held_by(event)[0].seq)
 
 
 def _forget_rows(rows: Rows, event: Event, parts: Iterable[Event]) -> None:

@@ -31,6 +31,7 @@ from edge.store.blobs import BlobStore
 from edge.store.blocks import Blocks
 from edge.store.eventlog import EventLog
 from edge.store.journal import Journal, read_groups
+from edge.store.mirror import Mirror
 from edge.store.reserve import Reserve
 from edge.testing import pool as fake_pool
 from edge.testing.clock import ManualClock
@@ -61,13 +62,13 @@ class Box:
         reserve_bytes: int = 0,
         boot_id: bytes = BOOT_ID,
         terms: Terms | None = None,
+        mirror: Mirror | None = None,
+        numbers_jump: bool = False,
     ) -> None:
+        """`numbers_jump`: begin as a process of its own does, above all numbers that may have been given out."""
         self.folder = folder
         self.clock = clock if clock is not None else ManualClock()
-        self.journal = Journal(folder / "journal", segment_bytes=segment_bytes)
-        self.eventlog = EventLog(folder / "index")
-        self.caught_up = catch_up(self.journal, self.eventlog)
-        self.blobs = BlobStore(folder / "blobs")
+        self._open(segment_bytes, mirror, boot_id if numbers_jump else None)
         self.blocks = Blocks(folder / "cache", cache_bytes)
         self.failures: list[StorageFailed] = []
         self.gate = CommitGate(
@@ -108,6 +109,15 @@ class Box:
         self.gate.append(BootStarted("test", "box", True))
         self.resumed = self.engine.resume()
         self.subscriptions.start()
+
+    def _open(self, segment_bytes: int, mirror: Mirror | None, life: bytes | None) -> None:
+        self.journal = Journal(self.folder / "journal", segment_bytes=segment_bytes, mirror=mirror)
+        self.eventlog = EventLog(self.folder / "index")
+        self.caught_up = catch_up(self.journal, self.eventlog)
+        if life is not None:
+            self.journal.begin_life(life)
+        self.blobs = BlobStore(self.folder / "blobs")
+        self.blobs.begin_life()
 
     async def register(self, blueprint: Blueprint) -> Blueprint:
         """Put a blueprint into the catalog, durable when this returns."""

@@ -110,7 +110,7 @@ async def _write(folder: Path, said: int, chance: Random, events: int, planted: 
     def tell(seq: int) -> None:
         os.write(said, f"told {seq}\n".encode())
 
-    stop = _flush_now_and_then(folder, Random(chance.random()))
+    stop = flush_now_and_then(folder, Random(chance.random()))
     end = gate.next_seq + events - 1
     while gate.next_seq <= end:
         for _ in range(min(chance.choice([1, 1, 3, 20, 60]), end + 1 - gate.next_seq)):
@@ -132,7 +132,7 @@ async def _write(folder: Path, said: int, chance: Random, events: int, planted: 
 def _opened(folder: Path) -> tuple[Journal, EventLog]:
     if not segment_paths(folder / "journal") and EventLog.there(folder / "index"):
         raise LogDamaged("The journal is gone.")
-    journal = Journal(folder / "journal", segment_bytes=SEGMENT_BYTES, mirror=_mirror(folder))
+    journal = Journal(folder / "journal", segment_bytes=SEGMENT_BYTES, mirror=mirror_of(folder))
     eventlog = EventLog(folder / "index")
     catch_up(journal, eventlog)
     return journal, eventlog
@@ -147,13 +147,14 @@ def with_mirror(folder: Path) -> None:
     flush_folder(folder)
 
 
-def _mirror(folder: Path) -> Mirror | None:
+def mirror_of(folder: Path) -> Mirror | None:
+    """The second place of a log, where `with_mirror` asked for one."""
     place = load_settings(folder).mirror_folder
     # A busy machine is no drive that hangs: a mirror given up on would lack what the bed looks for.
     return None if place is None else Mirror(place, patience_s=60.0)
 
 
-def _flush_now_and_then(folder: Path, chance: Random) -> threading.Event:
+def flush_now_and_then(folder: Path, chance: Random) -> threading.Event:
     """The kernel writes back when it likes; here every few milliseconds, so that a short run has many orders."""
     stop = threading.Event()
     fd = os.open(folder, os.O_RDONLY)

@@ -169,6 +169,8 @@ class Cuts:
         self.log_id = ""
         self.told = 0
         self.told_all: set[int] = set()
+        #: All words that were said before the cut, in order.
+        self.words: list[str] = []
 
     def cut(self, at: int, kept: str, chance: Random, ruined_bytes: int = 0) -> Path:
         """The image after a cut before `done[at]`. `ruined_bytes`: the flash block of the last write is lost too."""
@@ -198,11 +200,17 @@ class Cuts:
             for write in self._volatile:
                 os.pwrite(safe, write.data, write.offset)
             self._volatile.clear()
-        elif one.kind == "s" and one.data.startswith(b"log "):
-            self.log_id = one.data.split()[1].decode()
-        elif one.kind == "s" and one.data.startswith(b"told "):
-            self.told_all |= {int(line[5:]) for line in one.data.splitlines()}
-            self.told = max(self.told_all)
+        elif one.kind == "s":
+            for line in one.data.decode().splitlines():
+                self._heard(line)
+
+    def _heard(self, line: str) -> None:
+        self.words.append(line)
+        if line.startswith("log "):
+            self.log_id = line.split()[1]
+        elif line.startswith("told "):
+            self.told_all.add(int(line[5:]))
+            self.told = max(self.told, int(line[5:]))
 
 
 def _keep(image: int, write: Done, kept: str, chance: Random) -> None:

@@ -76,10 +76,22 @@ def test_file_and_folder_are_flushed_before_it_returns(
 def test_a_part_left_by_a_power_cut_is_written_over(tmp_path: Path) -> None:
     """A half-written file of an earlier life does not end up in the blob."""
     store = BlobStore(tmp_path)
-    path = store.path(hashlib.sha256(b"data").digest())
-    path.parent.mkdir()
-    path.with_suffix(".part").write_bytes(b"long garbage of an earlier life")
+    part = tmp_path / f"{hashlib.sha256(b'data').hexdigest()}.part"
+    part.write_bytes(b"long garbage of an earlier life")
     assert store.get(store.put(b"data")) == b"data"
+    assert not part.exists()
+
+
+def test_parts_go_when_the_next_writer_begins(tmp_path: Path) -> None:
+    """What was half written takes no room for ever; whole blobs stay, and who only reads changes nothing."""
+    digest = BlobStore(tmp_path).put(b"data")
+    part = tmp_path / f"{bytes(32).hex()}.part"
+    part.write_bytes(b"half")
+    store = BlobStore(tmp_path)
+    assert part.exists()
+    store.begin_life()
+    assert not part.exists()
+    assert store.get(digest) == b"data"
 
 
 def test_a_failing_flush_of_a_known_blob_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

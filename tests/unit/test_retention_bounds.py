@@ -177,6 +177,26 @@ async def test_only_what_is_receipted_goes(tmp_path: Path) -> None:
     await check_whole(box)
 
 
+@pytest.mark.parametrize("below", [0, 3])
+async def test_a_receipt_of_what_is_pruned_is_no_doubt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, below: int
+) -> None:
+    """After a restart the receipt is believed although what it was for is pruned, up to its end or beyond it."""
+    box = await started(tmp_path / "a", centre=True)
+    await work(box, 40)
+    pruned = int(segment_paths(box.folder / "journal")[2].stem) - 1
+    log_id, links = box.journal.log_id, [link_after(box.eventlog, seq) for seq in (pruned, pruned - below)]
+    upstream.write(box.folder, upstream.Receipt(log_id, pruned, links[0] or b""))
+    box.keeper.terms = Terms(centre=True, budget_bytes=1)
+    await box.keeper.look()
+    box = await again(box, tmp_path / "b", segment_bytes=SEGMENT_BYTES, terms=Terms(centre=True))
+    upstream.write(box.folder, upstream.Receipt(log_id, pruned - below, links[1] or b""))
+    assert box.keeper.receipted() == pruned - below
+    await box.keeper.look()
+    assert "history" not in caplog.text
+    await check_whole(box)
+
+
 def test_a_receipt_never_goes_back(tmp_path: Path) -> None:
     """A lower receipt is left out, one of another log is refused, one that cannot be read is named."""
     assert upstream.read(tmp_path) is None
@@ -189,6 +209,34 @@ def test_a_receipt_never_goes_back(tmp_path: Path) -> None:
     (tmp_path / upstream.FILE_NAME).write_bytes(b"\x00")
     with pytest.raises(LogDamaged, match="cannot be read"):
         upstream.read(tmp_path)
+
+
+async def test_what_is_needed_is_not_shipped_over_and_over(tmp_path: Path) -> None:
+    """Where what is needed fills the budget, a centre that receipts what was carried does not have it carried again.
+
+    A day later it is tried once more.
+    """
+    box = await started(tmp_path, budget_bytes=BUDGET_BYTES, centre=True)
+    await box.register(playbook([{"step": "s", "tool": {"kind": "wait", "seconds": 10 * DAY_S}}], "waits"))
+    for _ in range(130):
+        box.submit("waits", PAD)
+        await box.settle()
+
+    async def receipted_and_looked_at() -> int:
+        await box.gate.indexed(box.gate.next_seq - 1)
+        end = upstream.Receipt(box.journal.log_id, box.journal.last_seq, box.journal.last_link)
+        upstream.write(tmp_path, end)
+        await box.keeper.look()
+        return box.gate.next_seq - 1 - end.through
+
+    first = [await receipted_and_looked_at() for _ in range(3)]
+    assert sum(first) > 130
+    assert sum([await receipted_and_looked_at() for _ in range(6)]) <= 3
+    box.move_clock(DAY_S)
+    await box.settle()
+    assert sum([await receipted_and_looked_at() for _ in range(3)]) > 130
+    assert sum([await receipted_and_looked_at() for _ in range(3)]) <= 3
+    await check_whole(box)
 
 
 async def test_what_is_needed_is_not_written_over_and_over(tmp_path: Path) -> None:

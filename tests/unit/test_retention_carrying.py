@@ -197,6 +197,30 @@ async def test_blobs_go_with_the_last_event_that_needs_them(box: Box) -> None:
     await check_whole(box)
 
 
+async def test_what_is_kept_of_an_execution_keeps_no_payload(box: Box, tmp_path: Path) -> None:
+    """The blob of a large request goes with the request, though its id is remembered; also after an end between."""
+    payload = b'{"n": 1, "pad": "' + b"x" * INLINE_BYTES_MAX + b'"}'
+    box.submit("one", payload, request_id="r1")
+    await box.settle()
+    box.engine.delivered(box.receipts[0].seq)
+    body = box.engine.events_of(box.receipts[0].seq)[0].body
+    assert isinstance(body, ExecutionRequested)
+    assert body.payload_digest is not None
+    box.pruner._remove_blobs = never  # type: ignore[method-assign]
+    await prune_all(box)
+    assert box.blobs.path(body.payload_digest).exists()
+    box = await again(box, tmp_path / "b")
+    await box.keeper.look()
+    assert not box.blobs.path(body.payload_digest).exists()
+    box.submit("one", payload, request_id="r1")
+    assert box.receipts[-1].duplicate
+    await check_whole(box)
+
+
+async def never() -> None:
+    """The process ends before it comes to this."""
+
+
 async def test_playbooks_are_carried(box: Box, tmp_path: Path) -> None:
     """The newest version of each playbook is there after pruning; an older one only while something waits in it."""
     box.submit("waits", b'{"n": 5}')

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: Blobs are counted again after so many looks, and whenever something was pruned.
 _LOOKS_PER_COUNT: Final = 12
+_AGAIN_NS: Final = 86_400 * 1_000_000_000
 _WHY: Final = {
     UNSYNCED: "what is in it is not stored upstream yet",
     HELD: "nothing of it is old enough to be pruned",
@@ -59,8 +60,10 @@ class Keeper:
         free_space.on_short = self._refused
         self._believed: tuple[upstream.Receipt | None, int] = (None, 0)
         self._receipt_problem = ""
-        #: No look before this many events: the last one found that nearly all of the log is needed.
-        self._futile_until = 0
+        #: Where the log ended when room began to be wanted; what is younger was carried, or came meanwhile.
+        self._pass_end = 0
+        #: Nothing is pruned for room before that event or that moment (box-on time): nearly all of the log is needed.
+        self._futile_until = 0, 0
         #: Negative where they are to be counted again.
         self._blob_bytes = -1
         self._looks = 0
@@ -71,13 +74,13 @@ class Keeper:
         self._hold()
         through, _ = pruned_of(self._eventlog)
         paths = segment_paths(self._folder)
-        if through and paths and int(paths[0].stem) <= through:
+        # A process before may have ended anywhere in it, and last of all go the blobs.
+        if not self._looks or (through and paths and int(paths[0].stem) <= through):
             await self._pruner.finish()
             self._blob_bytes = -1
         self._looks += 1
         if self._looks % _LOOKS_PER_COUNT == 0:
             self._blob_bytes = -1
-        began_at = self._gate.next_seq
         stays = ""
         while True:
             await self._measure()
@@ -85,9 +88,11 @@ class Keeper:
             segment = oldest_closed(self._folder)
             verdict = Verdict() if segment is None else self._judge(segment, wanted=short or over)
             stays = verdict.stays
+            if not short and not over:
+                self._pass_end, self._futile_until = 0, (0, 0)
             if segment is None or not verdict.cause:
                 break
-            if verdict.cause != AGE and self._is_futile(segment, began_at):
+            if verdict.cause != AGE and self._is_futile(segment):
                 stays = NEEDED
                 break
             carried = await self._pruner.prune(segment, self.terms, verdict.cause)
@@ -102,15 +107,21 @@ class Keeper:
         self._reserve.hold()
         self._free_space.reserved_bytes = self._reserve.held_bytes
 
-    def _is_futile(self, segment: Segment, began_at: int) -> bool:
-        """Whether all of the log was gone through and it is what is carried that fills it.
+    def _is_futile(self, segment: Segment) -> bool:
+        """Whether all of the log was gone through since room began to be wanted: what is carried fills it.
 
-        Trying again would write the same again; it is tried when the log has grown by a quarter.
+        Trying again would write the same again, and with a centre have it shipped again, and so on for ever: it is
+        tried when the log has grown by a quarter, or a day later, since ids are forgotten by time.
         """
-        next_seq = self._gate.next_seq
-        if segment.first_seq >= began_at:
-            self._futile_until = next_seq + (next_seq - segment.first_seq) // 4
-        return next_seq < self._futile_until
+        next_seq, now_ns = self._gate.next_seq, self._gate.now().at.mono_ns
+        if self._pass_end and segment.first_seq >= self._pass_end:
+            self._futile_until = next_seq + (next_seq - segment.first_seq) // 4, now_ns + _AGAIN_NS
+            self._pass_end = 0
+        until_seq, until_ns = self._futile_until
+        if next_seq < until_seq and now_ns < until_ns:
+            return True
+        self._pass_end = self._pass_end or next_seq
+        return False
 
     def _judge(self, segment: Segment, *, wanted: bool) -> Verdict:
         """By the age of the event that comes after it: what is older than that is in it."""
@@ -132,14 +143,22 @@ class Keeper:
         known, through = self._believed
         if receipt is None or receipt == known:
             return through if receipt is not None else 0
-        if (
-            receipt.log_id != self._eventlog.log_id()
-            or link_after(self._eventlog, receipt.through) != receipt.link
-        ):
+        if self._eventlog.last()[0] < receipt.through <= self._gate.durable_seq:
+            return through  # the index has yet to come to it
+        if receipt.log_id != self._eventlog.log_id() or not self._agrees(receipt):
             self._doubt("The receipt is of a history that this log does not have: nothing is pruned by it.")
             return through
         self._believed, self._receipt_problem = (receipt, receipt.through), ""
         return receipt.through
+
+    def _agrees(self, receipt: upstream.Receipt) -> bool:
+        """Whether the receipt is of this very history; what was pruned below its end can be asked no more."""
+        pruned, link = pruned_of(self._eventlog)
+        if receipt.through < pruned:
+            return True
+        if receipt.through == pruned:
+            return receipt.link == link
+        return link_after(self._eventlog, receipt.through) == receipt.link
 
     def _doubt(self, problem: str) -> None:
         if problem != self._receipt_problem:
