@@ -106,6 +106,9 @@ def fork_zygote(settings: Settings, workers_fd: int, lock_fd: int) -> tuple[sock
     """`(its control socket, its process id)`; to be called before there are threads or an event loop."""
     import socket
 
+    from edge.runtime.process.shared_imports import settle
+
+    settle()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     runtime_pid = os.getpid()
     pid = os.fork()

@@ -18,15 +18,13 @@ import os
 import select
 import signal
 import socket
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from edge.core.access import NOTHING, Access
 from edge.core.codec import decode, encode
 from edge.core.limits import KIB
-from edge.store.mapped_pages import release_code
+from edge.store.mapped_pages import release_code, release_heap
 
 _PR_SET_PDEATHSIG: Final = 1
 #: What libraries look for, by beginning; the rest is the box's own.
@@ -44,30 +42,6 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(0)
 
 
-def import_arrow() -> None:
-    """Import pyarrow and what the tools use of it, without numpy."""
-    # The system's allocator: mimalloc reserves 1 GiB at once, and a block's memory limit would then hold nothing.
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    kept_out = "numpy" not in sys.modules
-    if kept_out:
-        sys.modules["numpy"] = None  # type: ignore[assignment]
-    if find_spec("dateutil") is None:
-        # Arrow looks for it at every untyped value: 198 µs for a small table instead of 24.
-        sys.modules["dateutil"] = sys.modules["dateutil.relativedelta"] = None  # type: ignore[assignment]
-    import pyarrow.acero
-    import pyarrow.compute  # noqa: F401 - for the pages that workers share
-
-    from edge.tools.registry import preload
-    from edge.worker import loop, sandbox
-
-    assert loop.run is not None, "imported for the pages that workers share"
-    preload()
-    sandbox.prepare()
-    if kept_out:
-        del sys.modules["numpy"]
-
-
 def serve(
     control: socket.socket, cache_root: Path, data: Path, runtime_pid: int, workers_lock_fd: int
 ) -> NoReturn:
@@ -79,12 +53,15 @@ def serve(
     die_with_parent(runtime_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from edge.worker.arrow_import import import_arrow
+
     import_arrow()
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     folders = cache_root, data, *((Path(credentials),) if credentials else ())
     _forget_environment()
     gc.collect()
     gc.freeze()
+    release_heap()
     release_code()
     try:
         control.send(encode(["ready"]))

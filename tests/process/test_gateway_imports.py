@@ -74,7 +74,7 @@ PROCESSES = {
         + _COMPILE_SIDE,
     ),
     "zygote": (
-        "import edge.worker.zygote as zygote; zygote.import_arrow(); import edge.worker.loop",
+        "import edge.worker.arrow_import as arrow, edge.worker.zygote, edge.worker.loop; arrow.import_arrow()",
         ("lmdb", "numpy", "paho", "mqtt5", "gateway", "edge.runtime", "edge.store.eventlog", *_COMPILE_SIDE),
     ),
 }
