@@ -17,6 +17,8 @@ import pytest
 
 from tests.schema_agreement import looked_at
 
+#: Markers of what runs only where its option is given.
+_ASKED_FOR = {"faults_full": "--faults", "booted": "--booted"}
 _MUST_RUN = ("process", "faults")
 #: What no package can give a container: there the power cuts are left out, and the summary says so.
 _KERNEL_CANNOT = "only root may mount"
@@ -44,6 +46,9 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, path: Path) -
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="run the fault beds whole, not samples of them")
+    parser.addoption(
+        "--booted", action="store_true", help="run also what needs a systemd of its own, as root"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -51,10 +56,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     lost = [item.nodeid for item in items if item.get_closest_marker("forks") and item.path.parent != _FORKS]
     if lost:
         raise pytest.UsageError(f"tests that fork belong into {_FORKS}, or nothing runs them: {lost}")
-    whole = [item for item in items if item.get_closest_marker("faults_full") is not None]
-    if whole and not config.getoption("--faults"):
-        config.hook.pytest_deselected(items=whole)
-        items[:] = [item for item in items if item not in whole]
+    for marker, option in _ASKED_FOR.items():
+        marked = [item for item in items if item.get_closest_marker(marker) is not None]
+        if marked and not config.getoption(option):
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in marked]
 
 
 def pytest_collection_finish() -> None:

@@ -141,7 +141,8 @@ def kernel(abi: int | None = None, root: Path = _ROOT) -> Finding:
         return fail(
             "kernel",
             f"{os.uname().release} lacks {' and '.join(lacks)}: no code of a playbook is run on it.",
-            "Use Linux 5.13 or newer with landlock switched on (lsm=…,landlock) and seccomp.",
+            "Use Linux 5.13 or newer with landlock switched on (lsm=…,landlock) and seccomp; in a container its "
+            "filter of system calls must let landlock_* pass.",
         )
     by = "landlock and seccomp" if abi >= _LANDLOCK_WHOLE else "an older landlock, with more left to seccomp"
     return ok("kernel", f"{os.uname().release} holds blocks by {by} (landlock ABI {abi}).")

@@ -176,7 +176,9 @@ def kernel_lacks(missing: tuple[str, ...]) -> dict[str, Any]:
     return {
         "code": "sandbox_unavailable",
         "message": f"This kernel has no {' and no '.join(missing)}: a block could not be held in its sandbox.",
-        "mend": "Use a kernel of Linux 5.13 or newer with landlock switched on (lsm=…,landlock) and seccomp.",
+        # A container's filter of system calls looks no different from in here (systemd-nspawn's knows no landlock).
+        "mend": "Use a kernel of Linux 5.13 or newer with landlock switched on (lsm=…,landlock) and seccomp; in a "
+        "container its filter of system calls must let landlock_* pass.",
     }
 
 
