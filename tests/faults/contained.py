@@ -24,10 +24,12 @@ _CHECKOUT: Final = _HERE.parents[1]
 FOLDER: Final = Path(os.environ.get("EDGE_TEST_DEBIAN", _CHECKOUT / ".venv" / "debian"))
 _GROUPS: Final = Path("/sys/fs/cgroup")
 _START_S: Final = 120.0
+_AGAIN: Final = 133
 #: Puts itself into the group it is given and sees only the second version of control groups, then becomes nspawn:
 #: where a machine mounts both versions side by side, its own mounts stay as they are.
 _ENTER: Final = (
-    'echo $$ > "$1/cgroup.procs" && { [ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 none /sys/fs/cgroup; }'
+    'echo $$ > "$1/cgroup.procs" && mkdir -p /run/systemd/nspawn && mount -t tmpfs none /run/systemd/nspawn'
+    " && { [ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 none /sys/fs/cgroup; }"
     ' && shift && exec systemd-nspawn "$@"'
 )
 
@@ -61,6 +63,10 @@ class Contained:
         """Copy Debian, and switch it on."""
         subprocess.run([str(_HERE / "debian_root"), str(FOLDER)], check=True, env=_with_python())
         subprocess.run(["cp", "-a", "--reflink=auto", str(FOLDER / "root"), str(self.root)], check=True)
+        self._boot()
+
+    def _boot(self) -> None:
+        self._drop_group()
         self._group.mkdir()
         # Its own filter of system calls knows nothing of what workers lock themselves in with.
         let = "landlock_create_ruleset landlock_add_rule landlock_restrict_self"
@@ -81,7 +87,7 @@ class Contained:
                 stdout=words,
                 stderr=words,
             )
-        self._wait_up("")
+        self._wait_up()
 
     def end(self) -> None:
         """Gone: processes, control groups, files."""
@@ -91,10 +97,12 @@ class Contained:
             else:
                 self._nspawn.kill()
             self._nspawn.wait(timeout=60)
-        if self._group.exists():
-            for folder, _, _ in os.walk(self._group, topdown=False):
-                os.rmdir(folder)
+        self._drop_group()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _drop_group(self) -> None:
+        for folder, _, _ in os.walk(self._group, topdown=False):
+            os.rmdir(folder)
 
     def _leader(self) -> int | None:
         """The process that is number 1 inside, and sees our copy as its root: never one of this machine's own."""
@@ -149,28 +157,25 @@ class Contained:
         """Write a file inside."""
         self.do(f"mkdir -p $(dirname {path}) && cat > {path}", give=text)
 
-    def _wait_up(self, before: str) -> None:
-        """Return when another start than `before` has started all it starts."""
+    def _wait_up(self) -> None:
+        """Return when it has started all it starts."""
         until_s = time.monotonic() + _START_S
         while time.monotonic() < until_s:
             assert self._nspawn is not None
             assert self._nspawn.poll() is None, self._words.read_text(errors="replace")[-2000:]
             with contextlib.suppress(Failed, subprocess.TimeoutExpired):
-                if self._started() not in ("", before):
+                if self.do("systemctl show --property=Version", within_s=10):
                     self.do("timeout 60 systemctl is-system-running --wait", code=None)
                     return
             time.sleep(0.1)  # a machine that starts
         raise Failed(f"it does not start: {self._words.read_text(errors='replace')[-2000:]}")
 
-    def _started(self) -> str:
-        """Which start this is; empty where systemd takes no questions."""
-        return self.do("systemctl show --property=UserspaceTimestampMonotonic", within_s=10).strip()
-
     def reboot(self) -> None:
-        """As a person would."""
-        before = self._started()
+        """As a person would; nspawn ends then, and asks by this code to be started again."""
         self.do("systemctl reboot", code=None)
-        self._wait_up(before)
+        assert self._nspawn is not None
+        assert self._nspawn.wait(timeout=_START_S) == _AGAIN, self._words.read_text(errors="replace")[-2000:]
+        self._boot()
 
     def bring(self) -> None:
         """This checkout, as it is now, below /root/checkout."""

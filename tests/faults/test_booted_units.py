@@ -105,7 +105,7 @@ def test_installing_again_changes_nothing(debian: Contained) -> None:
 def test_every_kind_of_block_works_in_its_unit(debian: Contained) -> None:
     """Tables, SQL, a granted host, a granted program: under all that the unit shuts."""
     serving(debian)
-    assert "heard 199990000" in ask(debian, "every")
+    assert "199990000" in ask(debian, "every")
 
 
 def test_the_gateway_sees_nothing_of_the_log(debian: Contained) -> None:
@@ -174,8 +174,8 @@ def test_starting_ends_after_twenty_failures(debian: Contained) -> None:
         "systemctl show -P Result edge-runtime | grep start-limit-hit || systemctl is-failed edge-runtime"
     )
     assert int(shown(debian, "edge-runtime", "NRestarts")) <= 20
-    debian.do("rm -r /run/systemd/system/edge-runtime.service.d && systemctl daemon-reload")
     debian.do("systemctl start edge-runtime", code=1)
+    debian.do("rm -r /run/systemd/system/edge-runtime.service.d && systemctl daemon-reload")
     debian.do("systemctl reset-failed edge-runtime && systemctl start edge-runtime")
     serving(debian)
 
@@ -186,7 +186,7 @@ def test_a_step_that_eats_all_memory_is_one_lost_attempt(debian: Contained) -> N
         pytest.skip("systemd has no memory controller here: its groups are of the first version")
     serving(debian)
     pid = shown(debian, "edge-runtime", "MainPID")
-    assert "Ada" not in ask(debian, "hog")
+    assert "program_killed" in ask(debian, "hog")
     assert shown(debian, "edge-runtime", "MainPID") == pid
     serving(debian)
 

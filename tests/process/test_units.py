@@ -229,3 +229,11 @@ def test_a_person_is_not_waited_for_by_restarting() -> None:
     assert (
         os.path.basename(directives(FOLDER / "edge-gateway.service")["ExecStart"][0].split()[0]) == "python"
     )
+
+
+def test_memory_ends_a_step_instead_of_slowing_the_box() -> None:
+    """No unit has MemoryHigh=: above it the kernel slows every process of the unit down and ends none."""
+    for name in SERVICES:
+        unit = directives(FOLDER / name)
+        assert "MemoryHigh" not in unit
+        assert unit["MemoryMax"]
