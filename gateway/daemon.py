@@ -19,6 +19,7 @@ from edge.core.errors import Misconfigured, RequestRefused, Unavailable
 from edge.core.limits import HELD_UNASKED_MAX, RECEIVE_MAX
 from edge.core.service import Service
 from edge.core.settings import Settings
+from edge.core.unforeseen import end_by_unforeseen
 from gateway import topics
 from gateway.admission import Admitted, Called, Refused, admit
 from gateway.complaints import Complaints
@@ -101,6 +102,7 @@ class Gateway:
     async def run(self) -> None:
         """Serve until stopped. Raises Misconfigured where the broker cannot be used as configured."""
         loop = asyncio.get_running_loop()
+        end_by_unforeseen(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._service.watch(loop.call_later)
@@ -110,8 +112,10 @@ class Gateway:
         try:
             waited: set[asyncio.Future[Any]] = {link, broker, stop, self._sources.failed}
             done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stop}:
-                task.result()
+            # Each is asked, or the loop would call one that nobody asked unforeseen.
+            errors = [error for task in done - {stop} if (error := task.exception()) is not None]
+            if errors:
+                raise errors[0]
         finally:
             self._service.stopping()
             for task in (link, broker, stop):

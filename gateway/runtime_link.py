@@ -83,11 +83,14 @@ class RuntimeLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Part of asyncio.Protocol."""
         try:
-            for message in self._buffer.feed(data):
-                self._on_message(message)
-        except (ValueError, TypeError, IndexError) as error:
+            messages = self._buffer.feed(data)
+        except ValueError as error:
             logger.error("the runtime talks nonsense and is hung up on: %s", error)
             self.hang_up()
+            return
+        # What one of them leads to is not the connection's: it would come again with the next one, over and over.
+        for message in messages:
+            self._on_message(message)
 
     def send(self, message: list[Any]) -> bool:
         """Send one message; False where the runtime is away."""

@@ -1,9 +1,9 @@
 """What nobody foresaw ends a daemon: it begins again from what is recorded, and leaves no work half done.
 
-Used by the runtime's daemon and by who takes bytes for it. Whatever a callback, a protocol or a task of the event
-loop raises comes here; the loop alone would log it and turn on, and an execution whose step came back in that moment
-would hang for ever. A run that ends the process over and over is failed by the count of its resumptions. Must never
-append, flush or answer anything.
+Used by the runtime's daemon and by who takes bytes for it, and by the gateway's, to which all comes again that it did
+not acknowledge. Whatever a callback, a protocol or a task of the event loop raises comes here; the loop alone would
+log it and turn on, and an execution whose step came back in that moment would hang for ever. A run that ends the
+runtime over and over is failed by the count of its resumptions. Must never append, flush or answer anything.
 """
 
 from __future__ import annotations

@@ -1,14 +1,18 @@
-"""A mistake of our own in the real runtime: it ends, is started again, and the execution does not hang."""
+"""A mistake of our own in a real daemon: it ends, is started again, and what was under way does not hang."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from edge.core.events import ExecutionRequested
 from tests.process.box import Box
+from tests.process.callers import Caller
+from tests.process.mosquitto import Mosquitto
 from tests.process.test_restarts import end_of, submit
 
 #: The runtime with a bug planted where an outcome is written down: the first one in each process raises.
@@ -27,6 +31,19 @@ def planted(self, *given, **named):
 
 Recorder.outcome = planted
 sys.argv = ["edge.runtime", *sys.argv[sys.argv.index("edge.runtime") + 1 :]]
+sys.exit(main())
+"""
+#: The gateway with one planted where it hears that a request was accepted: a receipt is due, and the acknowledgement.
+PLANTED_GATEWAY = """
+import sys
+from gateway.__main__ import main
+from gateway.daemon import Gateway
+
+def planted(self, *given):
+    raise ValueError('planted')
+
+Gateway._accepted = planted
+sys.argv = ["gateway", *sys.argv[sys.argv.index("gateway") + 1 :]]
 sys.exit(main())
 """
 HELLO = """
@@ -59,3 +76,27 @@ def test_a_mistake_over_an_outcome_does_not_leave_its_execution_hanging(
     box.start("runtime")
     assert end_of(box, execution).status == "completed"
     assert box.verify().whole
+
+
+@pytest.mark.mosquitto
+async def test_a_mistake_over_a_receipt_does_not_leave_a_gateway_that_acknowledges_nothing(
+    box: Box, mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    """The gateway ends with 1; the next one is given the message again, and it ran once."""
+    box.register(HELLO)
+    box.kill("gateway", signal.SIGTERM)
+    script = tmp_path / "planted.py"
+    script.write_text(PLANTED_GATEWAY)
+    box.started_by["gateway"] = [sys.executable, str(script)]
+    box.start("gateway")
+    caller = Caller("c", mosquitto.port, ["hello"], 1)
+    asking = asyncio.get_running_loop().create_task(caller.run())
+    ended = await asyncio.to_thread(box.processes.pop("gateway").wait, 60)
+    assert ended == 1
+    assert "planted" in box.words()
+    caller.stopping = True
+    del box.started_by["gateway"]
+    box.start("gateway")
+    await asyncio.wait_for(asking, 60)
+    assert [len(one.results) > 0 for one in caller.asked] == [True]
+    assert sum(isinstance(event.body, ExecutionRequested) for event in box.events()) == 1

@@ -82,3 +82,17 @@ async def test_an_id_inside_its_window_is_recorded_and_not_run(tmp_path: Path) -
     await after.settle()
     assert outputs(after)[-1]["n"] == 5
     await after.close()
+
+
+async def test_a_subscription_registered_twice_is_confirmed_once_it_is_durable(tmp_path: Path) -> None:
+    """The second who asks hears nothing before the first: what is confirmed must survive a power cut."""
+    box = await opened(tmp_path)
+    told: list[bool] = []
+    for _ in range(2):
+        box.subscriptions.register(subscription().data, lambda path, new: told.append(new))
+    assert told == []
+    await box.gate.flushed()
+    assert told == [True, False]
+    box.subscriptions.register(subscription().data, lambda path, new: told.append(new))
+    assert told == [True, False, False]
+    await box.close()

@@ -63,6 +63,8 @@ class Subscriptions:
         self.dead_letters = DeadLetters(self.batches)
         self._by_number: dict[int, Intake] = {}
         self._by_path: dict[str, Intake] = {}
+        #: By number, the event that this runtime registered a subscription's newest digest with.
+        self._registered: dict[int, int] = {}
         self._running: dict[int, tuple[Intake, Batch]] = {}
         #: Called when the gateways have to know of something else.
         self.on_change: Callable[[], None] = lambda: None
@@ -171,11 +173,16 @@ class Subscriptions:
         is_new = known is None or known.subscription.digest != subscription.digest
         number = known.number if known is not None else self._gate.next_seq
         if not is_new:
-            registered(subscription.path, False)
+            seq = self._registered.get(number, 0)
+            if seq > self._gate.durable_seq:
+                self._gate.after(seq, lambda _: registered(subscription.path, False))
+            else:
+                registered(subscription.path, False)
             return
         event = self._gate.append(
             CatalogRegistered(subscription.path, subscription.digest, data, KIND), execution=number
         )
+        self._registered[number] = event.seq
         intake = self._take_up(number, subscription)
         self.on_change()
         self._drive(intake)
