@@ -124,7 +124,7 @@ def _kind(source: Source, node: Mapping_) -> str:
         allowed(all_kinds()),
     )
     if named in CENTRE_KINDS:
-        message, mend = f"A {named} tool runs in a data centre, not on the edge.", CENTRE_KINDS[named]
+        message, mend = f"The {named} tool runs in a data centre, not on the edge.", CENTRE_KINDS[named]
     elif named in ABSENT_KINDS:
         message, mend = f"There is no {named} tool on the edge.", ABSENT_KINDS[named]
     source.refuse(kind.start, message, mend)
@@ -148,7 +148,7 @@ def read_task(
     config: dict[str, Any] = {}
     found = {key.value: value for key, value in task.node.pairs}
     if kind is not None:
-        found = fields(source, task.node, f"A {task.kind} tool", kind.tool_block())
+        found = fields(source, task.node, f"The {task.kind} tool", kind.tool_block())
         config = kind.read(source, _own_keys(found, kind), task.node, resolve_in(names, labels, False))
     text(source, found.get("desc"), "`desc`")
     block = found.get("spec")
@@ -250,9 +250,9 @@ def refuse_odd_effect(source: Source, block: Marked | None, name: str, kind: Kin
     if node is None or declared not in EFFECTS or declared in kind.effects:
         return
     if kind.always_pure:
-        source.refuse(node.start, f"A {name} step is always pure.", "Take `effect` out.")
+        source.refuse(node.start, f"The {name} tool is always pure.", "Take `effect` out.")
     else:
-        source.refuse(node.start, f"A {name} step cannot be {declared}.", allowed(kind.effects))
+        source.refuse(node.start, f"The {name} tool cannot be {declared}.", allowed(kind.effects))
 
 
 def strongest(effects: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from edge.core.chain import open_group
 from edge.core.errors import EdgeError, LogDamaged, Misconfigured
+from edge.store.numbers import told_range
 from edge.store.recovery import StoredGroup
 
 _GROUPS_PER_MESSAGE = 256
@@ -45,7 +46,7 @@ class IndexChild:
                 if named.get(seq + 1) == first_seq - 1 and not group.follows(seq, link):
                     seq, link = first_seq - 1, group.previous
                 if seq and not group.follows(seq, link):
-                    return f"It lacks events {seq + 1} to {first_seq - 1}."
+                    return f"It lacks {told_range(seq + 1, first_seq - 1)}."
                 link = group.check(link or group.previous, epoch_key)
                 seq = group.last_seq
         except LogDamaged as error:

@@ -60,8 +60,15 @@ def file_name(text: str) -> Path:
 
 def positive_count(text: str) -> int:
     """A whole number above 0, for argparse."""
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def sequence_number(text: str) -> int:
+    """A whole number from 0 up, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from edge.cli import log_mend, log_stat
 from edge.cli.client import RuntimeClient
 from edge.cli.index_child import IndexChild
-from edge.cli.inputs import positive_count, require_log
-from edge.cli.story import event_line, plain_json
+from edge.cli.inputs import positive_count, require_log, sequence_number
+from edge.cli.story import counted, event_line, plain_json
 from edge.core.chain import open_group
 from edge.core.codec import decode
 from edge.core.errors import LogDamaged, Unavailable
@@ -20,6 +20,7 @@ from edge.core.events import StepDone
 from edge.core.settings import Settings, load_settings
 from edge.store import mirror
 from edge.store.journal import read_groups
+from edge.store.numbers import told_range
 from edge.store.verify import Report, compare_index, verify_journal
 
 
@@ -34,7 +35,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     show = actions.add_parser("show", parents=[shared], help="print events, oldest first")
-    show.add_argument("--after", type=int, default=0, metavar="SEQ", help="only events above this number")
+    show.add_argument(
+        "--after", type=sequence_number, default=0, metavar="SEQ", help="only events above this number"
+    )
     show.add_argument("--last", type=positive_count, metavar="N", help="only the last N events")
     show.add_argument("--json", action="store_true", help="one JSON object for each event")
     show.set_defaults(command=_show)
@@ -124,9 +127,17 @@ def _verify(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
     require_log(settings)
     report = verify(settings)
-    print(f"log      {report.log_id.hex()}")
-    print(f"journal  {report.segments} segments, {report.groups} groups, {report.events} events")
-    print(f"events   {report.first_seq} to {report.last_seq}, chain ends at {report.last_link.hex()[:32]}")
+    print(f"log      {report.log_id.hex() or 'of unknown id'}")
+    of = (
+        counted(report.segments, "segment"),
+        counted(report.groups, "group"),
+        counted(report.events, "event"),
+    )
+    print(f"journal  {', '.join(of)}")
+    if report.events:
+        print(
+            f"events   {report.first_seq} to {report.last_seq}, chain ends at {report.last_link.hex()[:32]}"
+        )
     index = "empty yet: it follows the journal every 1,000 events and at a stop"
     if report.index_last_seq is not None:
         index = f"agrees up to event {report.index_last_seq}"
@@ -140,12 +151,12 @@ def _verify(given: argparse.Namespace) -> int:
         count = sum(last - first + 1 for first, last in report.skipped)
         print(f"skipped  {count} numbers at {len(report.skipped)} places: no event ever had them")
     for first, last in report.lost:
-        print(f"lost     events {first} to {last}, and the log says so")
+        print(f"lost     {told_range(first, last)}, and the log says so")
     if report.pruned is not None:
         print(
             f"pruned   up to event {report.pruned.through}, and the chain goes on from what the log says of it"
         )
     for problem in report.problems:
         print(f"problem  {problem}", file=sys.stderr)
-    print("whole" if report.whole else f"NOT whole: {len(report.problems)} problems")
+    print("whole" if report.whole else f"NOT whole: {counted(len(report.problems), 'problem')}")
     return 0 if report.whole else 1

@@ -22,6 +22,7 @@ from edge.core.events import ExecutionFinished, ExecutionRequested
 from edge.core.retention_events import Carried, ExecutionCarried, LogPruned
 from edge.core.settings import Settings, load_settings
 from edge.store.journal import read_groups
+from edge.store.numbers import told_range
 from edge.store.segment_file import segment_paths
 
 
@@ -144,7 +145,7 @@ def _kept_lines(kept: dict[str, Any]) -> list[str]:
     if now["oldest"] is not None:
         first, last = now["oldest"]
         why = f"may go by {now['may_go_by']}" if now["may_go_by"] else f"stays: {_STAYS[now['stays']]}"
-        lines.append(f"oldest   events {first} to {last}: {why} when room is wanted")
+        lines.append(f"oldest   {told_range(first, last)}: {why} when room is wanted")
     if now["refusing"]:
         lines.append(f"full     requests are refused: {_STAYS[now['refusing']]}")
     return lines

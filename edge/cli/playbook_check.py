@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from edge.cli.inputs import file_name, read_source
 from edge.cli.playbook_warnings import problem_told, warning_line, warnings_of
-from edge.cli.story import plain_json
+from edge.cli.story import counted, plain_json
 from edge.cli.subplaybooks import unseen_by
 from edge.core.errors import PlaybookInvalid, RequestRefused
 
 _ENDINGS: Final = (".yaml", ".yml")
-_TOLD: Final = {"steps": "{} steps", "digest": "digest {}", "source": "source {}", "cases": "{} cases"}
+#: What is counted of a file, where it is sound; what else is said of it has a name.
+_COUNTED: Final = {"steps": "step", "cases": "case"}
 
 
 def add(actions: Any) -> None:
@@ -66,11 +67,15 @@ def _check(given: argparse.Namespace) -> int:
                 f"{path}:{problem['line']}:{problem['column']}: {problem['message']} {problem['mend']}".rstrip()
             )
         if not problems:
-            print(f"{path}: ok, " + ", ".join(_TOLD[name].format(value) for name, value in told.items()))
+            print(f"{path}: ok, " + ", ".join(_said(*each) for each in told.items()))
             for warning in warnings:
                 print(warning_line(str(path), warning))
             _print_unseen(path)
     return 2 if wrong else 0
+
+
+def _said(name: str, value: Any) -> str:
+    return counted(value, _COUNTED[name]) if name in _COUNTED else f"{name} {value}"
 
 
 def _print_unseen(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.cli.client import RuntimeClient
 from edge.cli.history import read_history
-from edge.cli.story import event_line, large_text, plain_json, shorten
+from edge.cli.story import counted, event_line, large_text, plain_json, shorten
 from edge.core.carried import COPIES, held_by
 from edge.core.chain import Context
 from edge.core.codec import decode
@@ -21,6 +21,7 @@ from edge.core.settings import Settings, load_settings
 from edge.core.state import fold
 from edge.replay.described import described
 from edge.store.journal import read_groups
+from edge.store.numbers import told_range
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -80,7 +81,8 @@ def story_lines(found: dict[str, Any], settings: Settings) -> list[str]:
     if found["batch"]:
         _, first, last, count, lane, attempt = found["batch"]
         key = "" if lane is None else f" with key {lane}"
-        lines.append(f"takes      {count} messages{key}, events {first} to {last}, attempt {attempt}")
+        what = f"{counted(count, 'message')}{key}, {told_range(first, last)}"
+        lines.append(f"takes      {what}, attempt {attempt}")
     if found["problem"]:
         lines.append(f"problem    {found['problem'].get('code')}: {found['problem'].get('message')}")
         if found["problem"].get("mend"):

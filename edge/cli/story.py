@@ -1,4 +1,4 @@
-"""Events and executions as lines for people. Shared by `edge log show`, `edge show` and `edge run`."""
+"""Events and executions as lines for people. Shared by whatever command tells of them."""
 
 from __future__ import annotations
 
@@ -159,3 +159,8 @@ def output_text(done: StepDone | TaskDone) -> str:
 def large_text(size_bytes: int, preview: str) -> str:
     """A large value in a few words: its size and how it begins."""
     return f"value of {size_bytes} bytes: {preview}"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of something, as people say it: "1 step", "2 steps"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

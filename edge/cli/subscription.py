@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from edge.cli.client import RuntimeClient
+from edge.cli.story import counted
 from edge.core.settings import load_settings
 
 
@@ -85,7 +86,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     for batch in found["batches"]:
         lane = "" if batch["lane"] is None else f", key {batch['lane']}"
         lines.append(
-            f"  batch {batch['first']}-{batch['last']} ({batch['count']} messages{lane}), "
+            f"  batch {batch['first']}-{batch['last']} ({counted(batch['count'], 'message')}{lane}), "
             f"attempt {batch['attempt']}: execution {batch['execution']}"
         )
     return lines

@@ -31,7 +31,7 @@ from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
 from edge.store import segment_file
 from edge.store.mirror import Mirror
-from edge.store.numbers import number_beyond, number_far_beyond
+from edge.store.numbers import number_beyond, number_far_beyond, told_range
 from edge.store.reserve import allocate
 from edge.store.segment_file import FRAME_OVERHEAD_BYTES, Frame, SegmentHeader, SegmentReader
 
@@ -113,7 +113,7 @@ class Journal:
         if beyond is not None:
             raise LogDamaged(
                 f"{path.name} is damaged from byte {reader.end} to {beyond.offset}: "
-                f"events {seq + 1} to {beyond.first_seq - 1} cannot be read.",
+                f"{told_range(seq + 1, beyond.first_seq - 1)} cannot be read.",
                 mend="Run `edge log recover`: it takes what is damaged from the other home.",
             )
         if self._mirror is not None:
@@ -380,6 +380,6 @@ def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeade
 
 def _cannot_be_read(path: Path, first: int, last: int) -> LogDamaged:
     return LogDamaged(
-        f"{path.name}: events {first} to {last} cannot be read.",
+        f"{path.name}: {told_range(first, last)} cannot be read.",
         mend="Stop the box and run `edge log recover`: it takes what is damaged from the other home.",
     )

@@ -1,7 +1,7 @@
-"""Which sequence number may come next where it is not known what was given out before: never one twice.
+"""Sequence numbers: which may come next where it is not known what was given out before, and how they are said.
 
 Used by the journal at the start of a life and by recovery where the end of the log is lost (design §4, Order between
-the homes).
+the homes); by whoever tells people of a range of them. Never lets one be used twice.
 """
 
 from __future__ import annotations
@@ -29,3 +29,8 @@ def number_far_beyond(seq: int) -> int:
     """
     chance = int.from_bytes(os.urandom(4), "big") >> (32 - _CHANCE_BITS)
     return number_beyond(seq) + chance * NUMBERS_SKIPPED_MIN
+
+
+def told_range(first: int, last: int) -> str:
+    """A range of events as people say it: "event 2", "events 2 to 5"."""
+    return f"event {first}" if first == last else f"events {first} to {last}"

@@ -24,7 +24,7 @@ from edge.core.events import BootStopped
 from edge.core.limits import SEGMENT_BYTES
 from edge.core.records import record
 from edge.core.retention_events import LogPruned
-from edge.store.numbers import number_far_beyond
+from edge.store.numbers import number_far_beyond, told_range
 from edge.store.segment_file import (
     SegmentHeader,
     SegmentReader,
@@ -50,7 +50,7 @@ class Loss:
     last: int
 
     def __str__(self) -> str:
-        return f"event {self.first}" if self.first == self.last else f"events {self.first} to {self.last}"
+        return told_range(self.first, self.last)
 
 
 @record
@@ -159,7 +159,10 @@ def _log_id(paths: list[Path], log_id: bytes | None) -> bytes:
             "Journal and index belong to different logs.", mend="Restore the folder that was exchanged."
         )
     if not ids:
-        raise LogDamaged("No header of the journal can be read, and there is no index to take its place.")
+        raise LogDamaged(
+            "No header of the journal can be read, and there is no index to take its place.",
+            mend="Put a copy of the data folder back, or move the folder away: the box then begins a new log.",
+        )
     return ids.pop()
 
 

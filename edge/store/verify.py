@@ -14,6 +14,7 @@ from edge.core.chain import GENESIS, open_group
 from edge.core.errors import LogDamaged
 from edge.core.events import Event
 from edge.core.retention_events import LogPruned
+from edge.store.numbers import told_range
 from edge.store.segment_file import SPARE, SegmentReader, nameless, segment_paths
 
 Seen = Callable[[Event], None]
@@ -127,7 +128,7 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
         _skip(report, header.first_seq)
     if header.first_seq != report.last_seq + 1 or header.previous != report.last_link:
         report.problems.append(
-            f"{path.name} does not follow: events {report.last_seq + 1} to {header.first_seq - 1} are missing."
+            f"{path.name} does not follow: {told_range(report.last_seq + 1, header.first_seq - 1)} cannot be found."
         )
         report.last_seq, report.last_link = header.first_seq - 1, header.previous
     end = reader.start
@@ -137,7 +138,7 @@ def _verify_segment(path: Path, report: Report, seen: Seen, *, is_last: bool) ->
             _skip(report, frame.first_seq)
         if frame.first_seq != report.last_seq + 1:
             where = f"is damaged from byte {end} to {frame.offset}" if frame.offset > end else "has a hole"
-            missing = f"events {report.last_seq + 1} to {frame.first_seq - 1}"
+            missing = told_range(report.last_seq + 1, frame.first_seq - 1)
             report.problems.append(f"{path.name} {where}: {missing} cannot be read.")
             report.last_link = group.previous
         report.last_link = group.check(report.last_link, header.epoch_key)
@@ -197,7 +198,7 @@ def compare_index(
     only_here: list[list[int]] = []
     for first_seq, epoch_key, data in groups:
         if expected is not None and first_seq != expected and absent.get(expected) != first_seq - 1:
-            report.problems.append(f"The index lacks events {expected} to {first_seq - 1}.")
+            report.problems.append(f"The index lacks {told_range(expected, first_seq - 1)}.")
         last_seq = report.index_last_seq = open_group(first_seq, data).last_seq
         expected = last_seq + 1
         while journal is not None and journal[0] < first_seq:
@@ -213,7 +214,7 @@ def compare_index(
             report.problems.append(f"Journal and index disagree about the group at event {first_seq}.")
     through = int(paths[0].stem) - 1 if live and (paths := segment_paths(folder)) else 0
     report.problems += [
-        f"The journal lost events {first} to {last}, which the index has."
+        f"The journal lost {told_range(first, last)}, which the index has."
         for first, last in only_here
         if last > through  # pruned meanwhile
     ]

@@ -65,13 +65,13 @@ def _kind(name: str, declared: DeclaredKind) -> Kind:
             if key in found:
                 tree += [key, compile_tree(source, found[key], resolve)]
             elif key in declared.required:
-                source.refuse(tool.start, f"A {name} tool needs `{key}`.", declared.keys[key])
+                source.refuse(tool.start, f"The {name} tool needs `{key}`.", declared.keys[key])
         return {"keys": tree}
 
     def check(source: Source, found: dict[str, Marked], tool: Mapping_, access: Access) -> None:
         if declared.hosts and not access.hosts:
             mend = "Grant it in the step: spec: {policy: {access: {hosts: [name:port]}}}."
-            source.refuse(tool.start, f"A {name} tool needs a host, and none is granted.", mend)
+            source.refuse(tool.start, f"The {name} tool needs a host, and none is granted.", mend)
 
     return Kind(
         Block(name, declared.doc, keys), read, declared.effects, memory_mb=declared.memory_mb, check=check

@@ -12,6 +12,7 @@ from edge.core.errors import LogDamaged
 from edge.core.events import BootStopped, Event, Gap
 from edge.core.limits import KIB
 from edge.store.journal import Journal, read_groups
+from edge.store.numbers import told_range
 from edge.store.segment_file import Frame, SegmentReader, group_frame, segment_paths
 from edge.store.verify import verify_journal
 from edge.testing.history import write_group
@@ -86,10 +87,10 @@ def test_a_flipped_byte_in_any_earlier_frame_is_refused_by_name(folder: Path, wh
         damaged = bytearray(whole)
         damaged[place] ^= 0x04
         path.write_bytes(damaged)
-        with pytest.raises(LogDamaged, match=f"events {first} to {last} cannot be read"):
+        with pytest.raises(LogDamaged, match=f"{told_range(first, last)} cannot be read"):
             reopen(folder)
         (problem,) = verify_journal(folder).problems
-        assert f"events {first} to {last}" in problem
+        assert told_range(first, last) in problem
         assert path.read_bytes() == damaged, "a damaged journal is left as it is"
 
 
@@ -187,7 +188,7 @@ def test_damage_in_an_earlier_segment_is_named_by_verification(tmp_path: Path, h
         start = SegmentReader(paths[1]).start
         paths[1].write_bytes(data[:start] + bytes(len(data) - start))
     report = verify_journal(tmp_path)
-    assert any(f"events {first} to {after - 1} are missing" in problem for problem in report.problems)
+    assert any(f"{told_range(first, after - 1)} cannot be found" in problem for problem in report.problems)
     assert report.last_seq == 60
 
 
@@ -204,4 +205,4 @@ def test_a_garbled_end_of_an_earlier_segment_is_named(tmp_path: Path) -> None:
     path.write_bytes(data)
     problems = verify_journal(tmp_path).problems
     assert any(f"{path.name} ends in bytes that are no event" in problem for problem in problems)
-    assert any(f"events {last.first_seq} to {last.first_seq} are missing" in problem for problem in problems)
+    assert any(f"event {last.first_seq} cannot be found" in problem for problem in problems)

@@ -16,6 +16,7 @@ from edge.core.errors import Unavailable
 from edge.core.events import BootStarted, Event, ExecutionFinished, Gap
 from edge.store.joined_rows import FIRST
 from edge.store.journal import Journal
+from edge.store.numbers import told_range
 from edge.store.segment_file import SegmentReader, segment_paths
 from edge.testing.history import write_group
 from tests.process.box import Box
@@ -242,12 +243,12 @@ def test_what_no_home_has_is_named_and_the_log_goes_on(stopped: Box) -> None:
     assert refused.returncode != 0
     assert "edge log salvage" in refused.stderr
     said = stopped.edge("log", "salvage").stdout
-    assert f"events {lost[0]} to {lost[1]}" in said
+    assert told_range(*lost) in said
     starts(stopped)
     assert stopped.verify().lost == [lost]
     gaps = [event.body for event in stopped.events() if isinstance(event.body, Gap)]
     assert gaps == [Gap(*lost, "damaged")]
-    assert f"lost     events {lost[0]} to {lost[1]}" in stopped.edge("log", "verify").stdout
+    assert f"lost     {told_range(*lost)}" in stopped.edge("log", "verify").stdout
 
 
 WAITING = """

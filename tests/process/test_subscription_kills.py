@@ -214,4 +214,4 @@ async def test_a_dead_letter_goes_to_its_topic(box: Box, mosquitto: Any) -> None
     request = next(event for event in box.events() if isinstance(event.body, ExecutionRequested))
     shown = box.edge("show", str(request.seq)).stdout
     assert "subscription:in/readings" in shown
-    assert f"events {properties['seq']} to {properties['seq']}" in shown
+    assert f"event {properties['seq']}, attempt" in shown

@@ -73,7 +73,7 @@ def test_folders_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "cases: [{case: a, expect: {status: completed}}]", "utf-8"
     )
     assert main(["playbook", "check", str(tmp_path)]) == 0
-    assert "1 cases" in capsys.readouterr().out
+    assert "1 case" in capsys.readouterr().out
     (tmp_path / "bad.yaml").write_text(BAD, "utf-8")
     assert main(["playbook", "check", str(tmp_path), "--json"]) == 2
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -198,3 +198,14 @@ def test_a_tab_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     (tmp_path / "t.yaml").write_text("kind: Playbook\nmetadata:\n\tname: x\n", "utf-8")
     assert main(["playbook", "check", str(tmp_path)]) == 2
     assert "Indent with spaces" in capsys.readouterr().out
+
+
+def test_one_of_a_kind_is_said_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One step, two steps."""
+    step = "  - {step: %s, tool: {kind: noop}%s}\n"
+    head = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: x, path: x}\nworkflow:\n"
+    (tmp_path / "one.yaml").write_text(head + step % ("a", ""), "utf-8")
+    (tmp_path / "two.yaml").write_text(head + step % ("a", ", next: [{step: b}]") + step % ("b", ""), "utf-8")
+    assert main(["playbook", "check", str(tmp_path)]) == 0
+    one, two = capsys.readouterr().out.splitlines()
+    assert ("ok, 1 step, digest" in one, "ok, 2 steps, digest" in two) == (True, True), (one, two)

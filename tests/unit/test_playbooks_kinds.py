@@ -30,7 +30,7 @@ def refused(tool: str) -> list[tuple[int, str]]:
         ("{kind: duckdb, query: a, ¶script: {uri: x}}", "not fetched here"),
         ("{kind: duckdb, query: a, ¶db_path: /x}", "in memory"),
         ("{kind: duckdb, query: a, output: ¶json}", "cannot be 'json'"),
-        ("{kind: sql, query: a, spec: {effect: ¶write}}", "A sql step cannot be write"),
+        ("{kind: sql, query: a, spec: {effect: ¶write}}", "The sql tool cannot be write"),
         ("¶{kind: http}", "needs `url`"),
         ("{kind: http, url: 'http://h/', endpoint: ¶'http://h/'}", "say the same"),
         ("{kind: http, url: ¶[]}", "must be a text"),
