@@ -128,6 +128,13 @@ class LogDamaged(EdgeError):
     INDEX: ClassVar[str] = "index_damaged"
 
 
+class SegmentRejected(EdgeError):
+    """A sealed segment is not what it says it is; nothing of it was taken."""
+
+    code = "segment_rejected"
+    fault = "environment"
+
+
 class Misconfigured(EdgeError):
     """A setting cannot be used."""
 

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Final
 from edge.core.circuit_events import CIRCUIT_BODIES
 from edge.core.event_body import Body
 from edge.core.records import record
-from edge.core.retention_events import RETENTION_BODIES
-from edge.core.subscription_events import SUBSCRIPTION_BODIES
+from edge.core.retention_events import RETENTION_BODIES, StorageRefusing
+from edge.core.subscription_events import SUBSCRIPTION_BODIES, MessageDeadLettered
 from edge.core.values import BlockRef
 
 #: Version of the envelope and of all bodies below, written in every segment header.
@@ -349,6 +349,9 @@ BODIES: Final[tuple[type[Body], ...]] = (
     *SUBSCRIPTION_BODIES,
     *RETENTION_BODIES,
 )
+
+#: Somebody should hear of these before the next quarter of an hour: losses, a full box, messages given up on.
+URGENT_TYPES: Final[frozenset[type[Body]]] = frozenset({Gap, StorageRefusing, MessageDeadLettered})
 
 
 @record

@@ -93,6 +93,16 @@ class Settings:
         return self.data / "keychain"
 
     @property
+    def sealed_folder(self) -> Path:
+        """Sealed segments on their way out of the box."""
+        return self.data / "sealed"
+
+    @property
+    def log_key_path(self) -> Path:
+        """The key that signs the log's segments; the box's identity at its centre."""
+        return self.data / "log.key"
+
+    @property
     def socket_path(self) -> Path:
         """The runtime's unix socket."""
         return self.data / "run" / "runtime.sock"

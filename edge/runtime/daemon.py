@@ -43,6 +43,7 @@ from edge.runtime.requests.delivery_notes import DeliveryNotes
 from edge.runtime.retention.keeper import Keeper
 from edge.runtime.retention.pruner import Homes, Pruner
 from edge.runtime.retention.terms import Terms
+from edge.runtime.sealing.sealer import Sealer
 from edge.runtime.subscriptions.flow import Subscriptions
 from edge.runtime.waiting.tokens import Tokens
 from edge.runtime.workers.pool import WorkerPool
@@ -66,6 +67,8 @@ _SWEEP_S: Final = 2.0
 #: How often it is looked whether the log has outgrown its bounds.
 _RETAIN_S: Final = 5.0
 _FIRST_LOOK_S: Final = 1.0
+#: How often it is looked whether a segment is due; what is urgent waits no longer.
+_SEAL_LOOK_S: Final = 1.0
 
 
 class Daemon:
@@ -155,9 +158,7 @@ class Daemon:
         _trim_when_quiet(engine, gate)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
         _note_unproved(homes.journal, gate)
-        if resumed := engine.resume():
-            logger.info("%d executions are resumed", resumed)
-        subscriptions.start()
+        _resume(engine, subscriptions)
         pool.warm()
         operations = Operations(engine, homes.eventlog, blocks, self._status, pool.pids).table()
         api = Api(engine, settings.box, log_id, operations)
@@ -165,17 +166,20 @@ class Daemon:
         asked = SubscriptionOperations(engine, subscriptions, api.door)
         pruner = Pruner(gate, homes, engine, subscriptions)
         keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data, self._reserve)
-        told = {"retention": lambda _, reply: reply(keeper.told())}
+        sealer = _sealer(settings, gate)
+        told = {"retention": _tell(keeper.told), "sealing": _tell(sealer.told)}
         api.operations |= asked.table(operations["register"]) | told
         await api.listen(settings.socket_path)
         self._announce(gate)
-        chores = _chores(engine, gate, subscriptions, homes.eventlog, _look_after(keeper, self._failed))
-        await self._stopped(chores)
+        keeping = _look_after(keeper, self._failed), _seal_now_and_then(sealer)
+        await self._stopped(_chores(engine, gate, subscriptions, homes.eventlog, *keeping))
         api.close()
         await pool.close()
         if self._exit_code == 0:
             _say_goodbye(engine, subscriptions, gate)
         await gate.close()
+        if self._exit_code == 0:
+            await sealer.finish()
         homes.eventlog.close()
         homes.journal.close()
         blocks.close()
@@ -237,6 +241,24 @@ def _cache(settings: Settings) -> Blocks:
     return blocks
 
 
+def _resume(engine: Engine, subscriptions: Subscriptions) -> None:
+    """Go on with what an earlier process had begun."""
+    if resumed := engine.resume():
+        logger.info("%d executions are resumed", resumed)
+    subscriptions.start()
+
+
+def _sealer(settings: Settings, gate: CommitGate) -> Sealer:
+    sealer = Sealer(settings, lambda: gate.durable_seq, lambda: gate.now().at.mono_ns / 1e9)
+    gate.on_urgent = sealer.urgent
+    return sealer
+
+
+def _tell(told: Callable[[], dict[str, Any]]) -> Callable[[Any, Callable[[Any], None]], None]:
+    """An operation of the socket that only tells something."""
+    return lambda _, reply: reply(told())
+
+
 def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
     loop = asyncio.get_running_loop()
     trimmer = Trimmer(loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open)
@@ -248,7 +270,7 @@ def _chores(
     gate: CommitGate,
     subscriptions: Subscriptions,
     eventlog: EventLog,
-    keeping: Coroutine[None, None, None],
+    *keeping: Coroutine[None, None, None],
 ) -> list[asyncio.Task[None]]:
     """What is done now and then, until it is cancelled."""
     loop = asyncio.get_running_loop()
@@ -259,7 +281,7 @@ def _chores(
         loop.create_task(_every(_LOOK_S, subscriptions.look)),
         loop.create_task(_every(_SWEEP_S, engine.executor.parking.sweep)),
         loop.create_task(_every(_READERS_S, eventlog.reclaim_readers)),
-        loop.create_task(keeping),
+        *map(loop.create_task, keeping),
     ]
     for chore in chores:
         chore.add_done_callback(raise_on)
@@ -300,6 +322,12 @@ async def _look_after(keeper: Keeper, failed: Callable[[StorageFailed], None]) -
             # The log is read for it: what cannot be read is told by the next start, and mended there.
             failed(StorageFailed(f"The log could not be pruned: {error}."))
         await asyncio.sleep(_RETAIN_S)
+
+
+async def _seal_now_and_then(sealer: Sealer) -> None:
+    while True:
+        await asyncio.sleep(_SEAL_LOOK_S)
+        await sealer.look()
 
 
 async def _every(period_s: float, *chores: Callable[[], object]) -> None:

@@ -24,7 +24,7 @@ from edge.core.chain import Context, Group, encode_event, seal_group
 from edge.core.clock import Clock
 from edge.core.errors import StorageFailed
 from edge.core.event_body import Body
-from edge.core.events import Event, ExecutionRequested
+from edge.core.events import URGENT_TYPES, Event, ExecutionRequested
 from edge.core.limits import GROUP_BYTES_MAX, GROUP_EVENTS_MAX
 from edge.core.timing import Moment
 from edge.runtime.commit.index import Index
@@ -81,6 +81,8 @@ class CommitGate:
         self._in_flight: list[Event] = []
         self._waiting: dict[int, list[Durable]] = {}
         self._flushing = self._scheduled = self._failed = False
+        #: Called when an event is appended that should be known upstream soon (`edge.core.events.URGENT_TYPES`).
+        self.on_urgent: Callable[[], None] = _nothing
         #: May append what is worth no flush of its own.
         self.before_flush: Callable[[], None] = _nothing
         #: Up to here somebody waits; what is appended above it may be held back.
@@ -114,6 +116,8 @@ class CommitGate:
         event = Event(seq, body, **envelope)
         self._pending.append(event)
         self._next_seq = seq + 1
+        if type(body) in URGENT_TYPES:
+            self.on_urgent()
         if held_back:
             self._hold_back()
         else:

@@ -1,0 +1,1 @@
+"""When the log is sealed: a process of its own is started for it."""

@@ -1,0 +1,78 @@
+"""How a segment's body is written down: which codec, named in the manifest, and the only door to zstd.
+
+`packed` chooses, `unpacked` reads any that was ever released. The receiver bounds what it opens: a body says in the
+signed manifest how large it is unpacked, and not a byte more is made of it. Called by `edge.segments.sealed`.
+
+Loaded by the short-lived sealer, the command line and the centre only. Never by a daemon of the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import zstandard
+
+from edge.core.chain import open_group
+from edge.core.codec import decode, encode
+from edge.core.errors import LogDamaged
+from edge.core.limits import SEALED_EVENTS_MAX, SEALED_UNPACKED_BYTES_MAX
+from edge.segments.columns import StoredGroup, Unpacked, pack, unpack
+
+#: Groups as columns, then zstd. What is written, unless a group does not come back from columns.
+COLUMNS: Final = "columns-1+zstd"
+#: The same groups one behind the other, then zstd: needs nothing but CBOR to be read.
+PLAIN: Final = "groups-1+zstd"
+CODECS: Final = (COLUMNS, PLAIN)
+_LEVEL: Final = 19
+
+
+def packed(groups: Sequence[StoredGroup]) -> tuple[str, bytes, int]:
+    """`(codec, body, size unpacked)` of some groups, oldest first."""
+    try:
+        codec, data = COLUMNS, pack(groups)
+    except LogDamaged:
+        codec, data = PLAIN, encode([[group.first_seq, group.epoch_key, group.data] for group in groups])
+    return codec, zstandard.ZstdCompressor(level=_LEVEL).compress(data), len(data)
+
+
+def unpacked(codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
+    """The groups, each with the chain's link after it, recomputed from every event.
+
+    Raises ValueError where the body is not what it says it is; LogDamaged where the chain breaks inside it.
+    """
+    if not 0 < size_bytes <= SEALED_UNPACKED_BYTES_MAX:
+        raise ValueError(
+            f"its body would be {size_bytes} bytes, and at most {SEALED_UNPACKED_BYTES_MAX} are opened"
+        )
+    try:
+        data = zstandard.ZstdDecompressor().decompress(body, max_output_size=size_bytes)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"its body cannot be decompressed: {error}") from error
+    if len(data) != size_bytes:
+        raise ValueError(f"its body is {len(data)} bytes and should be {size_bytes}")
+    reader = {COLUMNS: unpack, PLAIN: _groups}.get(codec)
+    if reader is None:
+        raise ValueError(f"its codec is {codec!r}, and this release knows {', '.join(CODECS)}")
+    try:
+        yield from reader(data, log_id, previous)
+    except (
+        TypeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+    ) as error:  # lists where numbers should be, and so on
+        raise ValueError(f"its body is not what {codec} says: {error}") from error
+
+
+def _groups(data: bytes, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
+    events = 0
+    for first_seq, epoch_key, stored in decode(data):
+        group = open_group(first_seq, stored)
+        events += len(group.parts) // 2
+        if events > SEALED_EVENTS_MAX:
+            raise ValueError(f"it holds more than {SEALED_EVENTS_MAX} events")
+        if group.context.log_id != log_id:
+            raise ValueError(f"the group at event {first_seq} is another log's")
+        previous = group.check(previous, epoch_key)
+        yield Unpacked(epoch_key, group, previous)

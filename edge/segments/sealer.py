@@ -1,0 +1,53 @@
+"""The process that seals: `python -m edge.segments.sealer DATA THROUGH [all]`, which ends when it has.
+
+Started by the runtime (`edge.runtime.sealing`), whose daemon must not carry the libraries behind it, and by `edge
+bundle` on a box that is stopped. One at a time for each data folder. What it sealed goes to standard output as CBOR,
+`[number, first event, last event, bytes]` for each segment, or a text that says why it ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from edge.core.codec import encode
+from edge.core.errors import EdgeError
+from edge.core.settings import Settings, load_settings
+from edge.security.signing import SEED_BYTES, Signer
+from edge.segments.sealing import Sealing
+from edge.store.blobs import BlobStore
+from edge.store.key_file import read_or_make_key
+
+#: Flushes of the box's own work come first.
+_NICENESS: Final = 10
+
+
+def sealing_of(settings: Settings) -> Sealing:
+    """The sealing of a box, with its log key, made at the first need. Raises Misconfigured, StorageFailed."""
+    signer = Signer(read_or_make_key(settings.log_key_path, SEED_BYTES))
+    return Sealing(settings.sealed_folder, signer, settings.box, BlobStore(settings.blob_folder))
+
+
+def main() -> int:
+    """Seal; 0 also where it cannot, since the reason is the answer."""
+    data, through, *how = sys.argv[1:]
+    os.nice(_NICENESS)
+    settings = load_settings(Path(data))
+    said: list[object] = []
+    try:
+        sealing = sealing_of(settings)
+        with open(settings.sealed_folder / "lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for path, made in sealing.seal(settings.journal_folder, int(through), everything="all" in how):
+                said.append([made.number, made.first_seq, made.last_seq, path.stat().st_size])
+    except EdgeError as error:
+        said.append(str(error))
+    sys.stdout.buffer.write(encode(said))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
