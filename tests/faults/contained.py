@@ -39,7 +39,7 @@ def require() -> None:
     wanted = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux"}
     if os.geteuid() != 0:
         pytest.skip("only root may mount, and start a systemd of its own")
-    if not (FOLDER / "wheels.made").exists():
+    if not (FOLDER / "root.made").exists():
         wanted["debootstrap"] = "debootstrap"
     if missing := [package for name, package in wanted.items() if shutil.which(name) is None]:
         pytest.skip(f"not installed: apt install --no-install-recommends {' '.join(missing)}")
