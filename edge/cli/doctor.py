@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from edge.cli.client import NoAnswerInTime, RuntimeClient
+from edge.cli.inputs import whole_number
 from edge.cli.request import broker_of
 from edge.cli.story import plain_json
 from edge.core.errors import EdgeError, Unavailable
@@ -49,7 +50,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "--drive-test", metavar="HOST:PORT", help="write and tell numbers until the plug is pulled"
     )
     plug.add_argument(
-        "--drive-check", metavar="NUMBER", type=int, help="after it: is all up to there on the drive?"
+        "--drive-check",
+        metavar="NUMBER",
+        type=whole_number,
+        help="after it: is all up to there on the drive?",
     )
     parser.set_defaults(command=_doctor)
 

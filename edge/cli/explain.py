@@ -10,6 +10,7 @@ import argparse
 from typing import Any
 
 from edge.cli.history import pruned, read_history
+from edge.cli.inputs import whole_number
 from edge.cli.story import plain_json, shorten
 from edge.core.errors import EdgeError, LogDamaged, RequestRefused
 from edge.core.events import Event, ExecutionRequested, LoopStarted
@@ -36,7 +37,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("execution", metavar="EXEC", help="execution id, or its number")
-    parser.add_argument("--item", type=int, metavar="N", help="of loops, explain item N too; the first is 0")
+    parser.add_argument(
+        "--item", type=whole_number, metavar="N", help="of loops, explain item N too; the first is 0"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object for each decision")
     parser.set_defaults(command=_explain)
 

@@ -11,7 +11,7 @@ from typing import Any
 from edge.cli import log_mend, log_stat
 from edge.cli.client import RuntimeClient
 from edge.cli.index_child import IndexChild
-from edge.cli.inputs import positive_count, require_log, sequence_number
+from edge.cli.inputs import positive_count, require_log, whole_number
 from edge.cli.story import counted, event_line, plain_json
 from edge.core.chain import open_group
 from edge.core.codec import decode
@@ -36,7 +36,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     show = actions.add_parser("show", parents=[shared], help="print events, oldest first")
     show.add_argument(
-        "--after", type=sequence_number, default=0, metavar="SEQ", help="only events above this number"
+        "--after", type=whole_number, default=0, metavar="SEQ", help="only events above this number"
     )
     show.add_argument("--last", type=positive_count, metavar="N", help="only the last N events")
     show.add_argument("--json", action="store_true", help="one JSON object for each event")

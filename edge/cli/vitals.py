@@ -12,6 +12,7 @@ import asyncio
 import uuid
 from typing import Any, Final
 
+from edge.cli.inputs import whole_number
 from edge.cli.request import Reply, add_client_options, ask, broker_of
 from edge.cli.story import plain_json
 from edge.core.clock import SystemClock
@@ -38,7 +39,11 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--windows", type=int, default=1, metavar="N", help="windows to send (default 1; 0: until Ctrl-C)"
+        "--windows",
+        type=whole_number,
+        default=1,
+        metavar="N",
+        help="windows to send (default 1; 0: until Ctrl-C)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object for each window")
     add_client_options(parser, principal="vitals", timeout_s=30.0)

@@ -197,9 +197,8 @@ class Journal:
         with self._spare_lock:
             if self._spare_thread is not None or spare.exists() or made.exists():
                 return
-            with contextlib.suppress(
-                OSError
-            ):  # no room now, or none to be had this way: the next look tries again
+            # No room now, or none to be had this way: the next look tries again.
+            with contextlib.suppress(OSError):
                 fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
                 try:
                     allocate(fd, 0, self._segment_bytes)

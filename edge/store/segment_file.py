@@ -159,6 +159,10 @@ def prepare(path: Path, size_bytes: int = SEGMENT_BYTES) -> None:
     """Write a file of zeros and flush it, over what a file of that name held. Raises StorageFailed.
 
     A file that is there already keeps its blocks: nothing has to be found room for. Leaves nothing half made.
+
+    All of it is written, though it be a segment that was pruned or blocks that were only allocated. A frame of an
+    earlier life would not be believed (the seed), but only zeros behind the last frame tell an end in order from a
+    torn write (`tail_is_clean`), and only blocks that were written are overwritten at the price of one flush.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)

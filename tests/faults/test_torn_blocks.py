@@ -17,7 +17,8 @@ from tests.faults.children import Children
 from tests.faults.log_on_trial import CHECK, RECOVER, SALVAGE, WRITE, told, with_mirror
 
 SEED = int(os.environ.get("EDGE_TEST_SEED", "20261125"))
-EVENTS = 2_300
+EVENTS_BEFORE, EVENTS = 300, 2_300
+WRITTEN = EVENTS_BEFORE + EVENTS
 TEARS = 6
 TEARS_WHOLE = 100
 RECOVERED_MIN = 0.95
@@ -47,7 +48,7 @@ def written(children: Children, place: Path, *, mirrored: bool) -> tuple[Path, i
         with_mirror(log)
     say = place / "say"
     say.write_text("")
-    for planted, events in (("closed", 300), ("killed", EVENTS)):
+    for planted, events in (("closed", EVENTS_BEFORE), ("killed", EVENTS)):
         given = {"folder": str(log), "say": str(say), "seed": SEED, "planted": planted}
         assert children.run(WRITE, events=events, **given).code == 0
     return log, told(say)
@@ -76,7 +77,7 @@ def tear_often(children: Children, place: Path, block_bytes: int, tears: int, *,
         end, there, words = mended(children, folder, last)
         seen.ends[end] += 1
         seen.there += there
-        seen.of += 2_600
+        seen.of += WRITTEN
         if end not in ("as it was", "mended", "lost and named"):
             seen.wrong.append(f"{end}: {where}: {words}")
         shutil.rmtree(folder)
@@ -94,32 +95,23 @@ def mended(children: Children, folder: Path, last: int) -> tuple[str, int, str]:
             ended = children.run(CHECK, folder=str(folder), told=last)
     if ended.code:
         return "wrong history or not opened", 0, ended.words[-500:]
-    events = min(ended.value["events"], 2_600)
+    events = min(ended.value["events"], WRITTEN)
     if ended.value["lost"]:
         return "lost and named", events, ""
-    if events < 2_600:
+    if events < WRITTEN:
         return "lost unnamed", events, f"{events} events are left"
     return ("mended" if steps else "as it was"), events, ""
 
 
+@pytest.mark.parametrize("tears", [TEARS, pytest.param(TEARS_WHOLE, marks=pytest.mark.faults_full)])
 @pytest.mark.parametrize("block_kib", [4, 16, 128])
-def test_with_a_mirror_a_torn_block_costs_nothing(children: Children, tmp_path: Path, block_kib: int) -> None:
+def test_with_a_mirror_a_torn_block_costs_nothing(
+    children: Children, tmp_path: Path, block_kib: int, tears: int
+) -> None:
     """Every loss is named, and nearly every event is there: each is taken from the copy that is sound."""
-    seen = tear_often(children, tmp_path, block_kib * KIB, TEARS, mirrored=True)
+    seen = tear_often(children, tmp_path, block_kib * KIB, tears, mirrored=True)
     print(
-        f"seed {SEED}: {TEARS} of {block_kib} KiB, mirrored: {dict(seen.ends)}, {seen.there / seen.of:.4f} there"
-    )
-    assert not seen.wrong, "\n".join(seen.wrong)
-    assert seen.there >= RECOVERED_MIN * seen.of
-
-
-@pytest.mark.faults_full
-@pytest.mark.parametrize("block_kib", [4, 16, 128])
-def test_many_torn_blocks_with_a_mirror(children: Children, tmp_path: Path, block_kib: int) -> None:
-    """As above, often."""
-    seen = tear_often(children, tmp_path, block_kib * KIB, TEARS_WHOLE, mirrored=True)
-    print(
-        f"seed {SEED}: {TEARS_WHOLE} of {block_kib} KiB: {dict(seen.ends)}, {seen.there / seen.of:.4f} there"
+        f"seed {SEED}: {tears} of {block_kib} KiB, mirrored: {dict(seen.ends)}, {seen.there / seen.of:.4f} there"
     )
     assert not seen.wrong, "\n".join(seen.wrong)
     assert seen.there >= RECOVERED_MIN * seen.of

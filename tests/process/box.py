@@ -22,6 +22,15 @@ from playbooks.compile import compile_playbook
 
 EDGE = [sys.executable, "-m", "edge.cli.main"]
 BOX = "testbox"
+#: A playbook `p` that answers with its `n` and one more: for tests to which it matters only that something runs.
+PLUS_ONE = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: p, path: p}
+workflow:
+  - step: a
+    tool: {kind: transform, value: "{{ n + 1 }}"}
+"""
 START_S = 30.0
 _TICKS_NS = 50_000_000
 

@@ -19,16 +19,7 @@ from edge.store.journal import Journal
 from edge.store.numbers import told_range
 from edge.store.segment_file import SegmentReader, segment_paths
 from edge.testing.history import write_group
-from tests.process.box import Box
-
-SOURCE = """
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: p, path: p}
-workflow:
-  - step: a
-    tool: {kind: transform, value: "{{ n + 1 }}"}
-"""
+from tests.process.box import PLUS_ONE, Box
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def stopped(tmp_path: Path) -> Iterator[Box]:
     """A box that ran thirty executions and was stopped in order, so that the index has all of them."""
     box = Box(tmp_path, 1)
     box.start("runtime")
-    box.register(SOURCE)
+    box.register(PLUS_ONE)
     for n in range(30):
         assert box.run("p", {"n": n})["result"] == n + 1
     box.kill("runtime", 15)
@@ -158,7 +149,7 @@ def mirrored(tmp_path: Path) -> Iterator[Box]:
     """A box with a mirror of its journal that was killed: the index has nothing, the mirror all."""
     box = Box(tmp_path, 1, journal_mirror="on")
     box.start("runtime")
-    box.register(SOURCE)
+    box.register(PLUS_ONE)
     for n in range(30):
         assert box.run("p", {"n": n})["result"] == n + 1
     assert box.status()["mirror"] == "written"
@@ -197,7 +188,7 @@ def test_a_mirror_that_cannot_be_read_after_a_cut_is_named(tmp_path: Path) -> No
     assert f"The mirror in {box.settings.data / 'mirror'} cannot be read" in " ".join(box.verify().problems)
     assert "cannot be read, and is left out: Not a directory" in box.edge("log", "recover").stdout
     box.start("runtime")
-    box.register(SOURCE)
+    box.register(PLUS_ONE)
     assert box.run("p", {"n": 1})["result"] == 2
     box.down()
     started, gap = (
@@ -294,7 +285,7 @@ def test_what_a_loss_leaves_in_doubt_is_ended(stopped: Box, seed: int) -> None:
     assert "nothing to mend" in stopped.edge("log", "salvage").stdout
     stopped.start("runtime")
     stopped.status()
-    stopped.register(SOURCE)
+    stopped.register(PLUS_ONE)
     assert stopped.run("p", {"n": 1})["result"] == 2
     assert not stopped.verify().problems
 

@@ -10,16 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.box import Box
-
-SOURCE = """
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: p, path: p}
-workflow:
-  - step: a
-    tool: {kind: transform, value: "{{ n + 1 }}"}
-"""
+from tests.process.box import PLUS_ONE, Box
 
 
 @pytest.fixture
@@ -48,7 +39,7 @@ def box(tmp_path: Path, mounts: list[Path]) -> Iterator[Box]:
     drives = {path.stat().st_dev for path in (made.data, made.settings.index_folder, tmp_path / "three")}
     assert len(drives) == 3
     made.start("runtime")
-    made.register(SOURCE)
+    made.register(PLUS_ONE)
     for n in range(10):
         assert made.run("p", {"n": n})["result"] == n + 1
     yield made
