@@ -44,8 +44,10 @@ async def act(world: World) -> None:
             "jump",
             "sync",
             "stop",
+            "look",
+            "centre",
         ),
-        (30, 20, 6, 20, 3, 3, 2, 4, 2, 2, 3, 1),
+        (30, 20, 6, 20, 3, 3, 2, 4, 2, 2, 3, 1, 5, 5),
     )[0]
     if what == "ask":
         world.ask()
@@ -71,6 +73,14 @@ async def act(world: World) -> None:
         world.clock.synchronise()
     elif what == "stop" and life is not None:
         await world.stop()
+    elif what == "look" and life is not None:
+        life.look()
+        if world.chance.random() < 0.3:  # the end comes in the midst of it
+            await world.loop.pass_s(world.chance.expovariate(1 / 0.05))
+            if world.life is not None:
+                getattr(world, world.chance.choice(["kill", "cut"]))()
+    elif what == "centre":
+        world.store_upstream()
     # Bursts, and hours in which nothing happens.
     usual_s = chance.choice([0.001, 0.01, 0.01, 1.0, 60.0, 1_200.0])
     await world.loop.pass_s(chance.expovariate(1 / usual_s))
@@ -83,6 +93,7 @@ async def heal(world: World) -> None:
     for _ in range(_HEAL_ROUNDS):
         for _ in range(24):
             await world.loop.pass_s(_HEAL_S / 24)
+            world.store_upstream()
             world.checks.step()
             if world.checks.all_ended():
                 return

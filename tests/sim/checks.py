@@ -11,10 +11,13 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from edge.core.carried import held_by, logical
 from edge.core.chain import Context
-from edge.core.events import Event, ExecutionFinished, ExecutionRequested, TaskDone
+from edge.core.events import Event, ExecutionFinished, ExecutionRequested, StepStarted, TaskDone
+from edge.core.retention_events import RETENTION_BODIES, Carried, ExecutionCarried, LogPruned
 from edge.core.state import RUNNING, fold
 from edge.core.subscription_events import MessageReceived
+from edge.store.index_prune import pruned_of
 from edge.store.journal import read_groups
 from tests.sim.virtual_time import S
 from tests.sim.work import TICK_S, WINDOW_S
@@ -37,6 +40,15 @@ class Checks:
         self._boots: dict[bytes, int] = {}
         #: Groups that were read: by their first event, what they hold.
         self._groups: dict[int, bytes] = {}
+        #: Where groups that were read end: `(last event, the chain's link after it)`.
+        self.ends: list[tuple[int, bytes]] = []
+        #: What the centre has, and up to where the log was pruned.
+        self.receipted = self._pruned = 0
+        #: Every event that was read, by its number: its bytes with those of its group's context.
+        self._events: dict[int, tuple[bytes, bytes, bytes]] = {}
+        self._histories: dict[int, list[Event]] = {}
+        self._messages: list[Event] = []
+        self._true_ns: dict[int, int] = {}
         self._seen = 0
         self._requests: dict[str, int] = {}
         self._receipts: dict[str, int] = {}
@@ -54,12 +66,13 @@ class Checks:
         boot, clock = self._world.boot, self._world.clock
         self._boots.setdefault(boot, clock.true_ns - clock.read().mono_ns + S)
         folder = self._world.folder / "journal"
+        self._pruned = max(self._pruned, pruned_of(life.eventlog)[0])
         found = {
             group.first_seq: data
             for _, group, data in read_groups(folder, max(0, self._seen - _AGAIN_EVENTS))
         }
         for first, digest in self._groups.items():
-            if first > self._seen - _AGAIN_EVENTS // 2:
+            if first > max(self._seen - _AGAIN_EVENTS // 2, self._pruned):
                 assert first in found, f"durable events from {first} on are gone"
                 assert hashlib.sha256(found[first]).digest() == digest, (
                     f"durable events from {first} on changed"
@@ -75,8 +88,20 @@ class Checks:
         numbers = sorted(life.engine.executor.open)
         for seq in self._world.chance.sample(numbers, min(_LOOKED_AT, len(numbers))):
             live = life.engine.executor.open[seq]
-            assert live.state == fold(life.gate.events_of(seq)), f"execution {seq} is not what its log says"
+            history = logical(life.gate.events_of(seq))
+            assert live.state == fold(history), f"execution {seq} is not what its log says"
+            known = [event for event in history if event.seq <= self._seen]
+            assert known == self._histories.get(seq, []), f"the history of {seq} changed"
         self.read()
+
+    def effect(self, execution: int, step: str) -> None:
+        """The world outside is about to be changed."""
+        life = self._world.life
+        if life is None:  # by a worker that lives on for a moment
+            return
+        durable = life.gate.events_of(execution, last=life.gate.durable_seq)
+        intended = any(isinstance(e.body, StepStarted) and e.step == step for e in durable)
+        assert intended, f"execution {execution} changes the world, and its intent is not durable"
 
     def accepted(self, asked: Asked, seq: int) -> None:
         """A receipt left the box."""
@@ -91,7 +116,8 @@ class Checks:
         """An answer left the box."""
         life = self._world.life
         if life is not None:
-            ends = [e for e in life.gate.events_of(execution) if isinstance(e.body, ExecutionFinished)]
+            history = logical(life.gate.events_of(execution))
+            ends = [e for e in history if isinstance(e.body, ExecutionFinished)]
             assert len(ends) == 1, f"{asked.name} ended {len(ends)} times"
             assert ends[0].seq <= life.gate.durable_seq, f"{asked.name} was answered before it was durable"
         if self._answers.setdefault(execution, payload) != payload:
@@ -114,16 +140,43 @@ class Checks:
         durable = life.gate.durable_seq if life is not None else 2**63 if ended else self._seen
         if durable <= self._seen:
             return
-        for _, group, data in read_groups(self._world.folder / "journal", self._seen):
+        for header, group, data in read_groups(self._world.folder / "journal", self._seen):
             if group.last_seq > durable:
                 break  # in the file, and nobody has been told
             self._groups[group.first_seq] = hashlib.sha256(data).digest()
-            for event in group.events():
-                self._event(event, self._truth_ns(group.context))
+            self.ends.append((group.last_seq, group.check(group.previous, header.epoch_key)))
+            for place, event in enumerate(group.events()):
+                true_ns = self._true_ns[event.seq] = self._truth_ns(group.context)
+                if isinstance(event.body, RETENTION_BODIES):
+                    self._retained(event, true_ns)
+                    continue
+                self._events[event.seq] = (group.context_bytes, *group.parts[2 * place : 2 * place + 2])
+                self._histories.setdefault(event.execution or 0, []).append(event)
+                self._event(event, true_ns)
             self._seen = group.last_seq
 
     def _truth_ns(self, context: Context) -> int:
         return self._boots[context.boot_id] + context.at.mono_ns - S
+
+    def _retained(self, event: Event, true_ns: int) -> None:
+        """What is carried says what it said; what was pruned might go."""
+        body, terms = event.body, self._world.terms
+        if isinstance(body, Carried):
+            copied = (body.context, body.envelope, body.body)
+            assert copied == self._events[body.seq], f"event {body.seq} was carried as something else"
+        elif isinstance(body, ExecutionCarried):
+            request, *_, end = held_by(event)
+            history = self._histories[request.seq]
+            assert isinstance(history[-1].body, ExecutionFinished), f"{request.seq} has not ended"
+            assert end.seq == history[-1].seq
+            assert body.age_s <= (true_ns - self._true_ns[end.seq]) / S + 1, f"{request.seq} is not that old"
+        elif isinstance(body, LogPruned):
+            self._pruned = body.through
+            assert not terms.centre or body.through <= self.receipted, "the centre does not have it"
+            if body.cause == "age":
+                following = min(seq for seq in self._true_ns if seq > body.through)
+                assert true_ns - self._true_ns[following] >= terms.age_s * S, "pruned too early"
+            self._world.counts[f"pruned by {body.cause}"] += 1
 
     def _event(self, event: Event, true_ns: int) -> None:
         body = event.body
@@ -134,13 +187,18 @@ class Checks:
             _, first, last, _, _, attempt = body.batch
             assert attempt == 1, f"a batch that cannot fail was tried again: {body.batch}"
             assert self._taken.setdefault(first, last) == last
+        elif isinstance(body, MessageReceived):
+            self._messages.append(event)
+            self._message(event, body, true_ns)
         elif isinstance(body, TaskDone):
             place = (event.execution, event.step, event.visit, event.iteration, body.number)
             self._places[place] += 1
             assert self._places[place] == 1, f"a task has two outcomes: {place}"
-        elif isinstance(body, MessageReceived) and body.tick is not None:
+
+    def _message(self, event: Event, body: MessageReceived, true_ns: int) -> None:
+        if body.tick is not None:
             self._tick(event, true_ns, body.tick)
-        elif isinstance(body, MessageReceived) and body.key is not None:
+        elif body.key is not None:
             before = self._keys.get(body.key)
             early = before is not None and true_ns - before < WINDOW_S * S
             assert not early, f"id {body.key} was taken twice within its window"
@@ -173,24 +231,18 @@ class Checks:
     def end(self) -> None:
         """All that must hold of a whole log."""
         self.read(ended=True)
-        executions: dict[int, list[Event]] = {}
-        messages = []
         for _, group, data in read_groups(self._world.folder / "journal"):
             assert self._groups[group.first_seq] == hashlib.sha256(data).digest()
-            for event in group.events():
-                if isinstance(event.body, MessageReceived):
-                    messages.append(event)
-                elif isinstance(event.body, ExecutionRequested) or event.execution in executions:
-                    executions.setdefault(event.execution or 0, []).append(event)
-        for seq, events in executions.items():
-            assert fold(events).status != RUNNING, f"execution {seq} has no end"
+        for seq, events in self._histories.items():
+            if isinstance(events[0].body, ExecutionRequested):
+                assert fold(events).status != RUNNING, f"execution {seq} has no end"
         for name, seq in self._receipts.items():
             assert self._requests[name] == seq
         assert sorted(self._receipts) == sorted(self._world.asked), "a request has no receipt"
         ranges = Counter(self._taken)
-        for event in messages:
+        for event in self._messages:
             assert ranges[event.seq] == event.seq, f"message {event.seq} was in no batch of its own"
-        self._each_message(messages)
+        self._each_message(self._messages)
         self._end_of_timers()
 
     def _each_message(self, messages: list[Event]) -> None:

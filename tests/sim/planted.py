@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from edge.core import timing
+from edge.core import scheduler, timing
+from edge.core.state import StepState
 from edge.runtime.commit.gate import CommitGate
+from edge.runtime.loops import frames
+from edge.runtime.retention.carrier import Carrier
+from edge.runtime.retention.keeper import Keeper
 from edge.store.journal import Journal
 from edge.store.segment_file import SegmentReader
+from playbooks.shape import Step
 
 
 def _told_before_durable() -> None:
@@ -44,10 +50,34 @@ def _wall_clock_waits() -> None:
 def _believed_after_a_failed_flush() -> None:
     """What was read at a start is not written again."""
 
-    def make_durable(journal: Journal, path: Path, reader: SegmentReader, last: int) -> int:
+    def make_durable(journal: Journal, path: Path, reader: SegmentReader) -> int:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     Journal._make_durable = make_durable  # type: ignore[method-assign]
+
+
+def _unknown_is_retried() -> None:
+    """What nobody knows of is done again, whatever its policy says."""
+    before, before_item = scheduler._attempts_problem, frames.item_problem
+
+    def attempts_problem(step: Step, known: StepState) -> dict[str, Any] | None:
+        return before(replace(step, on_unknown="retry"), known)
+
+    def item_problem(*given: Any, retry: bool) -> dict[str, Any] | None:
+        return before_item(*given, retry=True)
+
+    scheduler._attempts_problem = attempts_problem
+    frames.item_problem = item_problem  # type: ignore[assignment]
+
+
+def _open_not_carried() -> None:
+    """What is open is not written again before its place in the log is pruned."""
+    Carrier._carry = lambda carrier, piece, execution: None  # type: ignore[method-assign]
+
+
+def _receipts_not_asked() -> None:
+    """What the centre does not have is pruned, too."""
+    Keeper.receipted = lambda keeper: 2**62  # type: ignore[method-assign]
 
 
 BUGS: Final[dict[str, Callable[[], None]]] = {
@@ -55,4 +85,7 @@ BUGS: Final[dict[str, Callable[[], None]]] = {
     "lost-ids": _lost_ids,
     "wall-clock-waits": _wall_clock_waits,
     "believed-after-a-failed-flush": _believed_after_a_failed_flush,
+    "unknown-is-retried": _unknown_is_retried,
+    "open-not-carried": _open_not_carried,
+    "receipts-not-asked": _receipts_not_asked,
 }

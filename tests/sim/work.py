@@ -20,6 +20,7 @@ from playbooks.subscription import Subscription
 from tests.properties import whole_reference
 from tests.properties.whole_playbooks import compiled, models
 from tests.sim.network import Asked
+from tests.sim.outside import Outside
 from tests.sim.virtual_time import BoxClock, S
 
 MODELS: Final = 12
@@ -77,7 +78,26 @@ def fixed_playbooks() -> list[Blueprint]:
         playbook([step("s", {**_WAIT, "seconds": "{{ x }}"}, loop=each)], "each"),
         playbook([step("s", child)], "parent"),
         playbook([step("s", {"kind": "transform", "value": "{{ workload }}"})], "take"),
+        *effects("once", "fail"),
+        *effects("again", "retry"),
     ]
+
+
+def effects(name: str, on_unknown: str) -> list[Blueprint]:
+    """Playbooks that change the world: once, twice in a pipeline, for each of some items."""
+    spec = {"on_unknown": on_unknown, "policy": {"access": {"hosts": ["outside:80"]}}}
+    write = {"kind": "http", "method": "POST", "url": "http://outside:80/"}
+    two = [{"name": "a", **write}, {"name": "b", **write}]
+    made = [playbook([step("s", write, spec=spec)], f"{name}-one")]
+    made.append(playbook([step("s", two, spec=spec, next=["t"]), step("t", write, spec=spec)], f"{name}-two"))
+    for mode in ("sequential", "parallel"):
+        loop = {"in": "{{ [1, 2, 3, 4] }}", "iterator": "x", "spec": {"mode": mode}}
+        made.append(playbook([step("s", write, loop=loop, spec=spec)], f"{name}-{mode}"))
+    return made
+
+
+#: How many effects each of them has.
+EFFECTS: Final = {"one": 1, "two": 3, "sequential": 4, "parallel": 4}
 
 
 def subscriptions() -> list[Subscription]:
@@ -106,8 +126,8 @@ def subscriptions() -> list[Subscription]:
 class Work:
     """Draws what a client asks for next."""
 
-    def __init__(self, number: int, chance: random.Random, clock: BoxClock) -> None:
-        self._chance, self._clock = chance, clock
+    def __init__(self, number: int, chance: random.Random, clock: BoxClock, outside: Outside) -> None:
+        self._chance, self._clock, self._outside = chance, clock, outside
         self._models = random_models(number)
         self._said = [whole_reference.run(model) for model in self._models]
         self.playbooks = fixed_playbooks()
@@ -117,6 +137,7 @@ class Work:
         """One more request."""
         chance = self._chance
         kinds = [self._model] * 4 + [self._rest, self._call, self._late, self._each, self._parent]
+        kinds += [self._effect] * 3
         return chance.choice(kinds)(number)
 
     def _asked(
@@ -196,6 +217,19 @@ class Work:
             assert in_time or self._clock.boots > asked.boots, ("too early", document)
 
         return self._asked(number, "long", {}, judge, deadline_ms)
+
+    def _effect(self, number: int) -> Asked:
+        policy, shape = self._chance.choice(["once", "again"]), self._chance.choice(list(EFFECTS))
+
+        def judge(document: dict[str, Any], asked: Asked) -> None:
+            times = self._outside.of(document["execution_id"])
+            if document["status"] == "completed":
+                assert len(times) == EFFECTS[shape], (document, times)
+            else:
+                assert (policy, document["error"]["code"]) == ("once", "outcome_unknown"), document
+            assert policy == "again" or max(times, default=0) <= 1, ("repeated", document, times)
+
+        return self._asked(number, f"{policy}-{shape}", {}, judge)
 
 
 def _plainly(value: Any) -> Any:

@@ -5,6 +5,7 @@ Run by `tests.sim.__main__`. What happened is told in lines whose digest stays t
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import itertools
@@ -19,10 +20,15 @@ from typing import Any, Final
 from edge.core.codec import decode
 from edge.core.errors import StorageFailed
 from edge.core.events import TaskDone
+from edge.core.limits import KIB
+from edge.core.settings import HOLD, OLDEST, THIN
+from edge.runtime.retention.terms import Terms
+from edge.store import upstream
 from tests.sim.checks import Checks
 from tests.sim.disk import Disk
 from tests.sim.life import Life
 from tests.sim.network import Asked, Gateway, Message, Network
+from tests.sim.outside import Outside
 from tests.sim.virtual_time import BoxClock, LifeLoop, SimLoop
 from tests.sim.work import HOUR_S, Work, subscriptions
 
@@ -36,7 +42,9 @@ class World:
     def __init__(self, folder: Path, number: int, loop: SimLoop) -> None:
         self.chance, self.loop, self.folder = random.Random(number), loop, folder
         self.clock = BoxClock(loop)
-        self.work = Work(number, self.chance, self.clock)
+        self.outside = Outside(self._carried_out)
+        self.work = Work(number, self.chance, self.clock, self.outside)
+        self.terms = self._terms()
         self.disk = Disk(str(folder / "journal"), self.chance)
         #: Nothing goes wrong any longer, so that everything may end.
         self.calm = False
@@ -63,16 +71,19 @@ class World:
     @contextlib.contextmanager
     def machine(self) -> Any:
         """In place of the machine's clock, chance and drive."""
-        before = time.monotonic, time.perf_counter_ns, os.urandom
+        before = time.monotonic, time.perf_counter_ns, os.urandom, asyncio.to_thread
         ticks = itertools.count(0, 50_000)  # what a worker does takes that long
         time.monotonic, os.urandom = self.loop.time, self.chance.randbytes
         time.perf_counter_ns = lambda: next(ticks)
+        asyncio.to_thread = self._at_once  # type: ignore[assignment]
         self.disk.install()
+        self.outside.install()
         try:
             yield
         finally:
-            time.monotonic, time.perf_counter_ns, os.urandom = before
+            time.monotonic, time.perf_counter_ns, os.urandom, asyncio.to_thread = before
             self.disk.remove()
+            self.outside.remove()
 
     # ---- the runtime -----------------------------------------------------------------------------------
 
@@ -80,9 +91,7 @@ class World:
         """The runtime starts; the gateway finds it a moment later."""
         loop = LifeLoop(self.loop)
         try:
-            self.life = Life(
-                self.folder, self.clock, self.boot, self.chance, loop, self._drive_refused, lambda: self.calm
-            )
+            self.life = Life(self, loop, self._drive_refused)
         except StorageFailed as error:
             self.tell("refused at the start", error.message)
             self.loop.call_later(5.0, self.start)
@@ -104,6 +113,7 @@ class World:
         assert life is not None
         for blueprint in self.work.playbooks:
             life.engine.catalog.register(blueprint.data, lambda path, new: None)
+            await life.gate.flushed()  # all in one group would not fit into a segment
         for each in subscriptions():
             life.subscriptions.register(each.data, lambda path, new: None)
         await life.gate.flushed()
@@ -120,11 +130,14 @@ class World:
         return life
 
     def _finish_job(self, life: Life) -> None:
-        """The job under way gets as far as it gets; nobody hears of it."""
+        """The job under way gets as far as it gets, and what workers were at, too; nobody hears of it."""
         job = life.jobs["journal"].under_way
         if job is not None and self.chance.random() < 0.6:
             with contextlib.suppress(StorageFailed):
                 job()
+        for work in life.pool.waiting:
+            if self.chance.random() < 0.5:
+                life.pool.work(work)
 
     def kill(self) -> None:
         """The process dies; what it wrote stays."""
@@ -172,6 +185,30 @@ class World:
         await life.stop()
         self.loop.call_later(1.0, self.start)
 
+    # ---- retention, and the world outside ----------------------------------------------------------------
+
+    def _terms(self) -> Terms:
+        """How long this box keeps its log."""
+        chance = self.chance
+        centre, age_s = chance.random() < 0.4, chance.choice([0, 6 * HOUR_S, 24 * HOUR_S])
+        budget_bytes = chance.choice([0, 500 * KIB, 1_000 * KIB])
+        policy = chance.choice([OLDEST, THIN] if not age_s else [OLDEST, THIN, HOLD])
+        return Terms(centre, age_s, budget_bytes, policy)
+
+    def store_upstream(self) -> None:
+        """The centre has the log up to some event, and sync writes down its receipt."""
+        groups = self.checks.ends
+        if self.terms.centre and groups:
+            through, link = groups[-1] if self.calm else self.chance.choice(groups[-40:])
+            life = self.life
+            if life is not None:
+                upstream.write(self.folder, upstream.Receipt(life.journal.log_id, through, link))
+                self.checks.receipted = max(self.checks.receipted, through)
+
+    def _carried_out(self, execution_id: str, step: str) -> None:
+        self.counts["effects"] += 1
+        self.checks.effect(int(execution_id.rpartition("-")[2]), step)
+
     # ---- clients ---------------------------------------------------------------------------------------
 
     def ask(self) -> None:
@@ -199,7 +236,8 @@ class World:
         asked.seq = seq
 
     def _refused(self, asked: Asked, problem: dict[str, Any]) -> None:
-        raise AssertionError(f"{asked.name} was refused: {problem}")
+        assert problem["code"] == "storage_full", f"{asked.name} was refused: {problem}"
+        self.counts["refusals"] += 1
 
     def _answer(self, request_id: str, execution: int, payload: bytes) -> None:
         asked = self.asked[request_id]
@@ -252,3 +290,8 @@ class World:
     def later(self, usual_s: float, call: Callable[[], object]) -> None:
         """Some time from now."""
         self.loop.call_later(self.chance.expovariate(1 / usual_s), call)
+
+    async def _at_once(self, job: Callable[..., Any], *arguments: Any) -> Any:
+        """In place of a thread: a job that happens all at once, a moment later."""
+        await self.loop.pass_s(0.001)
+        return job(*arguments)

@@ -90,8 +90,11 @@ class Intake:
     def remembered(self) -> int:
         """How many of its newest events a restart must read for what repeats.
 
-        Beside a message may stand the request of its execution and, where that failed, a dead letter.
+        Beside a message may stand the request of its execution and, where that failed, a dead letter. Nobody sends a
+        tick again.
         """
+        if self.subscription.source == "timer":
+            return 1
         return 3 * max(DELIVERIES_MAX, DEDUP_KEYS_MAX if self.subscription.dedup_window_s else 0)
 
     # ---- what happens, live and again -------------------------------------------------------------------
