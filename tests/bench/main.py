@@ -33,6 +33,7 @@ from tests.bench.studies.growth import growth
 from tests.bench.studies.large_table import large_table
 from tests.bench.studies.limits import limits
 from tests.bench.studies.lines import studies
+from tests.bench.studies.pruning import pruning
 from tests.bench.studies.sustained import sustained
 from tests.bench.studies.wear import wear
 from tests.bench.subscription import subscription
@@ -109,6 +110,7 @@ def _arguments() -> argparse.Namespace:
     more.add_argument(
         "--wear", action="store_true", help="bytes to the drive by rate and window, 10 min (root)"
     )
+    more.add_argument("--pruning", action="store_true", help="lone latency while the log is pruned, 3 min")
     more.add_argument("--limits", action="store_true", help="less memory and fewer cores (root)")
     more.add_argument("--table", action="store_true", help="steps over a cached table of a million rows")
     more.add_argument("--peers", action="store_true", help="DBOS, Huey and litequeue beside the box")
@@ -187,6 +189,8 @@ def _more(bench: Bench, folder: Path, effort: phases.Effort, given: argparse.Nam
         figures |= growth(bench, folder, given.growth, given.waiting, effort.rounds)
     if given.wear:
         figures |= wear(bench, folder, _HURRY if given.quick else 1.0)
+    if given.pruning:
+        figures |= pruning(bench, folder)
     if given.limits:
         figures |= limits(bench, folder, effort.load_s)
     if given.peers:

@@ -212,6 +212,11 @@ class Box:
         answer: dict[str, Any] = self._client.call("status")
         return answer
 
+    def retention(self) -> dict[str, Any]:
+        """What the runtime says of its log's size and bounds."""
+        answer: dict[str, Any] = self._client.call("retention")
+        return answer
+
     def pids(self) -> dict[str, int]:
         """Every process of the box by name."""
         status = self.status()
@@ -243,7 +248,7 @@ class Bench:
 
 
 @contextmanager
-def box(bench: Bench, data: Path, name: str, **given: int) -> Iterator[Box]:
+def box(bench: Bench, data: Path, name: str, **given: int | str) -> Iterator[Box]:
     """Start a box on a data folder, register, run one execution; its cold start is measured on the way.
 
     `given` are settings as they stand in edge.toml.
@@ -252,7 +257,7 @@ def box(bench: Bench, data: Path, name: str, **given: int) -> Iterator[Box]:
     lines = [
         f'box = "{name}"',
         f"workers = {bench.workers}",
-        *(f"{key} = {value}" for key, value in given.items()),
+        *(f"{key} = {json.dumps(value)}" for key, value in given.items()),
     ]
     (data / "edge.toml").write_text("\n".join(lines) + "\n")
     settings = load_settings(data)

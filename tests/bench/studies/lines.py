@@ -13,6 +13,7 @@ def studies(figures: Mapping[str, Any]) -> list[str]:
         ("growth", _growth),
         ("drive_bytes_per_event", _wear),
         ("cached_table", _cached_table),
+        ("pruning", _pruning),
         ("limits", _limits),
         ("sustained", _sustained),
         ("peers", _peers),
@@ -60,6 +61,11 @@ def _cached_table(by_rows: Mapping[str, Mapping[str, float]]) -> list[str]:
             f"{found['workers_grew_mb']:>12.1f} MB"
         )
     return lines
+
+
+def _pruning(found: Mapping[str, float]) -> list[str]:
+    ratios = f"p50 × {found['p50_ratio']:.2f}, p99 × {found['p99_ratio']:.2f}"
+    return [f"{'lone, while it prunes':<28}{ratios}   ({found['turns']:.0f} turns)"]
 
 
 def _limits(by_size: Mapping[str, Mapping[str, Any]]) -> list[str]:
