@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from edge.cli.client import RuntimeClient
 from edge.cli.inputs import require_log
-from edge.cli.story import clock_text, plain_json
+from edge.cli.story import clock_text, counted, plain_json
 from edge.core.carried import held_by
 from edge.core.chain import Context, OpenedGroup
 from edge.core.errors import Unavailable
@@ -91,12 +91,11 @@ def _stat(given: argparse.Namespace) -> int:
         document = _document(figures, sizes, len(segment_paths(settings.journal_folder)))
         print(plain_json({**document, "retention": kept}))
         return 0
-    print(
-        f"events   {figures.first_seq} to {figures.last_seq} in {figures.groups} groups, {len(figures.boots)} boots"
-    )
+    within = f"{counted(figures.groups, 'group')}, {counted(len(figures.boots), 'boot')}"
+    print(f"events   {figures.first_seq} to {figures.last_seq} in {within}")
     if figures.first is not None and figures.last is not None:
         print(f"from     {clock_text(figures.first.at)} to {clock_text(figures.last.at)}")
-    print(f"open     {len(figures.open_executions)} executions")
+    print(f"open     {counted(len(figures.open_executions), 'execution')}")
     for name, size_bytes in sizes.items():
         print(f"{name:<8} {size_bytes / 1e6:.1f} MB on the drive")
     for line in _kept_lines(kept):
@@ -135,7 +134,7 @@ def _kept_lines(kept: dict[str, Any]) -> list[str]:
     centre = "a centre" if kept["centre"] else "no centre"
     lines = [f"kept     {days}, {budget}, {kept['policy']}, {centre}; ids for {kept['remember_days']} days"]
     if kept["pruned_through"] is not None:
-        carried = f"; {kept['carried']} events carried" if kept["carried"] else ""
+        carried = f"; {counted(kept['carried'], 'event')} carried" if kept["carried"] else ""
         lines.append(f"pruned   up to event {kept['pruned_through']}, last by {kept['pruned_by']}{carried}")
     now = kept["now"]
     if now is None:

@@ -42,8 +42,8 @@ def test_the_command_tells_it(data: Path, capsys: pytest.CaptureFixture[str]) ->
     """For people in lines, for programs as one JSON object."""
     assert main(["log", "stat", "--data", str(data)]) == 0
     said = capsys.readouterr().out
-    assert "events   1 to 5 in 3 groups, 1 boots" in said
-    assert "open     1 executions" in said
+    assert "events   1 to 5 in 3 groups, 1 boot" in said
+    assert "open     1 execution" in said
     assert main(["log", "stat", "--json", "--data", str(data)]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["events_by_type"]["gap"] == 1
@@ -62,7 +62,7 @@ def test_it_tells_what_is_kept_and_what_was_pruned(data: Path, capsys: pytest.Ca
     assert main(["log", "stat", "--data", str(data)]) == 0
     said = capsys.readouterr().out
     assert "kept     30 days, 500 MB, oldest, no centre; ids for 7 days" in said
-    assert "pruned   up to event 2, last by age; 1 events carried" in said
+    assert "pruned   up to event 2, last by age; 1 event carried" in said
     assert main(["log", "stat", "--json", "--data", str(data)]) == 0
     kept = json.loads(capsys.readouterr().out)["retention"]
     assert (kept["pruned_through"], kept["now"]) == (2, None)
