@@ -50,7 +50,7 @@ def test_a_seed_says_all() -> None:
         ("wall-clock-waits", 101, "too early"),
         pytest.param("lost-ids", 101, "was accepted as", marks=pytest.mark.faults_full),
         pytest.param("believed-after-a-failed-flush", 101, "LogDamaged", marks=pytest.mark.faults_full),
-        pytest.param("open-not-carried", 101, "no event of this execution", marks=pytest.mark.faults_full),
+        pytest.param("open-not-carried", 505, "that the log does not hold", marks=pytest.mark.faults_full),
         pytest.param("receipts-not-asked", 316, "the centre does not have it", marks=pytest.mark.faults_full),
         pytest.param("unknown-is-retried", 507, "repeated", marks=pytest.mark.faults_full),
     ],
