@@ -37,6 +37,7 @@ _GROUPS: Final = (
     "log",
     "cache",
     "keychain",
+    "bundle",
     "doctor",
     "vitals",
 )

@@ -167,7 +167,7 @@ class Daemon:
         pruner = Pruner(gate, homes, engine, subscriptions)
         keeper = Keeper(pruner, gate, free_space, Terms.of(settings), settings.data, self._reserve)
         sealer = _sealer(settings, gate)
-        told = {"retention": _tell(keeper.told), "sealing": _tell(sealer.told)}
+        told = {"retention": _tell(keeper.told), "sealing": _tell(sealer.told), "seal": sealer.on_request}
         api.operations |= asked.table(operations["register"]) | told
         await api.listen(settings.socket_path)
         self._announce(gate)

@@ -1,8 +1,9 @@
 """The process that seals: `python -m edge.segments.sealer DATA THROUGH [all]`, which ends when it has.
 
 Started by the runtime (`edge.runtime.sealing`), whose daemon must not carry the libraries behind it, and by `edge
-bundle` on a box that is stopped. One at a time for each data folder. What it sealed goes to standard output as CBOR,
-`[number, first event, last event, bytes]` for each segment, or a text that says why it ended.
+bundle` on a box that is stopped: then THROUGH is `end`. One at a time for each data folder. What it sealed goes to
+standard output as CBOR, `[number, first event, last event, bytes]` for each segment, or a text that says why it
+ended.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from edge.core.codec import encode
-from edge.core.errors import EdgeError
+from edge.core.errors import EdgeError, StorageFailed
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import SEED_BYTES, Signer
 from edge.segments.sealing import Sealing
 from edge.store.blobs import BlobStore
 from edge.store.key_file import read_or_make_key
+from edge.store.segment_file import SegmentReader, segment_paths
 
 #: Flushes of the box's own work come first.
 _NICENESS: Final = 10
@@ -29,6 +31,28 @@ def sealing_of(settings: Settings) -> Sealing:
     """The sealing of a box, with its log key, made at the first need. Raises Misconfigured, StorageFailed."""
     signer = Signer(read_or_make_key(settings.log_key_path, SEED_BYTES))
     return Sealing(settings.sealed_folder, signer, settings.box, BlobStore(settings.blob_folder))
+
+
+def durable_end(journal: Path) -> int:
+    """The last event of a journal that nobody writes, made durable first.
+
+    A killed process may have left it in memory. A torn end is left as it is, for the runtime to judge. StorageFailed.
+    """
+    for path in segment_paths(journal)[-1:]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise StorageFailed(f"{path.name} could not be flushed: {error.strerror}.") from error
+        reader = SegmentReader(path)
+        last_seq = reader.header.first_seq - 1
+        for frame in reader.frames():
+            last_seq = frame.first_seq + frame.count - 1
+        return last_seq
+    return 0
 
 
 def main() -> int:
@@ -41,7 +65,8 @@ def main() -> int:
         sealing = sealing_of(settings)
         with open(settings.sealed_folder / "lock", "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for path, made in sealing.seal(settings.journal_folder, int(through), everything="all" in how):
+            last = durable_end(settings.journal_folder) if through == "end" else int(through)
+            for path, made in sealing.seal(settings.journal_folder, last, everything="all" in how):
                 said.append([made.number, made.first_seq, made.last_seq, path.stat().st_size])
     except EdgeError as error:
         said.append(str(error))

@@ -17,6 +17,7 @@ from edge.core.codec import decode
 from edge.core.limits import SEAL_AFTER_S, SEAL_PATIENCE_S, SEALED_EVENTS
 from edge.core.records import record
 from edge.core.settings import Settings
+from edge.core.unforeseen import raise_on
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Sealer:
         self._since_s = now_s()
         self._urgent = False
         self._last = Sealed(0, 0)
+        self._asked: set[asyncio.Task[None]] = set()
 
     def urgent(self) -> None:
         """Something in the log should be known upstream before the quarter of an hour is over."""
@@ -62,6 +64,14 @@ class Sealer:
         news = durable_seq - self._looked_at if self._settings.centre else 0
         if news >= SEALED_EVENTS or (news and (late or self._urgent)):
             await self._seal(durable_seq, everything=late or self._urgent)
+
+    def on_request(self, _: dict[str, Any], reply: Callable[[dict[str, Any]], None]) -> None:
+        """Somebody wants a bundle: seal all there is, and reply with what `told` says then."""
+        task = asyncio.get_running_loop().create_task(self._seal(self._durable_seq(), everything=True))
+        task.add_done_callback(raise_on)
+        task.add_done_callback(lambda _: reply(self.told()))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
 
     async def finish(self) -> None:
         """Seal all there is: the box stops."""

@@ -1,0 +1,171 @@
+"""`edge bundle`: carry a box's log on a stick. Needs no network and no account, and no running box.
+
+Called by `edge.cli.main`. It seals (through the box where that runs, by the sealer's process where not), copies by
+`edge.sync.bundle` and speaks to the technician. It must never take anything off the box.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from edge.cli.client import RuntimeClient
+from edge.cli.inputs import require_log
+from edge.cli.progress import Progress
+from edge.core.codec import decode
+from edge.core.errors import LogDamaged, Misconfigured, Unavailable
+from edge.core.settings import Settings, load_settings
+from edge.runtime.process.locks import lock_alone
+from edge.security.signing import fingerprint
+from edge.store import upstream
+from edge.store.blobs import BlobStore
+from edge.sync import bundle
+
+_PATIENCE_S: Final = 900.0
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the group to the command line."""
+    parser = groups.add_parser(
+        "bundle",
+        help="carry the log on a stick",
+        description="Carry a box's log on a stick: sealed, signed, complete in itself. Nothing is taken off the box.",
+        epilog="example:\n  edge bundle export /media/stick\n  edge bundle verify /media/stick/noetl-edge-pump7-…",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    export = actions.add_parser(
+        "export",
+        parents=[shared],
+        help="copy what the centre does not have yet to a folder",
+        description="Seal what is not sealed yet and copy all that the centre does not have, by its receipt, into a "
+        "folder below the one named. Run again it copies what is missing, also after the stick was pulled out.",
+    )
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="where the stick is mounted")
+    export.add_argument(
+        "--all", action="store_true", help="also what the centre has, as far as it is here still"
+    )
+    export.add_argument("--dry-run", action="store_true", help="only say what would be copied")
+    export.add_argument("--json", action="store_true", help="one JSON object")
+    export.set_defaults(command=_export)
+    verify = actions.add_parser(
+        "verify",
+        help="read all of a bundle and say what is wrong with it",
+        description="Read all of a bundle: each file, each signature, each event against its chain. Needs no box.",
+    )
+    verify.add_argument("folder", type=Path, metavar="FOLDER", help="the bundle: a folder noetl-edge-…")
+    verify.add_argument("--json", action="store_true", help="one JSON object")
+    verify.set_defaults(command=_verify)
+
+
+def _export(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    require_log(settings)
+    if not given.folder.is_dir():
+        raise Misconfigured(
+            f"{given.folder} is no folder.", mend="Is the stick mounted? `lsblk` shows where."
+        )
+    if not given.dry_run:
+        _seal(settings)
+    receipt = None if given.all else upstream.read(settings.data)
+    made = bundle.contents(
+        settings.sealed_folder, BlobStore(settings.blob_folder), receipt.through if receipt is not None else 0
+    )
+    if made is None:
+        print(
+            "nothing to carry: the centre has all that is sealed"
+            if receipt is not None
+            else "nothing is sealed yet"
+        )
+        return 0
+    place = given.folder / made.folder_name
+    missing_bytes = bundle.missing_bytes(made, place)
+    if given.dry_run:
+        print(f"would copy {missing_bytes / 1e6:.1f} of {made.size_bytes / 1e6:.1f} MB into {place}")
+        return 0
+    bundle.require_room(made, place)
+    progress = Progress(made.size_bytes, "copying")
+    copied = sum(1 for _ in bundle.export(made, place, progress))
+    progress.end()
+    _flush_drive(place)
+    _say_exported(made, place, copied, as_json=given.json)
+    return 0
+
+
+def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: bool) -> None:
+    first, last = made.manifests[0], made.manifests[-1]
+    if as_json:
+        document = {
+            "folder": str(place),
+            "copied": copied,
+            "files": len(made.items),
+            "bytes": made.size_bytes,
+        }
+        print(
+            json.dumps({**document, "first": first.first_seq, "last": last.last_seq, "key": last.key.hex()})
+        )
+        return
+    print(f"bundle   {place}")
+    print(
+        f"events   {first.first_seq} to {last.last_seq} in {len(made.manifests)} segments, "
+        f"{made.size_bytes / 1e6:.1f} MB"
+    )
+    print(f"copied   {copied} of {len(made.items)} files; the others were there")
+    print(f"key      {fingerprint(last.key)}")
+    print("safe     all is written: the stick may be unmounted and pulled out")
+
+
+def _seal(settings: Settings) -> None:
+    """Have all events sealed: by the box where it runs, else here. Raises LogDamaged where that does not go."""
+    try:
+        with RuntimeClient(settings, _PATIENCE_S) as runtime:
+            problem = runtime.call("seal")["problem"]
+    except Unavailable:
+        problem = _seal_stopped(settings)
+    if problem:
+        raise LogDamaged(
+            f"The log could not be sealed: {problem}", mend="`edge log verify` says what is wrong with it."
+        )
+
+
+def _seal_stopped(settings: Settings) -> str:
+    lock_fd = lock_alone(settings)
+    try:
+        command = [sys.executable, "-m", "edge.segments.sealer", str(settings.data), "end", "all"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_PATIENCE_S)
+        return next((each for each in decode(done.stdout) if isinstance(each, str)), "")
+    finally:
+        os.close(lock_fd)
+
+
+def _flush_drive(place: Path) -> None:
+    """All of the drive's file system, so that it may be pulled out."""
+    subprocess.run(["sync", "--file-system", str(place)], check=False)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    progress = Progress(_size_bytes(given.folder), "reading")
+    verdict = bundle.verify(given.folder, progress)
+    progress.end()
+    if given.json:
+        print(json.dumps({each.name: getattr(verdict, each.name) for each in fields(verdict)}))
+        return 1 if verdict.problems else 0
+    print(f"bundle   of box {verdict.box}, log {verdict.log_id}")
+    print(
+        f"events   {verdict.first_seq} to {verdict.last_seq}: {verdict.events} in {verdict.segments} segments"
+    )
+    print(f"size     {verdict.size_bytes / 1e6:.1f} MB, {verdict.blobs} large values")
+    for problem in verdict.problems:
+        print(f"wrong    {problem}")
+    print("NOT whole" if verdict.problems else "whole    every file, signature and event")
+    return 1 if verdict.problems else 0
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

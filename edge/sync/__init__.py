@@ -1,0 +1,1 @@
+"""What carries sealed segments from a box to its centre. See DESIGN.md."""
