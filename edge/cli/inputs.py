@@ -68,7 +68,7 @@ def positive_count(text: str) -> int:
 def whole_number(text: str) -> int:
     """A whole number from 0 up, for argparse."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
 
 
