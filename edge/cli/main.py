@@ -38,6 +38,8 @@ _GROUPS: Final = (
     "cache",
     "keychain",
     "bundle",
+    "sync",
+    "central",
     "doctor",
     "vitals",
 )

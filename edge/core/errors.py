@@ -135,6 +135,13 @@ class SegmentRejected(EdgeError):
     fault = "environment"
 
 
+class ReceiptRejected(EdgeError):
+    """A receipt is not what a centre of this box signed; nothing was pruned by it."""
+
+    code = "receipt_rejected"
+    fault = "environment"
+
+
 class Misconfigured(EdgeError):
     """A setting cannot be used."""
 

@@ -1,0 +1,150 @@
+"""Taking in segments: each gets a verdict, in whatever order and however often they come.
+
+    stored     joins the beginning of its log; the receipt speaks of it
+    already    was here
+    parked     whole, but one before it is not here yet
+    fork       of another history than what is here: kept, and a person must look
+    rejected   changed, cut, of an unknown box or by a revoked key: kept aside, nothing of it is believed
+
+A segment is durable under its name before the ledger names it, and the ledger's change is committed before the
+verdict is told. Killed anywhere, the same again ends the same. Called by the import of bundles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge.central.boxes import Boxes
+from edge.central.ledger import FORK, PARKED, STORED, Ledger, Linked
+from edge.central.shelf import Shelf
+from edge.core.errors import SegmentRejected
+from edge.core.records import record
+from edge.security.signing import SEED_BYTES, Signer
+from edge.segments.manifest import NO_SEGMENT, Manifest
+from edge.segments.receipt import CentreReceipt, signed
+from edge.segments.sealed import Sealed, open_sealed
+from edge.store.key_file import read_or_make_key
+
+ALREADY, REJECTED = "already", "rejected"
+VERDICTS: Final = (STORED, ALREADY, PARKED, FORK, REJECTED)
+
+
+@record
+class Verdict:
+    """What became of one segment; `reason` says why where it was not taken."""
+
+    verdict: str
+    log_id: bytes = b""
+    number: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Central:
+    """A centre's data folder, opened for taking in. One process at a time."""
+
+    shelf: Shelf
+    ledger: Ledger
+    boxes: Boxes
+    signer: Signer
+    now_ns: Callable[[], int]
+
+    @classmethod
+    def open(cls, data: Path, now_ns: Callable[[], int]) -> Central:
+        """Open or begin a centre. Raises Misconfigured, StorageFailed."""
+        data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        signer = Signer(read_or_make_key(data / "central.key", SEED_BYTES))
+        return cls(Shelf(data), Ledger(data / "ledger.sqlite"), Boxes(data / "boxes"), signer, now_ns)
+
+    def take(self, data: bytes, *, deep: bool) -> Verdict:
+        """One segment's bytes. `deep`: every event is looked at before the verdict, else at compaction."""
+        try:
+            sealed = open_sealed(data)
+            self._require_known(sealed.manifest)
+            if deep:
+                for _ in sealed.groups():
+                    pass
+        except SegmentRejected as error:
+            self.shelf.refuse(self.now_ns(), REJECTED, data)
+            return Verdict(REJECTED, reason=str(error))
+        said = sealed.manifest
+        if self.ledger.has(said.log_id, said.number, sealed.id) is not None:
+            return Verdict(ALREADY, said.log_id, said.number)
+        state, reason = place_of(said, self.ledger.linked(said.log_id))
+        self.shelf.put(said.log_id, said.number, sealed.id, data, fork=state == FORK)
+        with self.ledger.change():
+            note(self.ledger, sealed, state, len(data))
+            if state == STORED:
+                self._link_parked(said.log_id)
+        return Verdict(state, said.log_id, said.number, reason)
+
+    def _require_known(self, said: Manifest) -> None:
+        owner = self.boxes.of_key(said.key)
+        if owner is None:
+            raise SegmentRejected(
+                f"No box of this centre has the key that signed segment {said.number} of {said.box}.",
+                mend=f"If it is yours: edge central enrol {said.box} {said.key.hex()}",
+            )
+        box, key = owner
+        if key.revoked_ns:
+            raise SegmentRejected(
+                f"The key of box {box.box} that signed segment {said.number} was revoked.",
+                mend="What it had sent before is here still. Give the box a new key, and enrol that.",
+            )
+
+    def _link_parked(self, log_id: bytes) -> None:
+        """Link what waited for the segment that has just come."""
+        while (linked := self.ledger.linked(log_id)) is not None:
+            due = linked.number + 1
+            waiting = list(self.ledger.segments(log_id, PARKED, due, due))
+            if not waiting:
+                return
+            for each in waiting:
+                sealed = open_sealed(self.shelf.path(log_id, due, each.id).read_bytes())
+                state, _ = place_of(sealed.manifest, self.ledger.linked(log_id))
+                note(self.ledger, sealed, state, each.bytes)
+
+    def receipt(self, log_id: bytes) -> bytes | None:
+        """What a box may show for it that its log is here, signed; None where nothing of it is linked."""
+        linked = self.ledger.linked(log_id)
+        if linked is None:
+            return None
+        made = CentreReceipt(log_id, linked.last_seq, linked.link, self.now_ns())
+        return signed(made, self.signer)
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+
+def note(ledger: Ledger, sealed: Sealed, state: str, size_bytes: int) -> None:
+    """Put a segment into the ledger where it belongs. To be called inside a change."""
+    said = sealed.manifest
+    ledger.note(sealed.id, state, said, size_bytes)
+    if state == STORED:
+        before = ledger.linked(said.log_id)
+        events = said.events + (before.events if before is not None else 0)
+        made = Linked(said.log_id, said.box, said.number, sealed.id, said.last_seq, said.link_after, events)
+        ledger.link(made)
+
+
+def place_of(said: Manifest, linked: Linked | None) -> tuple[str, str]:
+    """Where a segment belongs in a log that is linked so far: `(state, why where it is a fork)`. Pure."""
+    expected = linked.number + 1 if linked is not None else 0
+    if said.number > expected:
+        return PARKED, ""
+    if said.number < expected:
+        return (
+            FORK,
+            f"Segment {said.number} is here already with other events: was a card copied, or put back?",
+        )
+    before = linked.id if linked is not None else NO_SEGMENT
+    if said.previous != before or (linked is not None and said.link_before != linked.link):
+        return (
+            FORK,
+            f"Segment {said.number} does not follow what is here of this log: it is of another history.",
+        )
+    return STORED, ""

@@ -1,0 +1,40 @@
+"""The ledger made again from the folder of segments alone: what is a projection can be thrown away.
+
+Used by `edge central rebuild`, and by the tests, which hold it equal to the ledger that was written live. Which
+segment of two with one number came first, and is therefore the log's, stands in the folder that each lies in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edge.central.ingest import note, place_of
+from edge.central.ledger import FORK, Ledger
+from edge.central.shelf import Shelf
+from edge.segments.sealed import open_sealed
+
+
+def rebuild(shelf: Shelf, path: Path) -> int:
+    """Write a ledger of all that is kept, in place of the one at `path`; how many segments. SegmentRejected."""
+    made = path.with_name(f"{path.name}.part")
+    made.unlink(missing_ok=True)
+    ledger = Ledger(made)
+    with ledger.change():
+        count = _fill(ledger, shelf.segments(), fork=False) + _fill(ledger, shelf.forks(), fork=True)
+    ledger.close()
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
+    made.rename(path)
+    return count
+
+
+def _fill(ledger: Ledger, paths: Iterable[Path], *, fork: bool) -> int:
+    count = 0
+    for path in paths:
+        data = path.read_bytes()
+        sealed = open_sealed(data)
+        state = FORK if fork else place_of(sealed.manifest, ledger.linked(sealed.manifest.log_id))[0]
+        note(ledger, sealed, state, len(data))
+        count += 1
+    return count

@@ -1,0 +1,181 @@
+"""`edge central`: the centre of some boxes, in one folder; no other service.
+
+Called by `edge.cli.main`. Takes in bundles, enrols boxes, says what is missing, makes the ledger again. It must never
+change a segment that was taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from edge.central.ingest import REJECTED, Central
+from edge.central.ledger import FORK, PARKED
+from edge.central.rebuild import rebuild
+from edge.cli.progress import Progress
+from edge.core.errors import RequestRefused, SegmentRejected
+from edge.security.signing import fingerprint
+from edge.segments.sealing import sealed_paths, write_whole
+from edge.sync import bundle
+from edge.sync.centre import Enrolment, document, receipt_file
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the group to the command line."""
+    del shared  # its data folder is a box's
+    parser = groups.add_parser(
+        "central",
+        help="keep the logs of many boxes",
+        description="The centre of some boxes, in one folder: what they sent, checked and kept for ever.",
+        epilog="example:\n  edge central enrol pump7 8f3c… --data /srv/centre --out pump7.json\n"
+        "  edge central import /media/stick/noetl-edge-pump7-… --data /srv/centre",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the centre's folder")
+    enrol = actions.add_parser(
+        "enrol", parents=[where], help="let a box send, and make the file that it needs"
+    )
+    enrol.add_argument("box", metavar="BOX", help="the box's name")
+    enrol.add_argument(
+        "key", metavar="KEY", help="its public key, 64 hexadecimal digits, as MANIFEST.json has it"
+    )
+    enrol.add_argument("--out", type=Path, metavar="FILE", help="write the enrolment there, for the box")
+    enrol.set_defaults(command=_enrol)
+    revoke = actions.add_parser("revoke", parents=[where], help="believe nothing more that a key signs")
+    revoke.add_argument("box", metavar="BOX")
+    revoke.add_argument("key", metavar="KEY")
+    revoke.set_defaults(command=_revoke)
+    taken = actions.add_parser(
+        "import", parents=[where], help="take in a bundle, and leave a receipt in it for the way back"
+    )
+    taken.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder noetl-edge-…")
+    taken.set_defaults(command=_import)
+    for name, help_text, command in (
+        ("boxes", "boxes and their keys", _boxes),
+        ("gaps", "what is missing of each log, and what is of another history", _gaps),
+        ("rebuild", "make the ledger again from the segments alone", _rebuild),
+    ):
+        actions.add_parser(name, parents=[where], help=help_text).set_defaults(command=command)
+
+
+def _open(given: argparse.Namespace) -> Central:
+    return Central.open(given.data, time.time_ns)
+
+
+def _key(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
+
+
+def _enrol(given: argparse.Namespace) -> int:
+    central = _open(given)
+    central.boxes.enrol(given.box, _key(given.key), time.time_ns())
+    print(f"enrolled {given.box}, key {fingerprint(_key(given.key))}")
+    if given.out is not None:
+        write_whole(given.out, document(Enrolment(central.signer.public, given.box)))
+        print(f"written  {given.out}: take it to the box, and there: edge sync enrol {given.out.name}")
+    return 0
+
+
+def _revoke(given: argparse.Namespace) -> int:
+    _open(given).boxes.revoke(given.box, _key(given.key), time.time_ns())
+    print(f"revoked  {given.box}, key {fingerprint(_key(given.key))}: nothing more that it signs is taken")
+    return 0
+
+
+def _boxes(given: argparse.Namespace) -> int:
+    for box in _open(given).boxes.all():
+        for key in box.keys:
+            said = "revoked" if key.revoked_ns else "enrolled"
+            print(f"{box.box:<24} {said:<9} {key.public.hex()}")
+    return 0
+
+
+def _import(given: argparse.Namespace) -> int:
+    verdict = bundle.verify(given.bundle)
+    central = _open(given)
+    paths = sealed_paths(given.bundle)
+    progress = Progress(sum(path.stat().st_size for path in paths), "importing")
+    counts: dict[str, int] = {}
+    logs: dict[bytes, None] = {}
+    blobs = _take_blobs(central, given.bundle)
+    for path in paths:
+        data = path.read_bytes()
+        made = central.take(data, deep=True)
+        counts[made.verdict] = counts.get(made.verdict, 0) + 1
+        if made.reason:
+            print(f"{made.verdict:<8} {path.name}: {made.reason}")
+        if made.log_id:
+            logs[made.log_id] = None
+        progress(len(data))
+    progress.end()
+    print(f"bundle   of box {verdict.box}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    print(f"values   {blobs} taken")
+    for problem in verdict.problems:
+        print(f"wrong    {problem}")
+    for log_id in logs:
+        _leave_receipt(central, log_id, given.bundle)
+    central.close()
+    return 1 if verdict.problems or counts.get(REJECTED) or counts.get(FORK) else 0
+
+
+def _take_blobs(central: Central, place: Path) -> int:
+    """Large values first: a segment that is stored has what it names, as far as the bundle has it."""
+    taken = 0
+    folder = place / bundle.BLOBS
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        try:
+            central.shelf.put_blob(_key(path.name), path.read_bytes())
+            taken += 1
+        except SegmentRejected as error:
+            print(f"wrong    {error}")
+    return taken
+
+
+def _leave_receipt(central: Central, log_id: bytes, place: Path) -> None:
+    receipt, linked = central.receipt(log_id), central.ledger.linked(log_id)
+    if receipt is None or linked is None:
+        return
+    try:
+        write_whole(receipt_file(place), receipt)
+    except OSError as error:
+        print(f"receipt  could not be left in the bundle: {error}")
+        return
+    print(f"receipt  up to event {linked.last_seq}, in {receipt_file(place)}: take it back to the box")
+
+
+def _gaps(given: argparse.Namespace) -> int:
+    central = _open(given)
+    found = 0
+    for box, log_id in central.ledger.log_ids():
+        linked = central.ledger.linked(log_id)
+        last = linked.last_seq if linked is not None else 0
+        for parked in central.ledger.segments(log_id, PARKED):
+            if parked.first_seq > last + 1:
+                found += 1
+                print(f"{box}  events {last + 1} to {parked.first_seq - 1} are missing of log {log_id.hex()}")
+            last = max(last, parked.last_seq)
+        for fork in central.ledger.segments(log_id, FORK):
+            found += 1
+            print(
+                f"{box}  segment {fork.number} is of another history, events {fork.first_seq} to {fork.last_seq}"
+            )
+    if not found:
+        print("none     every log that is here joins from its first event to its last")
+    return 1 if found else 0
+
+
+def _rebuild(given: argparse.Namespace) -> int:
+    if not given.data.is_dir():
+        raise RequestRefused(f"{given.data} is no folder of a centre.", mend="Name it with --data.")
+    central = _open(given)
+    central.close()
+    count = rebuild(central.shelf, given.data / "ledger.sqlite")
+    print(f"rebuilt  the ledger from {count} segments")
+    return 0

@@ -1,0 +1,85 @@
+"""`edge sync`: the way to the centre: with whom the box is enrolled, what waits, and receipts that came back.
+
+Called by `edge.cli.main`. It must never let anything be pruned but by a receipt that the box's own centre signed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from edge.core.errors import Misconfigured
+from edge.core.settings import load_settings
+from edge.security.signing import fingerprint
+from edge.segments.sealing import sealed_paths
+from edge.store import upstream
+from edge.sync import centre
+from edge.sync.bundle import manifest_of
+
+
+def add(groups: Any, shared: argparse.ArgumentParser) -> None:
+    """Add the group to the command line."""
+    parser = groups.add_parser(
+        "sync",
+        help="enrol with a centre, take in its receipts, see what waits",
+        description="The way to the centre: with whom the box is enrolled, what waits, and receipts that came back.",
+        epilog="example:\n  edge sync enrol pump7.json\n  edge sync receipt /media/stick/noetl-edge-pump7-…/RECEIPT",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    enrol = actions.add_parser("enrol", parents=[shared], help="let a centre's receipts count")
+    enrol.add_argument("file", type=Path, metavar="FILE", help="what `edge central enrol --out` made")
+    enrol.set_defaults(command=_enrol)
+    receipt = actions.add_parser(
+        "receipt", parents=[shared], help="take in a receipt: what it covers may be pruned"
+    )
+    receipt.add_argument(
+        "file", type=Path, metavar="FILE", help="the file RECEIPT of a bundle that was imported"
+    )
+    receipt.set_defaults(command=_receipt)
+    status = actions.add_parser(
+        "status", parents=[shared], help="what is sealed, what waits, what the centre has"
+    )
+    status.set_defaults(command=_status)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise Misconfigured(f"{path} is not there.", mend="Is the stick mounted?") from error
+
+
+def _enrol(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    enrolment = centre.parse(_read(given.file), str(given.file))
+    centre.enrol(settings, enrolment)
+    print(f"enrolled with the centre of key {fingerprint(enrolment.key)}, as {enrolment.box}")
+    if not settings.centre:
+        print(f"next     set centre = true in {settings.data / 'edge.toml'} and start the box again:")
+        print("         from then on nothing is pruned that the centre does not have")
+    return 0
+
+
+def _receipt(given: argparse.Namespace) -> int:
+    receipt, freed = centre.take_receipt(load_settings(given.data), _read(given.file))
+    print(f"receipt  the centre has every event up to {receipt.through}; {freed} segments left the queue")
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    settings = load_settings(given.data)
+    manifests = [manifest_of(path) for path in sealed_paths(settings.sealed_folder)]
+    receipt = upstream.read(settings.data)
+    waiting = [each for each in manifests if receipt is None or each.last_seq > receipt.through]
+    size_bytes = sum(path.stat().st_size for path in sealed_paths(settings.sealed_folder))
+    print(
+        f"centre   {'has every event up to ' + str(receipt.through) if receipt is not None else 'has nothing yet'}"
+    )
+    if waiting:
+        said = f"events {waiting[0].first_seq} to {waiting[-1].last_seq}"
+        print(f"waiting  {said} in {len(waiting)} segments, {size_bytes / 1e6:.1f} MB")
+    else:
+        print("waiting  nothing that is sealed")
+    return 0

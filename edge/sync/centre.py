@@ -1,0 +1,106 @@
+"""The centre of a box: which key its receipts are signed by, and what they let the box prune.
+
+The enrolment is a file that the centre made (`edge central enrol`), taken in once by a person. Called by `edge sync`.
+A receipt is believed where the centre's key signed it and the box's own chain says the same; only then does it reach
+retention (`edge.store.upstream`), and what it covers leaves the queue of sealed segments.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from edge.core.errors import Misconfigured, ReceiptRejected
+from edge.core.records import record
+from edge.core.settings import Settings
+from edge.segments.receipt import CentreReceipt, opened
+from edge.segments.sealing import read_head, sealed_paths, write_whole
+from edge.store import upstream
+from edge.sync.bundle import manifest_of
+
+FILE_NAME: Final = "centre.json"
+_FORMAT: Final = "noetl-edge-enrolment-1"
+_KEY_BYTES: Final = 32
+
+
+@record
+class Enrolment:
+    """A centre as a box knows it: its public key, and the name that it has for the box."""
+
+    key: bytes
+    box: str
+
+
+def document(enrolment: Enrolment) -> bytes:
+    """The file that is carried to the box."""
+    made = {"format": _FORMAT, "centre_key": enrolment.key.hex(), "box": enrolment.box}
+    return json.dumps(made, indent=1).encode() + b"\n"
+
+
+def parse(data: bytes, where: str) -> Enrolment:
+    """What such a file says. Raises Misconfigured."""
+    try:
+        said = json.loads(data)
+        key = bytes.fromhex(said["centre_key"])
+        if said["format"] != _FORMAT or len(key) != _KEY_BYTES:
+            raise ValueError("it is of another format")
+        return Enrolment(key, str(said["box"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Misconfigured(
+            f"{where} is no enrolment: {error}.",
+            mend="Make one at the centre: edge central enrol BOX KEY --out FILE.",
+        ) from error
+
+
+def enrol(settings: Settings, enrolment: Enrolment) -> None:
+    """Let a centre's receipts count from now on. Raises Misconfigured where the box has another centre."""
+    path = settings.data / FILE_NAME
+    if path.exists() and centre_of(settings).key != enrolment.key:
+        raise Misconfigured(
+            f"This box has another centre already ({path}).",
+            mend="Remove that file where the box is to change its centre: receipts of the old one count no more.",
+        )
+    write_whole(path, document(enrolment))
+
+
+def centre_of(settings: Settings) -> Enrolment:
+    """The centre that this box was enrolled with. Raises Misconfigured."""
+    path = settings.data / FILE_NAME
+    try:
+        return parse(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            "This box was enrolled with no centre, so nobody's receipt counts.",
+            mend="Make an enrolment at the centre (edge central enrol) and take it in: edge sync enrol FILE.",
+        ) from error
+
+
+def take_receipt(settings: Settings, data: bytes) -> tuple[CentreReceipt, int]:
+    """Believe a receipt; `(what it says, segments that left the queue)`. Raises ReceiptRejected, Misconfigured."""
+    receipt = opened(data, centre_of(settings).key)
+    head = read_head(settings.sealed_folder)
+    if head is None or head.log_id != receipt.log_id:
+        raise ReceiptRejected(
+            f"The receipt is for log {receipt.log_id.hex()}, which is not this box's.",
+            mend="Is it another box's stick?",
+        )
+    covered = []
+    for path in sealed_paths(settings.sealed_folder):
+        said = manifest_of(path)
+        if said.last_seq == receipt.through and said.link_after != receipt.link:
+            raise ReceiptRejected(
+                f"The centre has another history up to event {receipt.through} than this box.",
+                mend="Was a card copied, or the data folder put back? `edge central audit` shows both.",
+            )
+        if said.last_seq <= receipt.through:
+            covered.append(path)
+    upstream.write(settings.data, upstream.Receipt(receipt.log_id, receipt.through, receipt.link))
+    for path in covered:
+        path.unlink()
+    return receipt, len(covered)
+
+
+def receipt_file(place: Path) -> Path:
+    """Where a centre leaves its receipt in a bundle, for the way back."""
+    return place / "RECEIPT"

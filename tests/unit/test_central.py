@@ -1,0 +1,154 @@
+"""The centre: who may speak, forks, receipts, and a ledger that can be thrown away."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge.central.boxes import Boxes
+from edge.central.ingest import ALREADY, REJECTED, Central
+from edge.central.ledger import FORK, PARKED, STORED, Ledger
+from edge.central.rebuild import rebuild
+from edge.core.errors import Misconfigured, ReceiptRejected, RequestRefused, SegmentRejected
+from edge.core.events import Event, StepDone
+from edge.core.limits import MIB
+from edge.security.signing import Signer
+from edge.segments.receipt import CentreReceipt, opened, signed
+from edge.segments.sealed import open_sealed
+from edge.segments.sealing import Sealing, sealed_paths
+from edge.store.blobs import BlobStore
+from edge.store.journal import Journal
+from edge.testing.history import write_group
+
+SIGNER = Signer(bytes(range(32)))
+OTHER = Signer(bytes(32))
+
+
+def grow(folder: Path, value: int, segments: int = 2) -> list[bytes]:
+    """Write and seal some more of the log in a folder; the new segments."""
+    known = len(sealed_paths(folder / "sealed"))
+    journal = Journal(folder / "journal", segment_bytes=MIB)
+    sealer = Sealing(folder / "sealed", SIGNER, "pump-7", BlobStore(folder / "blobs"))
+    for _ in range(segments):
+        for _ in range(3):
+            write_group(journal, [Event(journal.next_seq, StepDone(bytes([0x18, value])), 1)])
+        list(sealer.seal(journal.folder, journal.last_seq, everything=True))
+    journal.close()
+    return [path.read_bytes() for path in sealed_paths(folder / "sealed")[known:]]
+
+
+@pytest.fixture
+def central(tmp_path: Path) -> Central:
+    made = Central.open(tmp_path / "central", lambda: 7)
+    made.boxes.enrol("pump-7", SIGNER.public, 1)
+    return made
+
+
+def rows(path: Path) -> list[tuple[object, ...]]:
+    ledger = Ledger(path)
+    try:
+        return list(ledger.everything())
+    finally:
+        ledger.close()
+
+
+def test_a_cloned_card_is_a_fork(central: Central, tmp_path: Path) -> None:
+    """Two boxes go on from one card: the first to come is the log, the other's are kept apart for a person."""
+    begun = grow(tmp_path / "a", 1)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    own, cloned = grow(tmp_path / "a", 2), grow(tmp_path / "b", 3)
+    assert [central.take(each, deep=True).verdict for each in begun + own] == [STORED] * 4
+    verdicts = [central.take(each, deep=True) for each in cloned]
+    assert [each.verdict for each in verdicts] == [FORK, FORK]
+    assert "was a card copied" in verdicts[0].reason
+    assert central.take(cloned[0], deep=True).verdict == ALREADY
+    linked = central.ledger.linked(open_sealed(own[0]).manifest.log_id)
+    assert linked is not None
+    assert linked.id == open_sealed(own[-1]).id
+    assert len(list(central.shelf.forks())) == 2
+    live = central.ledger.everything()
+    assert rebuild(central.shelf, tmp_path / "again.sqlite") == 6
+    assert rows(tmp_path / "again.sqlite") == live
+
+
+def test_a_fork_that_was_parked_is_found_when_it_is_reached(central: Central, tmp_path: Path) -> None:
+    """Segments of another history that came early do not join when their turn comes."""
+    begun = grow(tmp_path / "a", 1)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    own, cloned = grow(tmp_path / "a", 2), grow(tmp_path / "b", 3)
+    assert [central.take(each, deep=True).verdict for each in (cloned[1], *begun, own[0])] == [
+        PARKED, STORED, STORED, STORED,
+    ]  # fmt: skip
+    log_id = open_sealed(own[0]).manifest.log_id
+    assert [each.number for each in central.ledger.segments(log_id, FORK)] == [3]
+    assert central.take(own[1], deep=True).verdict == STORED
+    live = central.ledger.everything()
+    rebuild(central.shelf, tmp_path / "again.sqlite")
+    assert rows(tmp_path / "again.sqlite") == live
+
+
+def test_who_may_speak(central: Central, tmp_path: Path) -> None:
+    """An unknown key is refused with the command that lets it in; a revoked one is refused from then on."""
+    first, second = grow(tmp_path / "a", 1)
+    stranger = Central.open(tmp_path / "other", lambda: 7)
+    refused = stranger.take(first, deep=True)
+    assert refused.verdict == REJECTED
+    assert f"edge central enrol pump-7 {SIGNER.public.hex()}" in refused.reason
+    stranger.boxes.enrol("pump-7", SIGNER.public, 1)
+    assert stranger.take(first, deep=True).verdict == STORED
+    stranger.boxes.revoke("pump-7", SIGNER.public, 2)
+    assert "was revoked" in stranger.take(second, deep=True).reason
+    assert stranger.take(first, deep=True).verdict == REJECTED
+    assert len(list((tmp_path / "other" / "refused").iterdir())) == 2
+
+
+def test_enrolling(tmp_path: Path) -> None:
+    """A box may have several keys, a key one box; wrong names and keys are refused, damage of the file is named."""
+    boxes = Boxes(tmp_path / "boxes")
+    boxes.enrol("a", SIGNER.public, 1)
+    assert [key.public for key in boxes.enrol("a", OTHER.public, 2).keys] == [SIGNER.public, OTHER.public]
+    assert boxes.enrol("a", OTHER.public, 3).keys[1].since_ns == 2
+    for box, key, words in (
+        ("b", OTHER.public, "That key is box a's"),
+        ("../x", OTHER.public, "is no name of a box"),
+        ("b", b"short", "64 hexadecimal digits"),
+    ):
+        with pytest.raises(RequestRefused, match=words):
+            boxes.enrol(box, key, 1)
+    with pytest.raises(RequestRefused, match="has no such key"):
+        boxes.revoke("b", OTHER.public, 1)
+    (tmp_path / "boxes" / "a.json").write_text("{")
+    with pytest.raises(Misconfigured, match=r"a\.json cannot be read"):
+        boxes.all()
+
+
+def test_receipts() -> None:
+    """Signed by another centre, changed at any byte, or nonsense that is signed: refused in words."""
+    receipt = CentreReceipt(b"log-id-8", 42, b"\1" * 32, 7)
+    data = signed(receipt, SIGNER)
+    assert opened(data, SIGNER.public) == receipt
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        with pytest.raises(ReceiptRejected):
+            opened(bytes(changed), SIGNER.public)
+    with pytest.raises(ReceiptRejected, match="not signed by this box's centre"):
+        opened(data, OTHER.public)
+    for said in (b"", b"\x80", b"\x01"):
+        with pytest.raises(ReceiptRejected, match="cannot be read"):
+            opened(SIGNER.sign(said) + said, SIGNER.public)
+
+
+def test_large_values(central: Central) -> None:
+    """A value is kept under its digest; another one under that digest is refused."""
+    import hashlib
+
+    digest = hashlib.sha256(b"value").digest()
+    with pytest.raises(SegmentRejected, match="changed on its way"):
+        central.shelf.put_blob(digest, b"other")
+    with pytest.raises(SegmentRejected, match="cannot be read"):
+        central.shelf.blob(digest)
+    central.shelf.put_blob(digest, b"value")
+    assert central.shelf.blob(digest) == b"value"
