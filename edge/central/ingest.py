@@ -142,7 +142,7 @@ def place_of(said: Manifest, linked: Linked | None) -> tuple[str, str]:
             f"Segment {said.number} is here already with other events: was a card copied, or put back?",
         )
     before = linked.id if linked is not None else NO_SEGMENT
-    if said.previous != before or (linked is not None and said.link_before != linked.link):
+    if said.previous != before or (linked is not None and not said.joins(linked.last_seq, linked.link)):
         return (
             FORK,
             f"Segment {said.number} does not follow what is here of this log: it is of another history.",

@@ -18,14 +18,14 @@ from typing import Any, Final
 from edge.cli.client import RuntimeClient
 from edge.cli.inputs import require_log
 from edge.cli.progress import Progress
+from edge.cli.story import counted
 from edge.core.codec import decode
 from edge.core.errors import LogDamaged, Misconfigured, Unavailable
 from edge.core.settings import Settings, load_settings
-from edge.runtime.process.locks import lock_alone
 from edge.security.signing import fingerprint
 from edge.store import upstream
 from edge.store.blobs import BlobStore
-from edge.sync import bundle
+from edge.sync import bundle, bundle_check
 
 _PATIENCE_S: Final = 900.0
 
@@ -51,6 +51,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     export.add_argument(
         "--all", action="store_true", help="also what the centre has, as far as it is here still"
     )
+    export.add_argument("--same-drive", action="store_true", help="the folder may be on the box's own drive")
     export.add_argument("--dry-run", action="store_true", help="only say what would be copied")
     export.add_argument("--json", action="store_true", help="one JSON object")
     export.set_defaults(command=_export)
@@ -67,35 +68,54 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
 def _export(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
     require_log(settings)
+    _require_other_drive(given, settings)
+    if not given.dry_run:
+        _seal(settings)
+    receipt = None if given.all else upstream.read(settings.data)
+    after = receipt.through if receipt is not None else 0
+    made = bundle.contents(settings.sealed_folder, BlobStore(settings.blob_folder), after)
+    if made is None:
+        return _say(
+            given, "nothing to carry: the centre has all that is sealed" if after else "nothing is sealed yet"
+        )
+    place = given.folder / made.folder_name
+    if given.dry_run:
+        absent_bytes = sum(item.size_bytes for item in bundle.missing(made, place))
+        more = "and what is not sealed yet; --dry-run seals nothing"
+        return _say(given, f"would copy {absent_bytes / 1e6:.1f} MB into {place} {more}", bytes=absent_bytes)
+    with bundle.alone(place):
+        absent = bundle.missing(made, place)
+        bundle.require_room(absent, place)
+        progress = Progress(sum(item.size_bytes for item in absent), "copying")
+        try:
+            bundle.export(made, absent, place, progress)
+        except KeyboardInterrupt:
+            progress.end()
+            print("stopped: what is copied stays, and the same command goes on from there", file=sys.stderr)
+            raise
+        progress.end()
+    os.sync()
+    _say_exported(made, place, len(absent), as_json=given.json)
+    return 0
+
+
+def _say(given: argparse.Namespace, words: str, **figures: int) -> int:
+    print(json.dumps({"said": words, **figures}) if given.json else words)
+    return 0
+
+
+def _require_other_drive(given: argparse.Namespace, settings: Settings) -> None:
+    """A stick that is not mounted is a folder of the box's own drive."""
     if not given.folder.is_dir():
         raise Misconfigured(
             f"{given.folder} is no folder.", mend="Is the stick mounted? `lsblk` shows where."
         )
-    if not given.dry_run:
-        _seal(settings)
-    receipt = None if given.all else upstream.read(settings.data)
-    made = bundle.contents(
-        settings.sealed_folder, BlobStore(settings.blob_folder), receipt.through if receipt is not None else 0
-    )
-    if made is None:
-        print(
-            "nothing to carry: the centre has all that is sealed"
-            if receipt is not None
-            else "nothing is sealed yet"
+    same = given.folder.stat().st_dev == settings.data.stat().st_dev
+    if same and not given.same_drive:
+        raise Misconfigured(
+            f"{given.folder} is on the box's own drive.",
+            mend="Is the stick mounted? `lsblk` shows where. If it is meant so, add --same-drive.",
         )
-        return 0
-    place = given.folder / made.folder_name
-    missing_bytes = bundle.missing_bytes(made, place)
-    if given.dry_run:
-        print(f"would copy {missing_bytes / 1e6:.1f} of {made.size_bytes / 1e6:.1f} MB into {place}")
-        return 0
-    bundle.require_room(made, place)
-    progress = Progress(made.size_bytes, "copying")
-    copied = sum(1 for _ in bundle.export(made, place, progress))
-    progress.end()
-    _flush_drive(place)
-    _say_exported(made, place, copied, as_json=given.json)
-    return 0
 
 
 def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: bool) -> None:
@@ -113,10 +133,10 @@ def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: b
         return
     print(f"bundle   {place}")
     print(
-        f"events   {first.first_seq} to {last.last_seq} in {len(made.manifests)} segments, "
+        f"events   {first.first_seq} to {last.last_seq} in {counted(len(made.manifests), 'segment')}, "
         f"{made.size_bytes / 1e6:.1f} MB"
     )
-    print(f"copied   {copied} of {len(made.items)} files; the others were there")
+    print(f"copied   {copied} of {counted(len(made.items), 'file')}")
     print(f"key      {fingerprint(last.key)}")
     print("safe     all is written: the stick may be unmounted and pulled out")
 
@@ -135,32 +155,30 @@ def _seal(settings: Settings) -> None:
 
 
 def _seal_stopped(settings: Settings) -> str:
-    lock_fd = lock_alone(settings)
+    """Seal what is on the drive. No lock keeps the box from starting meanwhile: sealing only reads the journal."""
+    command = [sys.executable, "-m", "edge.segments.sealer", str(settings.data), "end", "all"]
     try:
-        command = [sys.executable, "-m", "edge.segments.sealer", str(settings.data), "end", "all"]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_PATIENCE_S)
         return next((each for each in decode(done.stdout) if isinstance(each, str)), "")
-    finally:
-        os.close(lock_fd)
-
-
-def _flush_drive(place: Path) -> None:
-    """All of the drive's file system, so that it may be pulled out."""
-    subprocess.run(["sync", "--file-system", str(place)], check=False)
+    except (subprocess.SubprocessError, ValueError) as error:
+        return f"the process that seals ended early ({error}); run the same command again."
 
 
 def _verify(given: argparse.Namespace) -> int:
     progress = Progress(_size_bytes(given.folder), "reading")
-    verdict = bundle.verify(given.folder, progress)
+    verdict = bundle_check.verify(given.folder, progress)
     progress.end()
     if given.json:
         print(json.dumps({each.name: getattr(verdict, each.name) for each in fields(verdict)}))
         return 1 if verdict.problems else 0
     print(f"bundle   of box {verdict.box}, log {verdict.log_id}")
     print(
-        f"events   {verdict.first_seq} to {verdict.last_seq}: {verdict.events} in {verdict.segments} segments"
+        f"events   {verdict.first_seq} to {verdict.last_seq}: {verdict.events} "
+        f"in {counted(verdict.segments, 'segment')}"
     )
-    print(f"size     {verdict.size_bytes / 1e6:.1f} MB, {verdict.blobs} large values")
+    for key in verdict.keys:
+        print(f"key      {fingerprint(bytes.fromhex(key))}")
+    print(f"size     {verdict.size_bytes / 1e6:.1f} MB, {counted(verdict.blobs, 'large value')}")
     for problem in verdict.problems:
         print(f"wrong    {problem}")
     print("NOT whole" if verdict.problems else "whole    every file, signature and event")

@@ -18,7 +18,7 @@ from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
 from edge.segments.sealing import sealed_paths, write_whole
-from edge.sync import bundle
+from edge.sync import bundle, bundle_check
 from edge.sync.centre import Enrolment, document, receipt_file
 
 
@@ -98,7 +98,7 @@ def _boxes(given: argparse.Namespace) -> int:
 
 
 def _import(given: argparse.Namespace) -> int:
-    verdict = bundle.verify(given.bundle)
+    verdict = bundle_check.verify(given.bundle)
     central = _open(given)
     paths = sealed_paths(given.bundle)
     progress = Progress(sum(path.stat().st_size for path in paths), "importing")

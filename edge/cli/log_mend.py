@@ -98,10 +98,13 @@ def _mend(given: argparse.Namespace, *, give_up: bool) -> int:
 def _readable(settings: Settings) -> Settings:
     """The settings, without the mirror where that cannot be read: mending goes on with what there is."""
     try:
-        _mirrored_id(settings)
+        mirrored = _mirrored_id(settings)
     except OSError as error:
         print(f"mirror   {settings.mirror_folder} cannot be read, and is left out: {error.strerror}")
         return replace(settings, journal_mirror="off")
+    own = segment_file.log_id_of(settings.journal_folder)
+    if mirrored is not None and own is not None and mirrored != own:
+        raise mirror.another_logs(settings.mirror_folder)
     return settings
 
 

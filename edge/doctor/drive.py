@@ -20,7 +20,7 @@ from edge.core.limits import FLUSH_HONEST_US, FLUSH_SLOW_US, KIB, MIB
 from edge.core.settings import HOLD, Settings
 from edge.doctor.findings import Finding, fail, ok, warn
 from edge.store import filesystem
-from edge.store.mirror import end_of
+from edge.store.mirror import another_logs, end_of
 from edge.store.reserve import Reserve
 from edge.store.segment_file import SegmentReader, files_bytes, segment_paths
 
@@ -208,6 +208,9 @@ def mirror(settings: Settings) -> list[Finding]:
         return [fail("mirror", f"{folder} cannot be used: {error.strerror}.", _MIRROR_MEND)]
     if newest is None:
         return [ok("mirror", f"{folder}; the log holds no event yet.")]
+    if end is not None and end.log_id != newest.context.log_id:
+        other = another_logs(folder)
+        return [fail("mirror", other.message, other.mend)]
     if end is None or end.last_seq < newest.first_seq - 1:
         ends = "is empty" if end is None else f"ends at event {end.last_seq}"
         says = f"{folder} {ends}, the journal goes to {newest.last_seq}: it is not written."

@@ -98,6 +98,14 @@ class Manifest:
         manifest._require_sense()
         return manifest
 
+    def joins(self, last_seq: int, link: bytes) -> bool:
+        """Whether it goes on where a log ends with event `last_seq`, its chain at `link`.
+
+        Over what the log itself calls lost the chain does not go on: then `losses` covers all numbers between.
+        """
+        lost = any(first <= last_seq + 1 and last == self.first_seq - 1 for first, last in self.losses)
+        return self.link_before == link or lost
+
     def _require_sense(self) -> None:
         holds = (
             1 <= self.first_seq <= self.last_seq

@@ -34,11 +34,16 @@ def sealing_of(settings: Settings) -> Sealing:
 
 
 def durable_end(journal: Path) -> int:
-    """The last event of a journal that nobody writes, made durable first.
+    """The last event that is in a journal now, made durable: a killed process may have left it in memory.
 
-    A killed process may have left it in memory. A torn end is left as it is, for the runtime to judge. StorageFailed.
+    It is read before it is flushed, so that a runtime which starts meanwhile may write on. A torn end is left as it
+    is, for the runtime to judge. Raises StorageFailed.
     """
     for path in segment_paths(journal)[-1:]:
+        reader = SegmentReader(path)
+        last_seq = reader.header.first_seq - 1
+        for frame in reader.frames():
+            last_seq = frame.first_seq + frame.count - 1
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -47,10 +52,6 @@ def durable_end(journal: Path) -> int:
                 os.close(fd)
         except OSError as error:
             raise StorageFailed(f"{path.name} could not be flushed: {error.strerror}.") from error
-        reader = SegmentReader(path)
-        last_seq = reader.header.first_seq - 1
-        for frame in reader.frames():
-            last_seq = frame.first_seq + frame.count - 1
         return last_seq
     return 0
 

@@ -121,6 +121,11 @@ class Sealing:
         for header, group, data in read_groups(journal, head.last_seq if head is not None else 0):
             if group.last_seq > through:
                 break
+            if batch.stored and header.lost and header.first_seq == group.first_seq:
+                # The chain does not go on over what the log itself calls lost: it begins anew with a segment.
+                head, made = self._write(batch, head)
+                yield made
+                batch = _Batch()
             if head is not None and not batch.stored:
                 _require_joining(head, header, group)
             batch.add(header, group, data)
@@ -179,7 +184,8 @@ def _require_joining(head: Head, header: SegmentHeader, group: OpenedGroup) -> N
             f"The sealed segments are of log {head.log_id.hex()}, the journal is of {header.log_id.hex()}.",
             mend="Take away the folder `sealed` once what is in it has been delivered: a new log is sealed anew.",
         )
-    if group.previous != head.link:
+    lost = header.first_seq - header.lost <= head.last_seq + 1 and header.first_seq == group.first_seq
+    if group.previous != head.link and not (header.lost and lost):
         raise LogDamaged(
             f"The journal does not go on from event {head.last_seq}, which is sealed: it is another history.",
             mend="Was the data folder put back from an older copy? Its events need a log of their own.",

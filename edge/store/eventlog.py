@@ -50,13 +50,19 @@ from edge.store.index_rows import (
 )
 from edge.store.joined_rows import FIRST, Rows, damaged, opened, sealed
 
-_TABLES: Final = (
-    *(b"groups", b"executions", b"requests", b"open", b"catalog", b"circuits", b"carried", b"blobs", b"meta"),
-)
+_TABLES: Final = tuple(b"groups executions requests open catalog circuits carried blobs meta".split())
 #: Those that an index of an earlier release lacks until a runtime opens it: whoever only reads does without.
 _LATER_TABLES: Final = (b"circuits", b"carried", b"blobs")
 #: What LMDB says where a page is not what it should be. It has no checksums: most damage it does not notice.
 _DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError)
+#: LMDB's table of readers; a larger file than it needs gives it room for more.
+_LOCK_BYTES: Final = 4 * KIB
+
+
+def _room_left(folder: Path) -> str:
+    """LMDB says "Input/output error" of a drive that is full, too: the room that is left tells them apart."""
+    stat = os.statvfs(folder)
+    return f"The drive has {stat.f_bavail * stat.f_frsize // KIB} KB left."
 
 
 class EventLog:
@@ -68,6 +74,7 @@ class EventLog:
         self.on_damage: Callable[[LogDamaged], None] = lambda error: None
         if not readonly:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            mapped_pages.hold_room(folder / "lock.mdb", _LOCK_BYTES)
         try:
             self._env = lmdb.open(
                 str(folder),
@@ -101,7 +108,8 @@ class EventLog:
                     f"The index in {folder} may not be used by this user.",
                     mend="Give the data folder to the user who runs the box.",
                 ) from error
-            raise StorageFailed(f"The event log's index in {folder} cannot be opened: {error}.") from error
+            words = f"The event log's index in {folder} cannot be opened: {error}."
+            raise StorageFailed(f"{words} {_room_left(folder)}") from error
         #: As in `edge.store.blobs`.
         self.make_room: Callable[[int], bool] = lambda size_bytes: False
         self._data_path = folder / "data.mdb"
@@ -213,10 +221,7 @@ class EventLog:
             raise StorageFailed(self._not_written(error)) from error
 
     def _not_written(self, error: lmdb.Error) -> str:
-        """LMDB says "Input/output error" of a drive that is full, too: the room that is left tells them apart."""
-        stat = os.statvfs(self._data_path.parent)
-        left_kb = stat.f_bavail * stat.f_frsize // KIB
-        return f"The event log's index could not be written: {error}. The drive has {left_kb} KB left."
+        return f"The event log's index could not be written: {error}. {_room_left(self._data_path.parent)}"
 
     def _put_group(self, rows: Rows, gathered: Gathered, group: IndexedGroup) -> None:
         key = key_of(group.first_seq)

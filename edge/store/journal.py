@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 #: At the end of the newest segment, checked at each opening: what a torn or doubled write could have left there.
 _CHECKED_GROUPS = 64
-_SPARE_PART = "next.spare.part"
 
 
 class Journal:
@@ -184,7 +183,7 @@ class Journal:
         self._fd, self._offset, self._header = fd, offset, header
 
     def _make_spare(self, spare: Path) -> None:
-        made = self._folder / _SPARE_PART
+        made = self._folder / segment_file.SPARE_PART
         segment_file.prepare(made, self._segment_bytes)
         try:
             made.rename(spare)
@@ -193,7 +192,7 @@ class Journal:
 
     def hold_next(self) -> None:
         """See that there is room on the drive for the next file, long before it is filled with zeros."""
-        made, spare = self._folder / _SPARE_PART, self._folder / segment_file.SPARE
+        made, spare = self._folder / segment_file.SPARE_PART, self._folder / segment_file.SPARE
         with self._spare_lock:
             if self._spare_thread is not None or spare.exists() or made.exists():
                 return
@@ -254,7 +253,7 @@ class Journal:
             return
 
         def prepare() -> None:
-            made = self._folder / _SPARE_PART
+            made = self._folder / segment_file.SPARE_PART
             try:
                 segment_file.prepare(made, self._segment_bytes)
                 made.rename(spare)
@@ -271,7 +270,7 @@ class Journal:
         Durable when this returns; called for the oldest segment only, off the loop. Raises StorageFailed. Somebody
         who reads the file meanwhile notices (`SegmentReader`).
         """
-        made = self._folder / _SPARE_PART
+        made = self._folder / segment_file.SPARE_PART
         try:
             with self._spare_lock:
                 thread = self._spare_thread

@@ -65,10 +65,7 @@ class Mirror:
         if end is None:
             return False
         if end.log_id != log_id:
-            raise Misconfigured(
-                f"The mirror in {self.folder} is another log's.",
-                mend="Name another folder (journal_mirror in edge.toml), or take away what is in this one.",
-            )
+            raise another_logs(self.folder)
         if end.last_seq > last_seq:
             raise LogDamaged(
                 f"The journal ends at event {last_seq}, its mirror at {end.last_seq}: the journal lost its end.",
@@ -147,7 +144,7 @@ class Mirror:
         # What goes wrong here is tried again, and said, when the segment begins.
         with contextlib.suppress(StorageFailed, OSError):
             if not (self.folder / segment_file.SPARE).exists():
-                made = self.folder / f"{segment_file.SPARE}.part"
+                made = self.folder / segment_file.SPARE_PART
                 segment_file.prepare(made, size_bytes)
                 made.rename(self.folder / segment_file.SPARE)
 
@@ -193,6 +190,14 @@ class Mirror:
             yield
         finally:
             self._making.release()
+
+
+def another_logs(folder: Path | None) -> Misconfigured:
+    """What to say of a mirror that is not this log's: nothing of it may be changed."""
+    return Misconfigured(
+        f"The mirror in {folder} is another log's.",
+        mend="Name another folder (journal_mirror in edge.toml), or take away what is in this one.",
+    )
 
 
 def restore(journal: Path, folder: Path) -> int:
@@ -305,6 +310,9 @@ def differences(journal: Path, folder: Path, last_seq: int) -> tuple[list[str], 
     It may lack the end: then it was away. Files only, so a runtime may be writing both.
     """
     found: list[str] = []
+    own, other = segment_file.log_id_of(journal), segment_file.log_id_of(folder)
+    if own is not None and other is not None and own != other:
+        return [another_logs(folder).message], 0
     copies = groups(folder)
     copy = next(copies, None)
     ends = 0

@@ -34,6 +34,8 @@ _GROUP_MAGIC: Final = b"NEg1"
 SUFFIX: Final = ".journal"
 #: The file that becomes the next segment. Groups are written into it only under a segment's name.
 SPARE: Final = "next.spare"
+#: The same while it is filled with zeros.
+SPARE_PART: Final = "next.spare.part"
 _ZEROS: Final = bytes(256 * KIB)
 #: A header frame takes some 110 bytes.
 _HEADER_ROOM_BYTES: Final = 512
@@ -199,6 +201,14 @@ def create(spare: Path, folder: Path, header: SegmentHeader) -> tuple[int, int]:
     return fd, len(frame)
 
 
+def log_id_of(folder: Path) -> bytes | None:
+    """The log that a journal or mirror is of, None where no header can be read. Raises OSError."""
+    for path in reversed(segment_paths(folder)):
+        with contextlib.suppress(LogDamaged):
+            return header_of(path).log_id
+    return None
+
+
 def nameless(folder: Path) -> SegmentReader | None:
     """The newest segment where it lost its name and lies in the spare file, None where nothing of the kind does.
 
@@ -207,14 +217,20 @@ def nameless(folder: Path) -> SegmentReader | None:
     drive (`tests/faults/test_power_cuts.py`: 60 events told, lost from both). A spare that holds a sound group tells.
     Reads only, and beside a live runtime finds nothing: groups are not written under this name. Raises OSError.
     """
-    spare, paths = folder / SPARE, segment_paths(folder)
+    paths = segment_paths(folder)
+    # It was made under the one name and waited under the other: both renames may be undone.
+    found = (_nameless(folder / name, paths[-1:]) for name in (SPARE, SPARE_PART))
+    return next((reader for reader in found if reader is not None), None)
+
+
+def _nameless(spare: Path, newest: list[Path]) -> SegmentReader | None:
     try:
         with spare.open("rb", buffering=0) as file:
             magic, _, _, first_seq, _ = _FRAME.unpack(file.read(_FRAME.size).ljust(_FRAME.size, b"\0"))
-        if magic != _HEADER_MAGIC or (paths and first_seq <= int(paths[-1].stem)):
+        if magic != _HEADER_MAGIC or any(first_seq <= int(path.stem) for path in newest):
             return None
         reader = SegmentReader(spare, name=segment_name(first_seq))
-        logs = {header_of(path).log_id for path in paths[-1:]}
+        logs = {header_of(path).log_id for path in newest}
     except (LogDamaged, FileNotFoundError):
         return None
     return reader if next(reader.frames(), None) is not None and logs <= {reader.header.log_id} else None
@@ -229,7 +245,7 @@ def name_again(folder: Path) -> str:
     if reader is None:
         return ""
     name = segment_name(reader.header.first_seq)
-    os.rename(folder / SPARE, folder / name)
+    os.rename(reader.path, folder / name)
     flush_folder(folder)
     return name
 

@@ -108,4 +108,7 @@ def test_a_sample_of_pruning_calls(bed: Bed, calls: list[str], tmp_path: Path) -
 @pytest.mark.parametrize(("kind", "lasting"), KINDS)
 def test_every_pruning_call(kind: str, lasting: bool, bed: Bed, calls: list[str], tmp_path: Path) -> None:
     """Killed before, killed after, refused at each call of pruning: nothing that is needed is gone."""
-    strike(bed, tmp_path, [Fault(kind, place, lasting) for place in places(calls)], calls)
+    every = [
+        place for place in places(calls) if kind != "ENOSPC" or not calls[place - 1].startswith("unlink")
+    ]
+    strike(bed, tmp_path, [Fault(kind, place, lasting) for place in every], calls)

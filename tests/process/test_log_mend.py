@@ -178,6 +178,21 @@ def test_a_box_takes_from_the_mirror_what_its_journal_lost(mirrored: Box, what: 
     assert "goes to event" in mirrored.edge("doctor", check=None).stdout
 
 
+def test_another_logs_mirror_is_not_touched(mirrored: Box, tmp_path: Path) -> None:
+    """Two cards were exchanged: every command says so, and not a byte of the other log is changed."""
+    mirror = mirrored.settings.data / "mirror"
+    shutil.rmtree(mirror)
+    other = Journal(mirror)
+    write_group(other, [Event(1, Gap(1, 1, "x"))])
+    other.close()
+    before = {path.name: path.read_bytes() for path in mirror.iterdir()}
+    for command, code in (("recover", 2), ("salvage", 2), ("verify", 1)):
+        said = mirrored.edge("log", command, check=code)
+        assert "is another log's" in said.stdout + said.stderr
+    assert "is another log's" in mirrored.edge("doctor", check=None).stdout
+    assert {path.name: path.read_bytes() for path in mirror.iterdir()} == before
+
+
 def test_a_mirror_that_cannot_be_read_after_a_cut_is_named(tmp_path: Path) -> None:
     """The power went, and the mirror is no folder any more: the box serves, and a gap says what nothing can tell."""
     box = Box(tmp_path, 1, journal_mirror="on")

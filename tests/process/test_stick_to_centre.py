@@ -27,7 +27,9 @@ def box(tmp_path: Path) -> Iterator[Box]:
 
 def export(box: Box, stick: Path) -> Path:
     stick.mkdir(exist_ok=True)
-    return Path(json.loads(box.edge("bundle", "export", str(stick), "--json").stdout)["folder"])
+    return Path(
+        json.loads(box.edge("bundle", "export", str(stick), "--json", "--same-drive").stdout)["folder"]
+    )
 
 
 def central(box: Box, *words: str, check: int = 0) -> str:

@@ -201,15 +201,16 @@ def test_an_end_that_no_mirror_can_tell_of_is_unproved(tmp_path: Path, what: str
     journal.close()
 
 
+@pytest.mark.parametrize("name", ["next.spare", "next.spare.part"])
 @pytest.mark.parametrize("where", ["journal", "mirror", "journal mirror"])
-def test_a_segment_that_lost_its_name_gets_it_back(tmp_path: Path, where: str) -> None:
+def test_a_segment_that_lost_its_name_gets_it_back(tmp_path: Path, where: str, name: str) -> None:
     """A torn block of the file system's own may undo a rename that was durable: the spare file tells what it was."""
     journal = open_journal(tmp_path)
     write(journal, 30)
     journal.close()
     before = files(tmp_path / "journal")
     for place in where.split():
-        segment_paths(tmp_path / place)[-1].rename(tmp_path / place / "next.spare")
+        segment_paths(tmp_path / place)[-1].rename(tmp_path / place / name)
     report = verify_journal(tmp_path / "journal")
     assert ("a segment that lost its name" in " ".join(report.problems)) == ("journal" in where)
     journal = open_journal(tmp_path)

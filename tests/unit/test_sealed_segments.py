@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from edge.segments.sealed import open_sealed, sealed_bytes
 from edge.segments.sealing import HEAD_FILE, Sealing, sealed_paths
 from edge.store.blobs import BlobStore
 from edge.store.journal import Journal, read_groups
+from edge.store.recovery import carry_out, make_plan
+from edge.store.segment_file import SegmentReader, segment_paths
 from edge.testing.history import write_group
 
 SIGNER = Signer(bytes(range(32)))
@@ -263,3 +266,31 @@ def test_signatures() -> None:
     assert not signed_by(SIGNER.public, signature, b"\x72")
     assert not signed_by(b"none", signature, b"\x72")
     assert len(fingerprint(signer.public).split()) == 8
+
+
+@pytest.mark.parametrize("sealed_before", [0, 20, 55, 60])
+def test_a_loss_that_the_log_names_is_sealed_over(
+    journal: Journal, tmp_path: Path, sealed_before: int
+) -> None:
+    """The chain begins anew behind it: a segment ends before, the next one names the loss, and both join."""
+    write(journal, 20, 3)
+    if sealed_before:
+        seal(tmp_path, through=sealed_before)
+    journal.close()
+    (path,) = segment_paths(tmp_path / "journal")
+    frames = list(SegmentReader(path).frames())
+    data = bytearray(path.read_bytes())
+    data[frames[16].offset : frames[17].offset] = b"\xff" * (frames[17].offset - frames[16].offset)
+    path.write_bytes(data)
+    made = make_plan(tmp_path / "journal", lambda seq: iter(()))
+    assert [(loss.first, loss.last) for loss in made.losses] == [(49, 51)]
+    carry_out(made, tmp_path / "journal", tmp_path / "damaged")
+    seal(tmp_path)
+    manifests = [open_sealed(path.read_bytes()).manifest for path in sealed_paths(tmp_path / "sealed")]
+    for before, after in pairwise(manifests):
+        assert after.joins(before.last_seq, before.link_after)
+    assert manifests[-1].last_seq == 60
+    losses = [each for manifest in manifests for each in manifest.losses]
+    assert losses == ([] if sealed_before > 51 else [(49, 51)])
+    for path in sealed_paths(tmp_path / "sealed"):
+        list(open_sealed(path.read_bytes()).groups())
