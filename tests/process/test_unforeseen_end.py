@@ -55,6 +55,17 @@ workflow:
     tool: {kind: transform, value: "hello"}
 """
 
+#: An effect waits until its intent is durable, and by then the request was accepted; a pure step runs ahead of both.
+EFFECT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: effect, path: effect}
+workflow:
+  - step: greet
+    spec: {effect: write, on_unknown: retry}
+    tool: {kind: python, code: "result = 'hello'"}
+"""
+
 
 @pytest.mark.parametrize("error", ["ValueError('planted')", "OSError(5, 'planted')"])
 def test_a_mistake_over_an_outcome_does_not_leave_its_execution_hanging(
@@ -62,14 +73,14 @@ def test_a_mistake_over_an_outcome_does_not_leave_its_execution_hanging(
 ) -> None:
     """The process says what it was and exits with 1; the next one runs the step again and completes the execution."""
     box = quiet_box
-    box.register(HELLO)
+    box.register(EFFECT)
     box.kill("runtime", signal.SIGTERM)
     script = tmp_path / "planted.py"
     script.write_text(PLANTED.format(error=error))
     box.started_by["runtime"] = [sys.executable, str(script)]
     box.start("runtime")
     box.status()
-    execution = submit(box, "hello")
+    execution = submit(box, "effect")
     assert box.processes.pop("runtime").wait(timeout=60) == 1
     assert "planted" in box.words()
     del box.started_by["runtime"]
