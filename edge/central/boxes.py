@@ -13,7 +13,7 @@ from typing import Final
 
 from edge.core.errors import Misconfigured, RequestRefused
 from edge.core.records import record
-from edge.segments.sealing import write_whole
+from edge.store.whole_file import write_whole
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _KEY_BYTES: Final = 32

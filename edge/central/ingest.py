@@ -89,6 +89,11 @@ class Central:
                 mend=f"If it is yours: edge central enrol {said.box} {said.key.hex()}",
             )
         box, key = owner
+        if box.box != said.box:
+            raise SegmentRejected(
+                f"Segment {said.number} says that it is of box {said.box}, and its key is box {box.box}'s.",
+                mend=f"Was the box renamed? Give it the name {box.box} again (box in its edge.toml).",
+            )
         if key.revoked_ns:
             raise SegmentRejected(
                 f"The key of box {box.box} that signed segment {said.number} was revoked.",

@@ -75,12 +75,8 @@ class Ledger:
     def change(self) -> Iterator[None]:
         """One change, whole or not at all."""
         self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._db:  # commits, or rolls back what an error broke off
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
     def linked(self, log_id: bytes) -> Linked | None:
         """How far a log is linked, None for one that has not begun."""

@@ -18,8 +18,8 @@ from typing import Final
 
 from edge.core.errors import SegmentRejected
 from edge.segments.sealed import SUFFIX
-from edge.segments.sealing import write_whole
 from edge.store.segment_file import flush_folder
+from edge.store.whole_file import write_whole
 
 _ID_DIGITS: Final = 16
 _REFUSED_MAX: Final = 10_000

@@ -17,7 +17,8 @@ from edge.central.rebuild import rebuild
 from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
-from edge.segments.sealing import sealed_paths, write_whole
+from edge.segments.sealing import sealed_paths
+from edge.store.whole_file import write_whole
 from edge.sync import bundle, bundle_check
 from edge.sync.centre import Enrolment, document, receipt_file
 

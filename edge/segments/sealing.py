@@ -20,7 +20,7 @@ from typing import Final
 from edge import VERSION
 from edge.core.chain import OpenedGroup
 from edge.core.codec import decode, encode
-from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
+from edge.core.errors import LogDamaged, Misconfigured
 from edge.core.events import FORMAT_VERSION, URGENT_TYPES, Event, ExecutionRequested
 from edge.core.limits import SEALED_BYTES, SEALED_EVENTS
 from edge.core.records import record
@@ -32,7 +32,8 @@ from edge.segments.sealed import SUFFIX, Extent, manifest_in, sealed_bytes
 from edge.store.blobs import BlobStore
 from edge.store.index_rows import blobs_of
 from edge.store.journal import read_groups
-from edge.store.segment_file import SegmentHeader, flush_folder
+from edge.store.segment_file import SegmentHeader
+from edge.store.whole_file import write_whole
 
 HEAD_FILE: Final = "head"
 _START_BYTES: Final = 128 * 1024
@@ -225,21 +226,3 @@ def sealed_paths(folder: Path) -> list[Path]:
 def number_of(path: Path) -> int:
     """A segment's number, from its file's name."""
     return int(path.stem)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside, flush it, put it in place; durable when this returns. Raises StorageFailed."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(fd, left) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        part.rename(path)
-        flush_folder(path.parent)
-    except OSError as error:
-        raise StorageFailed(f"{path} could not be written: {error.strerror}.") from error

@@ -8,14 +8,13 @@ record of another log, or of a history that this log does not have, lets nothing
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 from edge.core.codec import decode, encode
-from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.errors import LogDamaged
 from edge.core.records import record
-from edge.store.segment_file import flush_folder
+from edge.store.whole_file import write_whole
 
 FILE_NAME: Final = "receipt"
 _VERSION: Final = 1
@@ -66,15 +65,4 @@ def write(folder: Path, receipt: Receipt) -> None:
         )
     if known is not None and known.through >= receipt.through:
         return
-    part = folder / f"{FILE_NAME}.part"
-    try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-        try:
-            os.write(fd, encode([_VERSION, receipt.log_id, receipt.through, receipt.link]))
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        part.rename(folder / FILE_NAME)
-        flush_folder(folder)
-    except OSError as error:
-        raise StorageFailed(f"The receipt could not be written: {error.strerror}.") from error
+    write_whole(folder / FILE_NAME, encode([_VERSION, receipt.log_id, receipt.through, receipt.link]))

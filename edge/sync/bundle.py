@@ -25,9 +25,10 @@ from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected, Storage
 from edge.core.records import record
 from edge.segments.manifest import Manifest
 from edge.segments.sealed import SUFFIX, manifest_in, open_sealed
-from edge.segments.sealing import sealed_paths, write_whole
+from edge.segments.sealing import sealed_paths
 from edge.store.blobs import BlobStore
 from edge.store.segment_file import flush_folder
+from edge.store.whole_file import write_whole
 
 MANIFEST: Final = "MANIFEST.json"
 BLOBS: Final = "blobs"
@@ -189,8 +190,7 @@ def export(made: Contents, absent: list[Item], place: Path, progress: Progress) 
             (place / MANIFEST).unlink(missing_ok=True)  # from here on the bundle is not what it says
         for item in absent:
             _copy(item, place / item.name, progress)
-        files = _listed(place) | {item.name: described(place / item.name) for item in made.items}
-        write_whole(place / MANIFEST, _document(made, place, files))
+        write_whole(place / MANIFEST, _document(made, place, _listed(place)))
         (place / MANIFEST).chmod(0o644)
         flush_folder(place)
     except OSError as error:
@@ -242,7 +242,7 @@ def described(path: Path) -> dict[str, Any]:
 
 
 def _listed(place: Path) -> dict[str, Any]:
-    """Files of an earlier export that are in the folder still."""
+    """Every file of the bundle, those of an earlier export as well."""
     names = [path.name for path in sealed_paths(place)]
     names += [f"{BLOBS}/{path.name}" for path in sorted((place / BLOBS).iterdir()) if not path.suffix]
     return {name: described(place / name) for name in names}

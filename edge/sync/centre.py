@@ -15,8 +15,9 @@ from edge.core.errors import Misconfigured, ReceiptRejected
 from edge.core.records import record
 from edge.core.settings import Settings
 from edge.segments.receipt import CentreReceipt, opened
-from edge.segments.sealing import read_head, sealed_paths, write_whole
+from edge.segments.sealing import read_head, sealed_paths
 from edge.store import upstream
+from edge.store.whole_file import write_whole
 from edge.sync.bundle import manifest_of
 
 FILE_NAME: Final = "centre.json"

@@ -12,16 +12,7 @@ from edge.segments.sealed import open_sealed
 from edge.segments.sealing import sealed_paths
 from edge.store.journal import read_groups
 from edge.store.key_file import read_or_make_key
-from tests.process.box import Box
-
-SOURCE = """
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: p, path: p}
-workflow:
-  - step: a
-    tool: {kind: transform, value: "{{ n + 1 }}"}
-"""
+from tests.process.box import PLUS_ONE, Box
 
 
 @pytest.fixture
@@ -46,7 +37,7 @@ def stored(box: Box) -> list[bytes]:
 def test_a_stop_in_order_seals_all(sealing: Box) -> None:
     """After SIGTERM every event is in a segment, signed with the box's own key, which nobody else may read."""
     sealing.start("runtime")
-    sealing.register(SOURCE)
+    sealing.register(PLUS_ONE)
     for n in range(20):
         assert sealing.run("p", {"n": n})["result"] == n + 1
     sealing.kill("runtime", 15)
@@ -61,7 +52,7 @@ def test_kills_leave_no_event_out_and_none_twice(sealing: Box) -> None:
         sealing.start("runtime")
         sealing.status()
         if round_number == 0:
-            sealing.register(SOURCE)
+            sealing.register(PLUS_ONE)
         for n in range(400):
             sealing.run("p", {"n": n})
         if round_number % 2:

@@ -218,9 +218,11 @@ class Checks:
     # ---- in the end ------------------------------------------------------------------------------------
 
     def all_ended(self) -> bool:
-        """Whether every client has its answer and nothing is open."""
+        """Whether every client has its answer, the broker keeps no message, and nothing is open."""
         life = self._world.life
         if life is None or any(asked.answer is None for asked in self._world.asked.values()):
+            return False
+        if not all(message.taken for message in self._world.messages):
             return False
         waits = life.gate.durable_seq < life.gate.next_seq - 1
         backlog = sum(intake.lanes.backlog for intake in life.subscriptions.all())

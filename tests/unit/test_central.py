@@ -96,6 +96,11 @@ def test_who_may_speak(central: Central, tmp_path: Path) -> None:
     refused = stranger.take(first, deep=True)
     assert refused.verdict == REJECTED
     assert f"edge central enrol pump-7 {SIGNER.public.hex()}" in refused.reason
+    Boxes(tmp_path / "renamed" / "boxes").enrol("pump-8", SIGNER.public, 1)
+    assert (
+        "its key is box pump-8's"
+        in Central.open(tmp_path / "renamed", lambda: 7).take(first, deep=True).reason
+    )
     stranger.boxes.enrol("pump-7", SIGNER.public, 1)
     assert stranger.take(first, deep=True).verdict == STORED
     stranger.boxes.revoke("pump-7", SIGNER.public, 2)

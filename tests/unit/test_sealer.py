@@ -63,6 +63,17 @@ async def test_after_a_quarter_of_an_hour_all_is_sealed() -> None:
     assert len(bench.started) == 1
 
 
+async def test_the_first_event_after_a_quiet_night_waits_for_others() -> None:
+    """The quarter of an hour counts from the first event that is not sealed."""
+    bench = Bench()
+    await bench.sealer.look()
+    bench.now_s += 40 * SEAL_AFTER_S
+    await bench.sealer.look()
+    bench.durable_seq = 1
+    await bench.sealer.look()
+    assert bench.started == []
+
+
 async def test_what_is_urgent_does_not_wait() -> None:
     """One urgent event is sealed with all before it, once it is durable."""
     bench = Bench()

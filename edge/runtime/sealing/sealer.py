@@ -35,7 +35,7 @@ class Sealed:
 
 
 class Sealer:
-    """See the module. `told` is what `edge status` says of it."""
+    """See the module. `told` is for whoever asks the socket."""
 
     def __init__(
         self,
@@ -60,8 +60,11 @@ class Sealer:
 
     async def look(self) -> None:
         """Seal what is due. Not to be called while it runs."""
-        durable_seq, late = self._durable_seq(), self._now_s() - self._since_s >= SEAL_AFTER_S
+        durable_seq = self._durable_seq()
         news = durable_seq - self._looked_at if self._settings.centre else 0
+        if not news:
+            self._since_s = self._now_s()  # it counts from the first event, not from a quiet night
+        late = self._now_s() - self._since_s >= SEAL_AFTER_S
         if news >= SEALED_EVENTS or (news and (late or self._urgent)):
             await self._seal(durable_seq, everything=late or self._urgent)
 
