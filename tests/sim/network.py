@@ -200,5 +200,9 @@ class Gateway:
             taken = self.held_messages.pop(message[1], None)
             if taken is not None:
                 taken.taken = True
+        elif kind == "room":
+            for token, held in list(self.held_messages.items()):
+                if held.subscription == message[1]:
+                    self._message(token, held, again=True)
         elif kind == "admission":
             self._to_runtime(["admitted", message[2]])
