@@ -14,6 +14,7 @@ from typing import Any
 from edge.central.ingest import REJECTED, Central
 from edge.central.ledger import FORK, PARKED
 from edge.central.rebuild import rebuild
+from edge.cli import central_replay
 from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
@@ -61,6 +62,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         ("rebuild", "make the ledger again from the segments alone", _rebuild),
     ):
         actions.add_parser(name, parents=[where], help=help_text).set_defaults(command=command)
+    central_replay.add(actions, where)
 
 
 def _open(given: argparse.Namespace) -> Central:

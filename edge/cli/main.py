@@ -30,6 +30,7 @@ _GROUPS: Final = (
     "playbook",
     "show",
     "explain",
+    "replay",
     "subscription",
     "cancel",
     "callback",

@@ -395,3 +395,6 @@ _RULES: Final[dict[type, Any]] = {
     ExecutionDeadline: _to_end,
     ExecutionFinished: _finished,
 }
+
+#: What belongs to an execution; whatever else the log says is told of the box.
+EXECUTION_BODIES: Final[frozenset[type]] = frozenset({ExecutionRequested, *_RULES})

@@ -1,0 +1,200 @@
+"""State again from recorded outcomes alone: a pure fold, without a playbook, to the end or to a place in the log.
+
+Called by `edge replay` and `edge central show`. Nothing is run and nothing evaluated: the decisions stand in the
+events (design §4). Where the source has not all events, what it lacks is said with the state, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from edge.core.carried import COPIES, held_by
+from edge.core.endings import what_counts
+from edge.core.errors import LogDamaged, RequestRefused
+from edge.core.events import Event, ExecutionFinished, ExecutionRequested
+from edge.core.records import record
+from edge.core.retention_events import ExecutionCarried
+from edge.core.state import EXECUTION_BODIES, RUNNING, Execution, fold
+from edge.replay.source import Source
+from edge.replay.state_digest import log_digest, state_digest
+
+
+@record
+class Reconstructed:
+    """One execution's state, the events it was folded of, and its digest.
+
+    `through` is the last event that was looked at; `thinned`, that only request, answer and end are kept of it.
+    """
+
+    execution: int
+    state: Execution
+    events: tuple[Event, ...]
+    digest: bytes
+    through: int
+    thinned: bool = False
+
+
+@record
+class LogState:
+    """A whole log: its events and executions, and one digest of all.
+
+    `open` have not ended, of `thinned` only request, answer and end are kept, of `beheaded` the request is lost and
+    nothing can be folded. `lacks` says what of the log is not here.
+    """
+
+    events: int
+    executions: int
+    open: int
+    thinned: int
+    beheaded: int
+    through: int
+    digest: bytes
+    lacks: str = ""
+
+
+def events_of(source: Source, after_seq: int = 0, through: int | None = None) -> Iterator[Event]:
+    """A log's events up to a place in it, and what stands later in it for such as are pruned. Raises LogDamaged, ….
+
+    A copy comes when it was written, so later than what it stands for.
+    """
+    pruned = False
+    for place, group in enumerate(source.groups(after_seq)):
+        pruned = pruned or (place == 0 and group.first_seq > after_seq + 1)
+        if through is None or group.last_seq <= through:
+            yield from group.events()
+        elif group.first_seq <= through or pruned:
+            yield from (event for event in group.events() if _is_of(event, through))
+        else:
+            return
+
+
+def _is_of(event: Event, through: int) -> bool:
+    """Whether an event tells of what was at a place in the log."""
+    return event.seq <= through or (type(event.body) in COPIES and held_by(event)[-1].seq <= through)
+
+
+def histories(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """The histories in some events, each when it ends, those that do not at last. Raises LogDamaged.
+
+    What was carried counts for the executions whose own events are no longer there.
+    """
+    going: dict[int, list[Event]] = {}
+    ended: set[int] = set()
+    for event in events:
+        kind = type(event.body)
+        if kind in EXECUTION_BODIES:
+            execution = event.execution
+            assert execution is not None, event
+            history = going.get(execution)
+            if history is None:
+                going[execution] = [event]
+            else:
+                history.append(event)
+            if kind is ExecutionFinished:
+                ended.add(execution)
+                yield going.pop(execution)
+        elif kind in COPIES:
+            held = held_by(event)
+            execution = held[0].execution
+            if execution is None or execution in ended or type(held[0].body) not in EXECUTION_BODIES:
+                continue
+            going.setdefault(execution, []).append(event)
+            if kind is ExecutionCarried:
+                ended.add(execution)
+                yield going.pop(execution)
+    yield from going.values()
+
+
+def log_state(source: Source, through: int | None = None) -> LogState:
+    """Everything a log says, as one digest. Raises LogDamaged, SegmentRejected."""
+    end, lacks = _end_of(source, through)
+    found: list[tuple[int, bytes]] = []
+    events = running = thinned = beheaded = last = 0
+
+    def counted() -> Iterator[Event]:
+        nonlocal events, last
+        for event in events_of(source, through=end):
+            events, last = events + 1, max(last, event.seq if end is None else min(event.seq, end))
+            yield event
+
+    for history in histories(counted()):
+        if type(held_by(history[0])[0].body) is not ExecutionRequested:
+            beheaded += 1
+            continue
+        state = fold(history)
+        found.append((state.seq, state_digest(state)))
+        running += state.status == RUNNING
+        thinned += type(history[-1].body) is ExecutionCarried
+    digest = log_digest(source.log_id, found)
+    return LogState(events, len(found), running, thinned, beheaded, last, digest, lacks)
+
+
+def _end_of(source: Source, through: int | None) -> tuple[int | None, str]:
+    """How far a log can be folded: up to what is missing of it."""
+    first = next((each for each in source.missing if through is None or each.first <= through), None)
+    if first is None:
+        return through, ""
+    return first.first - 1, f"{first.why} not here: this is the state after event {first.first - 1}"
+
+
+def reconstruct(source: Source, execution: int, through: int | None = None) -> Reconstructed:
+    """One execution as it was after event `through`, or as it is now. Raises RequestRefused, LogDamaged, …."""
+    gap = next((each for each in source.missing if each.first <= execution <= each.last), None)
+    if gap is not None:
+        raise RequestRefused(
+            f"Execution {execution} began among events that are not here ({gap.why}).",
+            mend="Bring the missing segments; `edge central gaps` lists them.",
+        )
+    if through is not None and through < execution:
+        raise RequestRefused(
+            f"Execution {execution} had not begun at event {through}: it is named after the event that began it.",
+            mend="Ask for a later event.",
+        )
+    history: list[Event] = []
+    last = execution
+    for event in events_of(source, execution - 1, through):
+        last = max(last, event.seq)
+        if _belongs(event, execution):
+            history.append(event)
+            if type(event.body) in (ExecutionFinished, ExecutionCarried):
+                break
+    if not history or type(held_by(history[0])[0].body) is not ExecutionRequested:
+        raise _absent(source, execution)
+    state = fold(history)
+    if state.status == RUNNING:
+        _require_whole(source, execution, last)
+    thinned = type(history[-1].body) is ExecutionCarried
+    events = tuple(what_counts(history))
+    last = last if through is None else min(last, through)
+    return Reconstructed(execution, state, events, state_digest(state), last, thinned)
+
+
+def _belongs(event: Event, execution: int) -> bool:
+    if type(event.body) in COPIES:
+        held = held_by(event)[0]
+        return held.execution == execution and type(held.body) in EXECUTION_BODIES
+    return event.execution == execution and type(event.body) in EXECUTION_BODIES
+
+
+def _absent(source: Source, execution: int) -> RequestRefused:
+    first = next((group.first_seq for group in source.groups()), 0)
+    if first > execution:
+        return RequestRefused(
+            f"The log begins at event {first} now: execution {execution} was pruned.",
+            mend="Replay it where the log was stored upstream: edge central show.",
+            code="execution_pruned",
+        )
+    return RequestRefused(
+        f"There is no execution {execution} in log {source.log_id.hex()} of {source.box}.",
+        mend="An execution's id is the log's, a dash, and the number of the event that requested it.",
+    )
+
+
+def _require_whole(source: Source, execution: int, last: int) -> None:
+    """Raises LogDamaged where events of an execution that has not ended may be among those that are not here."""
+    gap = next((each for each in source.missing if execution < each.first <= last), None)
+    if gap is not None:
+        raise LogDamaged(
+            f"Events {gap.first} to {gap.last} are not here ({gap.why}): some may be execution {execution}'s.",
+            mend=f"Bring them, or ask for the state before: --at-seq {gap.first - 1}.",
+        )
