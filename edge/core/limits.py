@@ -259,6 +259,19 @@ FLUSH_HONEST_US = 20
 #: A receipt waits for one flush; clients that wait longer than this begin to ask again.
 FLUSH_SLOW_US = 100_000
 
+# ---- Upstream -------------------------------------------------------------------------------------
+#: One upload: 21 of them carry a month (research: 87,000 events/s over 100 ms of delay, 9,000 one by one).
+BUNDLE_BYTES = 256 * KIB
+#: Segments of a quiet box have 400 bytes each; a verdict for each comes back.
+BUNDLE_SEGMENTS_MAX = 256
+#: After a failure the next attempt is somewhere in a span that begins with this and doubles up to that: a network
+#: that comes back is used within minutes, and one that is away for days costs some 600 attempts a day.
+BACKOFF_S = 1.0
+BACKOFF_S_MAX = 300.0
+#: One part in so many of a day's or month's budget is kept for what is urgent, and as much is written down as spent
+#: ahead: a kill forgets no more of it, and a card sees no more writes in a day than this.
+BUDGET_SHARE = 64
+
 # ---- Cache ----------------------------------------------------------------------------------------
 CACHE_BUDGET_BYTES = 64 * MIB
 

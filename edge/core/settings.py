@@ -26,6 +26,7 @@ HOLD: Final = "hold"
 OLDEST: Final = "oldest"
 THIN: Final = "thin"
 POLICIES: Final = (HOLD, OLDEST, THIN)
+LINK_SETTINGS: Final = ("auto", "ethernet", "wifi", "metered")
 #: Memory that looks like a folder; a cache in it has mode 0700.
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - tmpfs by design
 _BOX_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -55,6 +56,13 @@ class Settings:
     reserve_mb: int = RESERVE_BYTES // MIB
     #: Whether a centre stores this log. Then nothing is pruned before it has receipted it.
     centre: bool = False
+    #: Class of the link to the centre: "ethernet", "wifi" or "metered"; "auto" goes by the interface of the route.
+    link: str = "auto"
+    #: What may go over a link of each class, like "64 kbit/s, 5 MB/day, 60 MB/month"; "": no bound; "off": nothing.
+    budget_ethernet: str = ""
+    budget_wifi: str = ""
+    #: A box that runs one execution a minute sends 0.1 to 0.2 MB a day.
+    budget_metered: str = "256 kbit/s, 5 MB/day, 60 MB/month"
     #: Days (of the box being on) after which events may be pruned; 0: age alone lets nothing go.
     retain_days: int = 0
     #: What the log may take on the drive, in MB: journal, index and blobs; 0: as much as there is.
@@ -209,6 +217,8 @@ def _checked(settings: Settings) -> Settings:
     for name, (low, high) in bounds.items():
         if not low <= getattr(settings, name) <= high:
             raise Misconfigured(f"{name} is {getattr(settings, name)}; it may be {low} to {high}.")
+    if settings.link not in LINK_SETTINGS:
+        raise Misconfigured(f"link is {settings.link!r}.", mend=f"There are: {', '.join(LINK_SETTINGS)}.")
     if settings.retain_policy not in POLICIES:
         raise Misconfigured(
             f"retain_policy is {settings.retain_policy!r}.", mend=f"There are: {', '.join(POLICIES)}."
