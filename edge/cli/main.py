@@ -40,6 +40,7 @@ _GROUPS: Final = (
     "keychain",
     "bundle",
     "sync",
+    "receipt",
     "central",
     "doctor",
     "vitals",

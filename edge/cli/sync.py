@@ -6,16 +6,20 @@ Called by `edge.cli.main`. It must never let anything be pruned but by a receipt
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge.core.errors import Misconfigured
 from edge.core.settings import load_settings
 from edge.security.signing import fingerprint
 from edge.segments.sealing import sealed_paths
 from edge.store import upstream
-from edge.sync import centre
+from edge.sync import centre, receipt_text
 from edge.sync.bundle import manifest_of
+
+#: What a scanner types in one go is far shorter.
+_LINE_CHARS_MAX: Final = 4_000
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -35,7 +39,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "receipt", parents=[shared], help="take in a receipt: what it covers may be pruned"
     )
     receipt.add_argument(
-        "file", type=Path, metavar="FILE", help="the file RECEIPT of a bundle that was imported"
+        "receipt",
+        metavar="FILE|TEXT|-",
+        help="the file RECEIPT of a bundle that was imported; or the text EDGE1:… that a scanner gives, here or, "
+        "with -, on standard input",
     )
     receipt.set_defaults(command=_receipt)
     status = actions.add_parser(
@@ -63,9 +70,19 @@ def _enrol(given: argparse.Namespace) -> int:
 
 
 def _receipt(given: argparse.Namespace) -> int:
-    receipt, freed = centre.take_receipt(load_settings(given.data), _read(given.file))
+    receipt, freed = centre.take_receipt(load_settings(given.data), _receipt_data(given.receipt))
     print(f"receipt  the centre has every event up to {receipt.through}; {freed} segments left the queue")
     return 0
+
+
+def _receipt_data(given: str) -> bytes:
+    if given == "-":
+        if sys.stdin.isatty():
+            print("scan it now, then Enter", file=sys.stderr)
+        return receipt_text.from_text(sys.stdin.readline(_LINE_CHARS_MAX))
+    if given.strip().upper().startswith(receipt_text.PREFIX):
+        return receipt_text.from_text(given)
+    return receipt_text.from_bytes(_read(Path(given)))
 
 
 def _status(given: argparse.Namespace) -> int:

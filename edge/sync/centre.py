@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from edge.core.errors import Misconfigured, ReceiptRejected
+from edge.core.errors import Misconfigured, ReceiptRejected, StorageFailed
 from edge.core.records import record
 from edge.core.settings import Settings
 from edge.segments.receipt import CentreReceipt, opened
@@ -21,6 +21,8 @@ from edge.store.whole_file import write_whole
 from edge.sync.bundle import manifest_of
 
 FILE_NAME: Final = "centre.json"
+#: Below the data folder: what sync keeps for itself.
+FOLDER: Final = "sync"
 _FORMAT: Final = "noetl-edge-enrolment-1"
 _KEY_BYTES: Final = 32
 
@@ -94,12 +96,29 @@ def take_receipt(settings: Settings, data: bytes) -> tuple[CentreReceipt, int]:
                 f"The centre has another history up to event {receipt.through} than this box.",
                 mend="Was a card copied, or the data folder put back? `edge central audit` shows both.",
             )
-        if said.last_seq <= receipt.through:
-            covered.append(path)
+        if said.last_seq > receipt.through:
+            break  # a backlog of a year is not read for each receipt
+        covered.append(path)
+    known = upstream.read(settings.data)
     upstream.write(settings.data, upstream.Receipt(receipt.log_id, receipt.through, receipt.link))
+    if known is None or known.through <= receipt.through:
+        _keep(newest_receipt_path(settings), data)
     for path in covered:
         path.unlink()
     return receipt, len(covered)
+
+
+def newest_receipt_path(settings: Settings) -> Path:
+    """Where the newest receipt stands as the centre signed it: to be shown to others, nothing is pruned by it."""
+    return settings.data / FOLDER / "receipt"
+
+
+def _keep(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True, mode=0o750)
+    except OSError as error:
+        raise StorageFailed(f"{path.parent} could not be made: {error.strerror}.") from error
+    write_whole(path, data)
 
 
 def receipt_file(place: Path) -> Path:

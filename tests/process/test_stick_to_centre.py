@@ -58,7 +58,10 @@ def test_from_the_box_to_the_centre_and_back(box: Box, tmp_path: Path) -> None:
     assert box.run("p", {"n": 7})["result"] == 8
     second = export(box, tmp_path / "stick2")
     assert "receipt  up to event" in central(box, "import", str(second))
-    box.edge("sync", "receipt", str(second / "RECEIPT"))
+    scanned = box.edge("receipt", "show", str(second / "RECEIPT"), "--text").stdout
+    assert scanned.startswith("EDGE1:")
+    box.edge("sync", "receipt", scanned.lower())
+    assert "by the centre of this box" in box.edge("receipt", "show", "--qr").stdout
     later = upstream.read(box.settings.data)
     assert later is not None
     assert later.through > receipt.through

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.core.errors import Misconfigured
@@ -41,6 +41,7 @@ def test_a_clock_that_jumped_only_shortens_the_newest_hour() -> None:
     assert [each.number for each in in_order(waiting)] == [2, 3, 0, 1]
 
 
+@settings(deadline=None)
 @given(SEGMENTS)
 def test_every_segment_goes_once_and_each_kind_in_its_order(waiting: list[Waiting]) -> None:
     """Nothing is left out or doubled; urgent ones stand before all others; bundles from the front empty it."""
@@ -64,6 +65,7 @@ def test_the_newest_hour_is_an_hour() -> None:
     assert [each.number for each in in_order([_waiting(0, 0), _waiting(1, hour)])] == [1, 0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1, exclude_max=True), st.floats(0, 600))
 def test_back_off_is_bounded_and_heeds_the_centre(failures: int, chance: float, asked_s: float) -> None:
     """Whatever fails however often: never less than the centre asked for, and no more than the bound beyond it."""
