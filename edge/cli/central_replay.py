@@ -1,4 +1,4 @@
-"""`edge central show`: what boxes sent, folded again at the centre by the code that the box folds with.
+"""`edge central show|diff`: what boxes sent, folded and run again at the centre, by the code that a box does it with.
 
 Called by `edge.cli.central`, which owns the group. It reads segments and the ledger, and changes neither.
 """
@@ -11,10 +11,9 @@ from typing import Any
 
 from edge.central.ledger import STORED, Ledger
 from edge.central.shelf import Shelf
-from edge.cli.replay import add_place
-from edge.cli.replayed import number_of, print_log, print_one, through_of, wall_ns
+from edge.cli.replay import add_place, add_rerun, replay
+from edge.cli.replayed import wall_ns
 from edge.core.errors import RequestRefused
-from edge.replay.reconstruct import log_state, reconstruct
 from edge.replay.sealed_source import SealedFile, SealedSource
 
 
@@ -31,13 +30,31 @@ def add(actions: Any, where: argparse.ArgumentParser) -> None:
         "  edge central show --box pump7 --data /srv/centre --known-at 2026-11-26T04:00:00Z",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    show.add_argument(
+    _add_which(show)
+    show.set_defaults(command=_show, rerun=False)
+    diff = actions.add_parser(
+        "diff",
+        parents=[where],
+        help="run the blocks of an execution, or of a log, again, and name what comes out otherwise",
+        description="Run every pure block again in the box's sandbox, on what it saw, with the recorded clock,\n"
+        "chance and effects. Names each block that comes out otherwise, both values, the class of difference.",
+        epilog="exit codes: 0 all as recorded, 1 something comes out otherwise, 2 refused\n\n"
+        "examples:\n  edge central diff 3f2a9c0d11e0b7aa-42 --data /srv/centre\n"
+        "  edge central diff --box pump7 --jobs 4 --data /srv/centre",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_which(diff)
+    add_rerun(diff, asked=True)
+    diff.set_defaults(command=_show, rerun=True)
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "execution", metavar="EXEC", nargs="?", help="execution id: its log's, a dash, its number"
     )
-    show.add_argument("--box", metavar="BOX", help="the whole newest log of a box instead")
-    show.add_argument("--known-at", metavar="TIME", help="with what had come here by then")
-    add_place(show)
-    show.set_defaults(command=_show)
+    parser.add_argument("--box", metavar="BOX", help="the whole newest log of a box instead")
+    parser.add_argument("--known-at", metavar="TIME", help="with what had come here by then")
+    add_place(parser)
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -50,11 +67,7 @@ def _show(given: argparse.Namespace) -> int:
             raise RequestRefused(
                 f"Nothing of this log had come here by {given.known_at}.", mend="Ask for a later time."
             )
-    through = through_of(source, given)
-    if given.execution is None:
-        return print_log(log_state(source, through), source, as_json=given.json)
-    number = number_of(given.execution, source)
-    return print_one(reconstruct(source, number, through), source, as_json=given.json)
+    return replay(source, given)
 
 
 def central_source(data: Path, execution: str | None, box: str | None) -> SealedSource:

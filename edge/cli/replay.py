@@ -1,7 +1,7 @@
-"""`edge replay`: what a log says once more: the state after any event, from the box's log or from a bundle.
+"""`edge replay`: a log once more: the state after any event, and its blocks run again, from a box's log or a bundle.
 
-Called by `edge.cli.main`. Needs no runtime, no playbook, no network, and changes nothing. What it prints of a state
-is shared with `edge central show` (`edge.cli.replayed`).
+Called by `edge.cli.main`. Needs no runtime, no playbook, no network, and changes nothing. `edge central show` and
+`edge central diff` do the same with what the centre has.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edge.cli.inputs import require_log, whole_number
-from edge.cli.replayed import number_of, print_log, print_one, through_of
+from edge.cli.inputs import positive_count, require_log, whole_number
+from edge.cli.replayed import number_of, print_log, print_log_rerun, print_one, print_rerun, through_of
 from edge.core.errors import RequestRefused
 from edge.core.settings import load_settings
 from edge.replay.journal_source import JournalSource
-from edge.replay.reconstruct import log_state, reconstruct
+from edge.replay.reconstruct import Reconstructed, log_state, reconstruct
+from edge.replay.rerun_log import rerun_log, rerun_one
 from edge.replay.source import Source
 
 
@@ -27,8 +28,9 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         help="the state of an execution, or of the whole log, after any event",
         description="Fold the log again: what an execution, or the whole log, was after any event. Needs no\n"
         "playbook and no running box. Equal digests mean equal states: here, from a bundle, at the centre.",
-        epilog="exit codes: 0 it is whole, 1 the log is damaged or part of it is not here, 2 refused\n\n"
-        "examples:\n  edge replay 42\n  edge replay 42 --at-seq 50\n  edge replay 42 --at 2026-11-26T04:00:00Z\n"
+        epilog="exit codes: 0 whole and the same, 1 part is not here, or comes out otherwise, 2 refused\n\n"
+        "examples:\n  edge replay 42\n  edge replay 42 --rerun\n  edge replay 42 --at-seq 50\n"
+        "  edge replay 42 --at 2026-11-26T04:00:00Z\n"
         "  edge replay --all --bundle /media/stick/noetl-edge-pump7-…",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -38,7 +40,21 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "--bundle", type=Path, metavar="FOLDER", help="read a bundle instead of this box's log"
     )
     add_place(parser)
+    add_rerun(parser)
     parser.set_defaults(command=_replay)
+
+
+def add_rerun(parser: argparse.ArgumentParser, *, asked: bool = False) -> None:
+    """The options of running again; where that is `asked` by the command itself, not the one that asks for it."""
+    if not asked:
+        parser.add_argument("--rerun", action="store_true", help="run the pure blocks again, and compare")
+    parser.add_argument(
+        "--jobs", type=positive_count, default=1, metavar="N", help="with --rerun --all: processes"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="T",
+        help="with --rerun: call numbers that differ by T of their size within-tolerance (never equal)",
+    )  # fmt: skip
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -52,12 +68,30 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 def _replay(given: argparse.Namespace) -> int:
     if given.all == (given.execution is not None):
         raise RequestRefused("Which execution?", mend="Name one, or every one with --all.")
-    source = _source(given)
+    return replay(_source(given), given)
+
+
+def replay(source: Source, given: argparse.Namespace) -> int:
+    """What was asked of a source: the state, or running again, of one execution or of all."""
     through = through_of(source, given)
-    if given.all:
+    if given.execution is None:
+        if given.rerun:
+            made = rerun_log(source, through, given.jobs, given.tolerance)
+            return print_log_rerun(made, source, as_json=given.json)
         return print_log(log_state(source, through), source, as_json=given.json)
-    number = number_of(given.execution, source)
-    return print_one(reconstruct(source, number, through), source, as_json=given.json)
+    found = reconstruct(source, number_of(given.execution, source), through)
+    if given.rerun:
+        return print_rerun(rerun_one(source, _whole(found), given.tolerance), source, as_json=given.json)
+    return print_one(found, source, as_json=given.json)
+
+
+def _whole(found: Reconstructed) -> Reconstructed:
+    if found.thinned:
+        raise RequestRefused(
+            f"Only request, answer and end are kept of execution {found.execution}: there is nothing to run.",
+            mend="Run it again at the centre, which has all of it: edge central diff.",
+        )
+    return found
 
 
 def _source(given: argparse.Namespace) -> Source:

@@ -14,8 +14,11 @@ from edge.cli.story import counted, large_text, plain_json, shorten
 from edge.core.codec import decode
 from edge.core.errors import RequestRefused
 from edge.replay.described import described
+from edge.replay.difference import Difference
 from edge.replay.instants import instant
 from edge.replay.reconstruct import LogState, Reconstructed
+from edge.replay.rerun import Rerun
+from edge.replay.rerun_log import TOLD_MAX, LogRerun
 from edge.replay.source import Source
 
 
@@ -98,6 +101,71 @@ def print_one(made: Reconstructed, source: Source, *, as_json: bool) -> int:
         where = wait["step"] if wait["item"] is None else f"{wait['step']}[{wait['item']}]"
         print(f"  {where:<20} waits for  {wait['task']} ({wait['kind']})")
     return 0
+
+
+def print_rerun(made: Rerun, source: Source, *, as_json: bool) -> int:
+    """One execution that was run again. 1 where it came out otherwise."""
+    execution_id = f"{source.log_id.hex()}-{made.execution}"
+    if as_json:
+        told = [each.plain() for each in made.differences]
+        print(plain_json({
+            "execution_id": execution_id, "same": made.same, "blocks": made.blocks, "taken": made.taken,
+            "digest": made.digest, "recorded": made.recorded, "differences": told,
+        }))  # fmt: skip
+        return 0 if made.same else 1
+    print(f"execution  {execution_id} of {source.box}")
+    print(
+        f"run again  {counted(made.blocks, 'block')}; {made.taken} outcomes of effects taken from the record"
+    )
+    for each in made.differences:
+        print("\n".join(difference_lines(each)))
+    print(f"digest     {made.digest.hex()}")
+    print("same       as recorded" if made.same else f"recorded   {made.recorded.hex()}")
+    return 0 if made.same else 1
+
+
+def difference_lines(each: Difference, execution: int | None = None) -> list[str]:
+    """One difference for people: where, which class, both values."""
+    step = each.step + (f"[{each.visit}]" if each.visit else "")
+    step += f" item {each.item}" if each.item is not None else ""
+    of = f" of execution {execution}" if execution is not None else ""
+    lines = [
+        f"{each.kind:<18} at event {each.seq}{of}{f', step {step}' if step else ''}: {each.what}".rstrip(": ")
+    ]
+    lines.append(f"  recorded {shorten(plain_json(each.was))}")
+    if each.now is not None:
+        lines.append(f"  now      {shorten(plain_json(each.now))}")
+    return lines
+
+
+def print_log_rerun(made: LogRerun, source: Source, *, as_json: bool) -> int:
+    """A log that was run again. 1 where anything came out otherwise."""
+    digest, recorded = made.log_digests(source.log_id)
+    whole = digest == recorded and made.same == made.executions and not made.failed
+    first = sorted(made.first, key=lambda each: each[1].seq)[:TOLD_MAX]
+    if as_json:
+        print(plain_json({
+            "box": source.box, "log_id": source.log_id, "executions": made.executions, "same": made.same,
+            "blocks": made.blocks, "taken": made.taken, "thinned": made.thinned, "classes": made.classes,
+            "digest": digest, "recorded": recorded, "failed": made.failed or None,
+            "first": [{"execution": seq, **each.plain()} for seq, each in first],
+        }))  # fmt: skip
+        return 0 if whole else 1
+    print(f"log        {source.log_id.hex()} of {source.box}")
+    print(
+        f"run again  {made.executions} executions, {counted(made.blocks, 'block')}; {made.taken} outcomes taken"
+    )
+    if made.thinned:
+        print(f"thinned    {made.thinned}: of them there is nothing to run")
+    for kind, count in made.classes.most_common():
+        print(f"{kind:<18} {count}")
+    for execution, each in first:
+        print("\n".join(difference_lines(each, execution)))
+    print(f"digest     {digest.hex()}")
+    print("same       as recorded" if whole else f"recorded   {recorded.hex()}")
+    if made.failed:
+        print(f"failed     {made.failed}")
+    return 0 if whole else 1
 
 
 def _output_text(step: dict[str, Any]) -> str:

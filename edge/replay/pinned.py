@@ -1,0 +1,59 @@
+"""What executions are pinned to, found in the log itself: playbooks by digest, the seed of Python's hashes, releases.
+
+Used by whoever runs executions again. A blueprint stands whole in the log (`catalog.registered`), and so in a sealed
+segment: a log can be run again from segments and blobs alone. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from edge.core.carried import held_by
+from edge.core.errors import LogDamaged
+from edge.core.events import BootStarted, CatalogRegistered, Event
+from playbooks.blueprint import Blueprint
+
+
+@dataclass(slots=True)
+class Pinned:
+    """What was met so far of a log."""
+
+    #: Blueprints as bytes, by digest.
+    found: dict[bytes, bytes] = field(default_factory=dict)
+    #: The box's one seed, None where its log does not say.
+    hash_seed: int | None = None
+    releases: dict[str, None] = field(default_factory=dict)
+    _read: dict[bytes, Blueprint] = field(default_factory=dict)
+
+    def meet(self, event: Event) -> None:
+        """One event more, in the order of the log."""
+        for each in held_by(event):
+            body = each.body
+            if isinstance(body, CatalogRegistered):
+                self.found[body.digest] = body.blueprint
+            elif isinstance(body, BootStarted):
+                self.hash_seed = body.hash_seed if self.hash_seed is None else self.hash_seed
+                self.releases[body.version] = None
+
+    def blueprint(self, digest: bytes) -> Blueprint:
+        """The playbook of that digest. Raises LogDamaged where it was not met."""
+        if digest not in self._read:
+            data = self.found.get(digest)
+            if data is None:
+                raise LogDamaged(
+                    f"The playbook {digest.hex()[:16]} is not in the part of the log that is here.",
+                    mend="It stands in the segment that registered it: bring the log from its beginning.",
+                )
+            self._read[digest] = Blueprint.decode(data)
+        return self._read[digest]
+
+
+def pinned_of(events: Iterable[Event], digest: bytes) -> Pinned:
+    """Read a log from its beginning until that playbook was met. Raises LogDamaged, SegmentRejected."""
+    pinned = Pinned()
+    for event in events:
+        pinned.meet(event)
+        if digest in pinned.found:
+            break
+    return pinned
