@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from edge.central.boxes import Boxes
 from edge.central.ledger import FORK, PARKED, STORED, Ledger, Linked
@@ -23,13 +22,13 @@ from edge.central.shelf import Shelf
 from edge.core.errors import SegmentRejected
 from edge.core.records import record
 from edge.security.signing import SEED_BYTES, Signer
+from edge.segments import verdicts
 from edge.segments.manifest import NO_SEGMENT, Manifest
 from edge.segments.receipt import CentreReceipt, signed
 from edge.segments.sealed import Sealed, open_sealed
 from edge.store.key_file import read_or_make_key
 
-ALREADY, REJECTED = "already", "rejected"
-VERDICTS: Final = (STORED, ALREADY, PARKED, FORK, REJECTED)
+ALREADY, REJECTED = verdicts.ALREADY, verdicts.REJECTED
 
 
 @record

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.core.records import record
+from edge.segments import verdicts
 from edge.segments.manifest import Manifest
 
-#: A segment's state: linked to the beginning of its log; whole, but one before it is not there; of another history.
-STORED, PARKED, FORK = "stored", "parked", "fork"
+#: A segment's state here.
+STORED, PARKED, FORK = verdicts.STORED, verdicts.PARKED, verdicts.FORK
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS logs (

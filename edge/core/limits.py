@@ -235,6 +235,8 @@ SEAL_AFTER_S = 900.0
 SEAL_PATIENCE_S = 900.0
 #: A manifest takes some 300 bytes; blueprints and losses are named in it one by one.
 MANIFEST_BYTES_MAX = 64 * KIB
+#: A sealed segment's file: no codec makes a body longer than what is packed, but for some bytes.
+SEGMENT_FILE_BYTES_MAX = SEALED_UNPACKED_BYTES_MAX + MANIFEST_BYTES_MAX + 64 * KIB
 #: LMDB is committed every so many events (design §4): a commit costs 29 KB of wear whatever it holds.
 INDEX_EVENTS_PER_COMMIT = 1_000
 #: Sequence numbers left out after a life that did not end in order: a full minute at the highest rate measured

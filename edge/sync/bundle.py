@@ -68,7 +68,12 @@ class Contents:
     def folder_name(self) -> str:
         """The bundle's own name: the box and its log."""
         newest = self.manifests[-1]
-        return f"noetl-edge-{newest.box}-{newest.log_id.hex()}"
+        return folder_name(newest.box, newest.log_id)
+
+
+def folder_name(box: str, log_id: bytes) -> str:
+    """The folder of a bundle: of one box and one log."""
+    return f"noetl-edge-{box}-{log_id.hex()}"
 
 
 def contents(sealed_folder: Path, blobs: BlobStore, after: int = 0) -> Contents | None:
@@ -177,7 +182,7 @@ def alone(place: Path) -> Iterator[None]:
             f"Another export writes {place}.", mend="Wait for its end, then run this again."
         ) from error
     except OSError as error:
-        raise _unwritten(place, error) from error
+        raise unwritten(place, error) from error
 
 
 def export(made: Contents, absent: list[Item], place: Path, progress: Progress) -> None:
@@ -190,11 +195,9 @@ def export(made: Contents, absent: list[Item], place: Path, progress: Progress) 
             (place / MANIFEST).unlink(missing_ok=True)  # from here on the bundle is not what it says
         for item in absent:
             _copy(item, place / item.name, progress)
-        write_whole(place / MANIFEST, _document(made, place, _listed(place)))
-        (place / MANIFEST).chmod(0o644)
-        flush_folder(place)
+        finish(place)
     except OSError as error:
-        raise _unwritten(place, error) from error
+        raise unwritten(place, error) from error
 
 
 _MENDS: Final = {
@@ -209,7 +212,8 @@ _MENDS: Final = {
 }
 
 
-def _unwritten(place: Path, error: OSError) -> StorageFailed:
+def unwritten(place: Path, error: OSError) -> StorageFailed:
+    """The error for a stick that refused a write: what a person does about it."""
     pulled = (
         "Was the stick pulled out? Put it in again and run the same command: it goes on where it stopped."
     )
@@ -248,19 +252,22 @@ def _listed(place: Path) -> dict[str, Any]:
     return {name: described(place / name) for name in names}
 
 
-def _document(made: Contents, place: Path, files: dict[str, Any]) -> bytes:
-    newest = made.manifests[-1]
-    keys = {said.key.hex() for said in made.manifests}
+def finish(place: Path) -> None:
+    """Write MANIFEST.json of all segments and values that are in the folder. Raises OSError, StorageFailed."""
+    found = {}
     for path in sealed_paths(place):
         with contextlib.suppress(SegmentRejected):
-            keys.add(manifest_of(path).key.hex())
+            found[path] = manifest_of(path)
+    newest = found[max(found)]
     document = {
         "format": FORMAT,
         "box": newest.box,
         "log_id": newest.log_id.hex(),
         "key": newest.key.hex(),
-        "keys": sorted(keys),
+        "keys": sorted({said.key.hex() for said in found.values()}),
         "through": newest.last_seq,
-        "files": dict(sorted(files.items())),
+        "files": dict(sorted(_listed(place).items())),
     }
-    return json.dumps(document, indent=1).encode() + b"\n"
+    write_whole(place / MANIFEST, json.dumps(document, indent=1).encode() + b"\n")
+    (place / MANIFEST).chmod(0o644)
+    flush_folder(place)
