@@ -37,7 +37,7 @@ from edge.core.carried import held_by
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Context, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import Event, ExecutionRequested
-from edge.core.limits import INDEX_MAP_BYTES, KIB
+from edge.core.limits import INDEX_MAP_BYTES, INDEX_MAP_BYTES_MIN, KIB
 from edge.store import mapped_pages
 from edge.store.gathered_rows import Gathered, keys_of_events
 from edge.store.index_rows import (
@@ -65,6 +65,29 @@ def _room_left(folder: Path) -> str:
     return f"The drive has {stat.f_bavail * stat.f_frsize // KIB} KB left."
 
 
+def _open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
+    """LMDB's own handle, with as much address space as this process may have. Raises lmdb.Error."""
+    map_size_bytes = INDEX_MAP_BYTES
+    while True:
+        try:
+            return lmdb.open(
+                str(folder),
+                map_size=map_size_bytes,
+                max_dbs=len(_TABLES),
+                max_readers=16,
+                readonly=readonly,
+                create=not readonly,
+                mode=0o640,
+                metasync=True,
+                sync=True,
+                writemap=False,
+            )
+        except lmdb.MemoryError:
+            if map_size_bytes <= INDEX_MAP_BYTES_MIN:
+                raise
+            map_size_bytes //= 2
+
+
 class EventLog:
     """The open LMDB environment."""
 
@@ -76,18 +99,7 @@ class EventLog:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             mapped_pages.hold_room(folder / "lock.mdb", _LOCK_BYTES)
         try:
-            self._env = lmdb.open(
-                str(folder),
-                map_size=INDEX_MAP_BYTES,
-                max_dbs=len(_TABLES),
-                max_readers=16,
-                readonly=readonly,
-                create=not readonly,
-                mode=0o640,
-                metasync=True,
-                sync=True,
-                writemap=False,
-            )
+            self._env = _open_environment(folder, readonly)
             self._env.reader_check()
             self._db: dict[str, Any] = {}
             for name in _TABLES:

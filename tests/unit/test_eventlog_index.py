@@ -23,7 +23,7 @@ from edge.core.events import (
     ResponsesDelivered,
     StepDone,
 )
-from edge.core.limits import KIB
+from edge.core.limits import KIB, MIB
 from edge.runtime.commit.catching_up import catch_up
 from edge.store.eventlog import EventLog
 from edge.store.index_rows import IndexedGroup, payload_mark, request_key
@@ -367,3 +367,21 @@ def test_a_group_put_twice_is_refused(homes: Homes) -> None:
     homes.index.commit(groups, homes.journal.log_id)
     with pytest.raises((LogDamaged, AssertionError)):
         homes.index.commit(groups[:1], homes.journal.log_id)
+
+
+def test_an_index_opens_where_address_space_is_short(tmp_path: Path) -> None:
+    """A process that may not have 64 GiB of address space opens the log with less; one that may have next to none is
+    told why not."""
+    program = (
+        "import resource, sys; from pathlib import Path; from edge.store.eventlog import EventLog;"
+        " resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2);"
+        " log = EventLog(Path(sys.argv[1])); print(log.last()[0]); log.close()"
+    )
+
+    def opened(room_bytes: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", program, str(tmp_path / "index"), str(room_bytes)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert opened(8 * 1024 * MIB).stdout == "0\n"
+    refused = opened(900 * MIB)
+    assert refused.returncode == 1 and "cannot be opened" in refused.stderr
