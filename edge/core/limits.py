@@ -244,8 +244,8 @@ INDEX_EVENTS_PER_COMMIT = 1_000
 NUMBERS_SKIPPED_MIN = 1_000_000
 #: A mirror of the journal that hangs longer than this is left behind: a card that tidies up takes a second or two.
 MIRROR_PATIENCE_S = 5.0
-#: Address space reserved for LMDB; takes no disk. 64-bit only. Halved, down to the least, where a process may not have
-#: that much: a limit of its address space, a kernel with few address bits, an emulated processor.
+#: Address space reserved for LMDB; takes no disk. 64-bit only. Halved, down to the least, where a process may not
+#: have that much: a limit of its address space, a kernel with few address bits, an emulated processor.
 INDEX_MAP_BYTES = 64 * 1024 * MIB
 INDEX_MAP_BYTES_MIN = 1024 * MIB
 #: Free space below which new requests are refused with `storage_full`.

@@ -23,6 +23,7 @@ from typing import Any, Final, NoReturn
 
 from edge.core.access import NOTHING, Access
 from edge.core.codec import decode, encode
+from edge.core.errors import Misconfigured
 from edge.core.limits import KIB
 from edge.store.mapped_pages import release_code, release_heap
 
@@ -115,19 +116,20 @@ def _become_worker(
 ) -> NoReturn:
     """The child's side: lock in, serve, leave without running the zygote's exit handlers."""
     code = 1
+    words_fd = os.dup(2)
     try:
         die_with_parent(zygote_pid)
         _silence()
         _write_oom_score()
         runtime = socket.socket(fileno=socket_fd)
-        _serve_locked_in(runtime, workers_lock_fd, folders, order)
+        _serve_locked_in(runtime, workers_lock_fd, words_fd, folders, order)
         code = 0
     finally:
         os._exit(code)
 
 
 def _serve_locked_in(
-    runtime: socket.socket, workers_lock_fd: int, folders: tuple[Path, ...], order: list[Any]
+    runtime: socket.socket, workers_lock_fd: int, words_fd: int, folders: tuple[Path, ...], order: list[Any]
 ) -> None:
     from edge.worker import loop
     from edge.worker.sandbox import Policy, lock_in, readable_paths
@@ -143,7 +145,7 @@ def _serve_locked_in(
         access = NOTHING  # every claim is answered with the refusal; nothing runs here
     root = folders[0] / folder
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    keep_fds = [0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd]
+    keep_fds = [0, 1, 2, runtime.fileno(), root_fd, workers_lock_fd, words_fd]
     # Imported where they are wanted, which is seldom: no other process pays for them.
     door = launcher = None
     if access.hosts:
@@ -161,7 +163,14 @@ def _serve_locked_in(
         programs.use(launcher)
     if pure:
         from edge.tools.purity_doors import shut
-    report = lock_in(Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access, pure=pure))
+    policy = Policy(root, memory_mb, keep_fds=tuple(keep_fds), access=access, pure=pure)
+    try:
+        report = lock_in(policy)
+    except Misconfigured as error:
+        # It ends before it could answer a claim, and the runtime hears an exit code only.
+        os.write(words_fd, f"worker: a worker could not lock itself in: {error}\n".encode())
+        raise
+    os.close(words_fd)
     if folder and not report.complete:
         refused = kernel_lacks(report.missing)
     if door is not None:
