@@ -18,7 +18,7 @@ import pytest
 from tests.schema_agreement import looked_at
 
 #: Markers of what runs only where its option is given.
-_ASKED_FOR = {"faults_full": "--faults", "booted": "--booted"}
+_ASKED_FOR = {"faults_full": "--faults", "booted": "--booted", "emulated": "--emulated"}
 _MUST_RUN = ("process", "faults")
 #: What no package can give a container: there the power cuts are left out, and the summary says so.
 _KERNEL_CANNOT = "only root may mount"
@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--booted", action="store_true", help="run also what needs a systemd of its own, as root"
     )
+    parser.addoption("--emulated", action="store_true", help="run also a box on an emulated aarch64, as root")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

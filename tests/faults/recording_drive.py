@@ -60,8 +60,13 @@ def build(folder: Path) -> Path:
 def mounted(image: Path, at: Path, kind: str, options: str = "noatime") -> Iterator[bool]:
     """An image's file system at a folder; whether it could be mounted. It is gone afterwards, whatever happens."""
     at.mkdir(exist_ok=True)
+    # Any new mount namespace of this machine takes a copy of every mount along, which keeps the image before this one
+    # mounted for as long: XFS knows it by its UUID and would refuse the next.
+    options += ",nouuid" * (kind == "xfs")
     command = ["mount", "-t", kind, "-o", f"loop,{options}", str(image), str(at)]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        print(f"not mounted: {done.stderr.strip()}")  # shown where a test fails of it
     try:
         yield done.returncode == 0
     finally:

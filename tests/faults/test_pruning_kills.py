@@ -55,8 +55,10 @@ class Bed:
         """One fault; whatever it did, nothing that is needed is gone, then or after pruning goes on."""
         folder.mkdir()
         code, counter = self.prune(folder, fault)
-        if not counter.struck:  # threads share the drive: the last calls of one run are not there in each
-            assert (code, counter.count < fault.place) == (0, True), (code, counter.count)
+        if not counter.struck:  # threads share the drive: a call is not in each run, or not at that place
+            met = counter.names()[fault.place - 1 :]
+            spared = fault.kind == "ENOSPC" and met and met[0].startswith("unlink")
+            assert (code, spared or not met) == (0, True), (code, met)
         elif fault.kills:
             assert code == -9, code
         else:

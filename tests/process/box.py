@@ -49,6 +49,8 @@ class Box:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         #: What the next process started finds in its environment besides ours.
         self.environment: dict[str, str] = {}
+        #: How long the runtime may take until it answers.
+        self.start_s = START_S
         #: By unit: a command that starts it, as `systemd/` would.
         self.started_by: dict[str, list[str]] = {}
         self._events: list[Event] = []
@@ -57,15 +59,19 @@ class Box:
 
     def start(self, name: str) -> None:
         """Start "runtime" or "gateway"; returns at once."""
-        module = {"runtime": "edge.runtime", "gateway": "gateway"}[name]
         with self.logs[name].open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [*self.started_by.get(name, []), sys.executable, "-m", module, "--data", str(self.data)],
+                [*self.started_by.get(name, []), *self.command(name)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.environment},
             )
+
+    def command(self, name: str) -> list[str]:
+        """What runs as "runtime" or "gateway"."""
+        module = {"runtime": "edge.runtime", "gateway": "gateway"}[name]
+        return [sys.executable, "-m", module, "--data", str(self.data)]
 
     def up(self) -> None:
         """Start both and wait until the runtime answers."""
@@ -91,7 +97,7 @@ class Box:
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         """Ask the runtime one thing, waiting for it to come up."""
-        deadline_s = time.monotonic() + START_S
+        deadline_s = time.monotonic() + self.start_s
         while True:
             try:
                 with RuntimeClient(self.settings) as runtime:

@@ -384,4 +384,5 @@ def test_an_index_opens_where_address_space_is_short(tmp_path: Path) -> None:
 
     assert opened(8 * 1024 * MIB).stdout == "0\n"
     refused = opened(900 * MIB)
-    assert refused.returncode == 1 and "cannot be opened" in refused.stderr
+    assert refused.returncode == 1
+    assert "cannot be opened" in refused.stderr
