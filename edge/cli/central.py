@@ -7,6 +7,7 @@ change a segment that was taken.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from edge.central.ingest import REJECTED, Central
 from edge.central.ledger import FORK, PARKED
 from edge.central.rebuild import rebuild
-from edge.cli import central_replay
+from edge.cli import central_query, central_replay
 from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
@@ -59,10 +60,11 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     for name, help_text, command in (
         ("boxes", "boxes and their keys", _boxes),
         ("gaps", "what is missing of each log, and what is of another history", _gaps),
-        ("rebuild", "make the ledger again from the segments alone", _rebuild),
+        ("rebuild", "make ledger and tables again from the segments alone", _rebuild),
     ):
         actions.add_parser(name, parents=[where], help=help_text).set_defaults(command=command)
     central_replay.add(actions, where)
+    central_query.add(actions, where)
 
 
 def _open(given: argparse.Namespace) -> Central:
@@ -181,4 +183,7 @@ def _rebuild(given: argparse.Namespace) -> int:
     central.close()
     count = rebuild(central.shelf, given.data / "ledger.sqlite")
     print(f"rebuilt  the ledger from {count} segments")
-    return 0
+    made = central_query.compacted(given.data, anew=True)
+    print(f"rebuilt  the tables: {made.events} events in {made.files} files")
+    central_query.say_quarantined(made, sys.stdout)
+    return 1 if made.quarantined else 0

@@ -237,6 +237,19 @@ SEAL_PATIENCE_S = 900.0
 MANIFEST_BYTES_MAX = 64 * KIB
 #: A sealed segment's file: no codec makes a body longer than what is packed, but for some bytes.
 SEGMENT_FILE_BYTES_MAX = SEALED_UNPACKED_BYTES_MAX + MANIFEST_BYTES_MAX + 64 * KIB
+#: A centre's tables, `edge.central.compaction`. Shards by box: files of a day stay large in a small fleet, and the
+#: days of a large one can be worked on apart.
+TABLE_SHARDS = 4
+#: Rows worked on at once, some 250 bytes each with a body of a hundred: the compactor stays under a few hundred MB.
+TABLE_BATCH_EVENTS = 250_000
+TABLE_BATCH_BYTES = 128 * MIB
+#: A file that would grow beyond is left as it is; 16 bytes an event in it.
+TABLE_FILE_EVENTS = 1_000_000
+#: A row group is what a lookup reads at least, and what one thread works on at a time.
+TABLE_GROUP_EVENTS = 65_536
+#: What one question to them may take; DuckDB itself needs some 40 MB before it looks at a row.
+QUERY_MEMORY_MB = 512
+QUERY_MEMORY_MB_MIN = 64
 #: LMDB is committed every so many events (design §4): a commit costs 29 KB of wear whatever it holds.
 INDEX_EVENTS_PER_COMMIT = 1_000
 #: Sequence numbers left out after a life that did not end in order: a full minute at the highest rate measured
