@@ -116,13 +116,23 @@ class Tables:
             return SCHEMA.empty_table()
         paths = [str(self._folder / name) for name in names]
         wanted = (pc.field("log_id") == log_id.hex()) & (pc.field("execution") == execution)
+        return self._read(paths, wanted).sort_by("seq")
+
+    def events_of(self, types: tuple[str, ...]) -> pa.Table:
+        """All events of these types, by log and number, found by pyarrow alone. Raises StorageFailed."""
+        if not self.files:
+            return SCHEMA.empty_table()
+        return self._read(self.files, pc.field("type").isin(list(types))).sort_by(
+            [("log_id", "ascending"), ("seq", "ascending")]
+        )
+
+    def _read(self, paths: list[str], wanted: Any) -> pa.Table:
         try:
-            found = ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(
+            return ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(
                 filter=wanted, batch_size=TABLE_GROUP_EVENTS
             )
         except (OSError, pa.ArrowInvalid) as error:
             raise StorageFailed(f"The tables cannot be read: {error}.") from error
-        return found.sort_by("seq")
 
     def close(self) -> None:
         """Let files go that are not needed any longer."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.central.ingest import REJECTED, Central
-from edge.central.ledger import FORK, PARKED
+from edge.central.ledger import FORK
 from edge.central.rebuild import rebuild
-from edge.cli import central_query, central_replay
+from edge.cli import central_audit, central_query, central_replay
 from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
@@ -59,12 +59,12 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     taken.set_defaults(command=_import)
     for name, help_text, command in (
         ("boxes", "boxes and their keys", _boxes),
-        ("gaps", "what is missing of each log, and what is of another history", _gaps),
         ("rebuild", "make ledger and tables again from the segments alone", _rebuild),
     ):
         actions.add_parser(name, parents=[where], help=help_text).set_defaults(command=command)
     central_replay.add(actions, where)
     central_query.add(actions, where)
+    central_audit.add(actions, where)
 
 
 def _open(given: argparse.Namespace) -> Central:
@@ -153,27 +153,6 @@ def _leave_receipt(central: Central, log_id: bytes, place: Path) -> None:
         print(f"receipt  could not be left in the bundle: {error}")
         return
     print(f"receipt  up to event {linked.last_seq}, in {receipt_file(place)}: take it back to the box")
-
-
-def _gaps(given: argparse.Namespace) -> int:
-    central = _open(given)
-    found = 0
-    for box, log_id in central.ledger.log_ids():
-        linked = central.ledger.linked(log_id)
-        last = linked.last_seq if linked is not None else 0
-        for parked in central.ledger.segments(log_id, PARKED):
-            if parked.first_seq > last + 1:
-                found += 1
-                print(f"{box}  events {last + 1} to {parked.first_seq - 1} are missing of log {log_id.hex()}")
-            last = max(last, parked.last_seq)
-        for fork in central.ledger.segments(log_id, FORK):
-            found += 1
-            print(
-                f"{box}  segment {fork.number} is of another history, events {fork.first_seq} to {fork.last_seq}"
-            )
-    if not found:
-        print("none     every log that is here joins from its first event to its last")
-    return 1 if found else 0
 
 
 def _rebuild(given: argparse.Namespace) -> int:

@@ -41,15 +41,15 @@ def signer_of(box: str) -> Signer:
 class Pump:
     """A box's log that grows by executions; `seal` gives what is new as segments."""
 
-    def __init__(self, folder: Path, box: str = "pump-7", log_id: bytes | None = None) -> None:
+    def __init__(self, folder: Path, box: str = "pump-7", *, begun: bool = False) -> None:
+        """`begun`: go on with a log that is in the folder."""
         self.folder, self.box = folder, box
         self.clock = ManualClock()
         self.journal = Journal(folder / "journal", segment_bytes=MIB)
-        if log_id is not None:
-            object.__setattr__(self.journal.header, "log_id", log_id)
         self._sealing = Sealing(folder / "sealed", signer_of(box), box, BlobStore(folder / "blobs"))
         self.executions: list[int] = []
-        self.group([Event(1, CatalogRegistered("pumps/guard", DIGEST, encode({"path": "pumps/guard"})))])
+        if not begun:
+            self.group([Event(1, CatalogRegistered("pumps/guard", DIGEST, encode({"path": "pumps/guard"})))])
 
     def group(self, events: list[Event]) -> None:
         """Write some events as one group, a second after the one before."""
