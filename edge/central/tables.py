@@ -35,6 +35,7 @@ _SHUT: Final[dict[str, Any]] = {
     "temp_directory": "",
     "preserve_insertion_order": False,
 }
+_EXECUTION: Final = "SELECT * FROM read_parquet(?) WHERE log_id = ? AND execution = ? ORDER BY seq"
 _TYPES: Final = {
     "int64": "BIGINT",
     "int32": "INTEGER",
@@ -75,6 +76,18 @@ class Tables:
             return engine.sql(statement).to_arrow_reader(_ROWS_PER_BATCH)
         except duckdb.Error as error:
             raise _said(duckdb, error, self._memory_mb) from error
+
+    def execution(self, log_id: bytes, number: int) -> pa.Table:
+        """The events of one execution, in order, by DuckDB over the files that may hold it alone."""
+        duckdb = library()
+        engine = self._open(duckdb)
+        names = self._catalog.holding(log_id, number)
+        if not names:
+            return SCHEMA.empty_table()
+        paths = [str((self._folder / name).absolute()) for name in names]
+        with self.errors():
+            asked = engine.execute(_EXECUTION, [paths, log_id.hex(), number])
+            return asked.to_arrow_table()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
