@@ -163,3 +163,30 @@ def test_its_log_is_read_here_as_there(recorded: tuple[EmulatedBox, Box, Any, An
     assert (
         "receipt  up to event" in there.edge("central", "import", exported["folder"], "--data", centre).stdout
     )
+
+
+def run_again(box: Box, playbook: str, *words: str) -> list[dict[str, Any]]:
+    """What `edge replay --rerun` says of each execution, on this machine."""
+    made = [
+        box.edge("replay", "--rerun", str(event.seq), "--json", *words, check=None)
+        for event in box.events()
+        if isinstance(event.body, ExecutionRequested) and event.body.digest == DIGESTS[playbook]
+    ]
+    assert len(made) == len(SEEDS)
+    return [json.loads(done.stdout) for done in made]
+
+
+def test_its_executions_run_again_here(recorded: tuple[EmulatedBox, Box, Any, Any]) -> None:
+    """Each block run again in this machine's sandbox comes to what it came to there; a last bit that does not is
+    named at its step, and a declared tolerance makes it a class of its own."""
+    there, *_ = recorded
+    for told in run_again(there, "same"):
+        assert told["same"], told
+        assert told["digest"] == told["recorded"], told
+    varied = [told for told in run_again(there, "last_bit") if not told["same"]]
+    print(f"{len(varied)} of {len(SEEDS)} differ")
+    for told in varied:
+        first = told["differences"][0]
+        assert (first["step"], first["kind"]) == ("spread", "pure-changed"), first
+    for told in run_again(there, "last_bit", "--tolerance", "1e-14"):
+        assert {each["kind"] for each in told["differences"]} <= {"within-tolerance"}, told
