@@ -6,15 +6,13 @@ Called by `edge.cli.central`, which owns the group. It reads segments and the le
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from edge.central.ledger import STORED, Ledger
-from edge.central.shelf import Shelf
+from edge.cli import central_whatif
+from edge.cli.central_sources import central_source
 from edge.cli.replay import add_place, add_rerun, replay
 from edge.cli.replayed import wall_ns
 from edge.core.errors import RequestRefused
-from edge.replay.sealed_source import SealedFile, SealedSource
 
 
 def add(actions: Any, where: argparse.ArgumentParser) -> None:
@@ -46,6 +44,7 @@ def add(actions: Any, where: argparse.ArgumentParser) -> None:
     _add_which(diff)
     add_rerun(diff, asked=True)
     diff.set_defaults(command=_show, rerun=True)
+    central_whatif.add(actions, where)
 
 
 def _add_which(parser: argparse.ArgumentParser) -> None:
@@ -68,34 +67,3 @@ def _show(given: argparse.Namespace) -> int:
                 f"Nothing of this log had come here by {given.known_at}.", mend="Ask for a later time."
             )
     return replay(source, given)
-
-
-def central_source(data: Path, execution: str | None, box: str | None) -> SealedSource:
-    """The log that an execution's id names, or the newest of a box, as the centre has it. Raises RequestRefused."""
-    if not (data / "ledger.sqlite").is_file():
-        raise RequestRefused(f"{data} is no folder of a centre.", mend="Name it with --data.")
-    ledger = Ledger(data / "ledger.sqlite")
-    try:
-        known = ledger.log_ids()
-        if execution is not None:
-            found = [each for each in known if each[1].hex() == execution.rpartition("-")[0]]
-        else:
-            found = [each for each in known if each[0] == box]
-        if not found:
-            raise RequestRefused(
-                f"There is no log of {execution or box} here.",
-                mend="`edge central boxes` lists the boxes; an execution's id begins with its log's.",
-            )
-        ends = {log_id: max((e.wall_max_ns for e in ledger.segments(log_id, STORED)), default=0)
-                for _, log_id in found}  # fmt: skip
-        name, log_id = max(found, key=lambda each: ends[each[1]])
-        shelf = Shelf(data)
-        files = []
-        for entry in ledger.segments(log_id, STORED):
-            path = shelf.path(log_id, entry.number, entry.id)
-            files.append(
-                SealedFile(path, entry.number, entry.first_seq, entry.last_seq, path.stat().st_mtime_ns)
-            )
-        return SealedSource(log_id, name, files, shelf.blob)
-    finally:
-        ledger.close()

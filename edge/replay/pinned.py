@@ -6,10 +6,12 @@ segment: a log can be run again from segments and blobs alone. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from edge.core.carried import held_by
+from edge.core.chain import OpenedGroup
 from edge.core.errors import LogDamaged
 from edge.core.events import BootStarted, CatalogRegistered, Event
 from playbooks.blueprint import Blueprint
@@ -49,11 +51,21 @@ class Pinned:
         return self._read[digest]
 
 
-def pinned_of(events: Iterable[Event], digest: bytes) -> Pinned:
-    """Read a log from its beginning until that playbook was met. Raises LogDamaged, SegmentRejected."""
-    pinned = Pinned()
-    for event in events:
-        pinned.meet(event)
-        if digest in pinned.found:
+#: How the envelope of an event begins that is one of these: an array of any length, then the type's code (below 24).
+_CODES: Final = frozenset({BootStarted.CODE, CatalogRegistered.CODE})
+
+
+def pinned_by(groups: Iterable[OpenedGroup], digests: Collection[bytes]) -> Pinned:
+    """Read groups from a log's beginning until all those playbooks were met; nothing else is decoded.
+
+    Raises LogDamaged, SegmentRejected.
+    """
+    pinned, left = Pinned(), set(digests)
+    for group in groups:
+        for place in range(0, len(group.parts), 2):
+            if group.parts[place][1] in _CODES:
+                pinned.meet(group.event(group.first_seq + place // 2))
+        left.difference_update(pinned.found)
+        if not left and pinned.releases:
             break
     return pinned

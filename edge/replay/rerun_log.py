@@ -20,7 +20,7 @@ from edge.core.events import Event, ExecutionRequested
 from edge.core.retention_events import ExecutionCarried
 from edge.replay.clothes import dressed
 from edge.replay.difference import Difference
-from edge.replay.pinned import Pinned, pinned_of
+from edge.replay.pinned import Pinned, pinned_by
 from edge.replay.reconstruct import Reconstructed, events_of, histories
 from edge.replay.rerun import Rerun, rerun
 from edge.replay.sandbox import Sandbox
@@ -75,7 +75,7 @@ class LogRerun:
 def rerun_one(source: Source, made: Reconstructed, tolerance: float = 0.0) -> Rerun:
     """One execution run again. Raises LogDamaged where its playbook is not here, Unavailable."""
     digest = made.state.request.digest
-    pinned = pinned_of(events_of(source), digest)
+    pinned = pinned_by(source.groups(), (digest,))
     blueprint = pinned.blueprint(digest)
     with Sandbox(pinned.hash_seed) as sandbox:
         return rerun(sandbox, source, blueprint, made.events, tolerance)
