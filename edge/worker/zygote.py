@@ -25,7 +25,7 @@ from edge.core.access import NOTHING, Access
 from edge.core.codec import decode, encode
 from edge.core.errors import Misconfigured
 from edge.core.limits import KIB
-from edge.store.mapped_pages import release_code, release_heap
+from edge.store.mapped_pages import release_heap, release_libraries
 
 _PR_SET_PDEATHSIG: Final = 1
 #: What libraries look for, by beginning; the rest is the box's own.
@@ -63,7 +63,7 @@ def serve(
     gc.collect()
     gc.freeze()
     release_heap()
-    release_code()
+    release_libraries()
     try:
         control.send(encode(["ready"]))
     except OSError:
