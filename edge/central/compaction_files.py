@@ -30,6 +30,7 @@ _ORDER: Final = [(name, "ascending", "at_start") for name in ("log_id", "executi
 #: Numbers that grow along the file pack best as differences; what repeats, by a dictionary.
 _BY_STEPS: Final = ("execution", "seq", "cause", "at_utc", "mono_ns", "duration_us", "segment")
 _BY_DICTIONARY: Final = [name for name in SCHEMA.names if name not in (*_BY_STEPS, "body", "linked")]
+_TEXTS: Final = [name for name in _BY_DICTIONARY if SCHEMA.field(name).type == pa.string()]
 _ENCODING: Final = dict.fromkeys(_BY_STEPS, "DELTA_BINARY_PACKED")
 _LEVEL: Final = 3
 
@@ -39,6 +40,7 @@ def write(folder: Path, number: int, shard: int, day: str, rows: pa.Table, *, li
     name = f"{number:012d}-{shard:02d}-{day}{SUFFIX}"
     part = folder / f"{name}.part"
     ordered = _ordered(rows)
+    extents: list[tuple[int, bytes, int, int]] = []
     try:
         with pq.ParquetWriter(
             part,
@@ -49,14 +51,16 @@ def write(folder: Path, number: int, shard: int, day: str, rows: pa.Table, *, li
             column_encoding=_ENCODING,
             store_schema=False,
         ) as writer:
-            for first, count in _groups(ordered):
-                writer.write_table(ordered.slice(first, count), row_group_size=count)
+            for number_in_file, (first, count) in enumerate(_groups(ordered)):
+                group = ordered.slice(first, count)
+                writer.write_table(group, row_group_size=count)
+                extents += _extents(number_in_file, group)
         _flush(part)
         part.rename(folder / name)
         size_bytes = (folder / name).stat().st_size
     except OSError as error:
         raise StorageFailed(f"{folder / name} could not be written: {error.strerror or error}.") from error
-    return File(name, shard, day, linked, ordered.num_rows, size_bytes, _extents(ordered))
+    return File(name, shard, day, linked, ordered.num_rows, size_bytes, tuple(extents))
 
 
 def read(folder: Path, name: str) -> pa.Table:
@@ -68,6 +72,14 @@ def read(folder: Path, name: str) -> pa.Table:
             f"{folder / name} cannot be read: {error}.",
             mend="Make the tables again from the segments: edge central rebuild.",
         ) from error
+
+
+def opened(folder: Path, name: str) -> pq.ParquetFile:
+    """A file for reading row group by row group; texts that repeat stay as they are stored. Raises StorageFailed."""
+    try:
+        return pq.ParquetFile(folder / name, memory_map=True, read_dictionary=_TEXTS)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise StorageFailed(f"{folder / name} cannot be read: {error}.") from error
 
 
 def settle(folder: Path) -> None:
@@ -120,14 +132,8 @@ def _ends(rows: pa.Table) -> Any:
     return pc.add(pc.indices_nonzero(other), 1)
 
 
-def _extents(rows: pa.Table) -> tuple[tuple[bytes, int, int], ...]:
-    found = (
-        rows.select(["log_id", "execution"])
-        .drop_null()
-        .group_by("log_id")
-        .aggregate([("execution", "min"), ("execution", "max")])
-    )
-    return tuple(
-        (bytes.fromhex(row["log_id"]), row["execution_min"], row["execution_max"])
-        for row in found.to_pylist()
-    )
+def _extents(group: int, rows: pa.Table) -> Iterator[tuple[int, bytes, int, int]]:
+    """Of each log in a row group: its first and last execution there."""
+    found = rows.select(["log_id", "execution"]).drop_null().group_by("log_id")
+    for row in found.aggregate([("execution", "min"), ("execution", "max")]).to_pylist():
+        yield group, bytes.fromhex(row["log_id"]), row["execution_min"], row["execution_max"]

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from edge.central import compaction_files
 from edge.central.compaction import CATALOG, READING, TABLES
 from edge.central.compaction_rows import PROJECTION, SCHEMA
 from edge.central.tables_catalog import Catalog
@@ -35,7 +36,6 @@ _SHUT: Final[dict[str, Any]] = {
     "temp_directory": "",
     "preserve_insertion_order": False,
 }
-_EXECUTION: Final = "SELECT * FROM read_parquet(?) WHERE log_id = ? AND execution = ? ORDER BY seq"
 _TYPES: Final = {
     "int64": "BIGINT",
     "int32": "INTEGER",
@@ -64,6 +64,7 @@ class Tables:
             self.files = [str((self._folder / file.name).absolute()) for file in catalog.files()]
         self._memory_mb, self._threads = memory_mb, threads
         self._engine: Any = None
+        self._opened: dict[str, Any] = {}
 
     # ---- SQL -----------------------------------------------------------------------------------------------
 
@@ -77,25 +78,15 @@ class Tables:
         except duckdb.Error as error:
             raise _said(duckdb, error, self._memory_mb) from error
 
-    def execution(self, log_id: bytes, number: int) -> pa.Table:
-        """The events of one execution, in order, by DuckDB over the files that may hold it alone."""
-        duckdb = library()
-        engine = self._open(duckdb)
-        names = self._catalog.holding(log_id, number)
-        if not names:
-            return SCHEMA.empty_table()
-        paths = [str((self._folder / name).absolute()) for name in names]
-        with self.errors():
-            asked = engine.execute(_EXECUTION, [paths, log_id.hex(), number])
-            return asked.to_arrow_table()
-
     @contextmanager
     def errors(self) -> Iterator[None]:
         """While batches are taken: an error of the engine is said as `query` says it."""
         duckdb = library()
         try:
             yield
-        except (duckdb.Error, pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system: a pipe that was closed, a drive that is full
             raise _said(duckdb, error, self._memory_mb) from error
 
     def _open(self, duckdb: Any) -> Any:
@@ -106,6 +97,7 @@ class Tables:
             engine = self._engine = duckdb.connect(":memory:", config=config)
             engine.execute("SET python_enable_replacements = false")
             engine.execute("SET TimeZone = 'UTC'")
+            engine.execute("SET parquet_metadata_cache = true")
             engine.execute(f"SET allowed_paths = {_list(self.files)}")
             engine.execute("SET enable_external_access = false")
             engine.execute("SET lock_configuration = true")
@@ -123,13 +115,20 @@ class Tables:
     # ---- without SQL ---------------------------------------------------------------------------------------
 
     def execution_events(self, log_id: bytes, execution: int) -> pa.Table:
-        """The events of one execution, in order, found by pyarrow alone. Raises StorageFailed."""
-        names = self._catalog.holding(log_id, execution)
-        if not names:
-            return SCHEMA.empty_table()
-        paths = [str(self._folder / name) for name in names]
-        wanted = (pc.field("log_id") == log_id.hex()) & (pc.field("execution") == execution)
-        return self._read(paths, wanted).sort_by("seq")
+        """The events of one execution, in order, found by pyarrow alone in the row groups that hold it.
+
+        A file stays open for the next question. Raises StorageFailed.
+        """
+        found = [SCHEMA.empty_table()]
+        for name, group in self._catalog.holding(log_id, execution):
+            if name not in self._opened:
+                self._opened[name] = compaction_files.opened(self._folder, name)
+            rows = self._opened[name].read_row_group(group, use_threads=False)
+            wanted = pc.and_(pc.equal(rows["execution"], execution), pc.equal(rows["log_id"], log_id.hex()))
+            places = pc.indices_nonzero(wanted)
+            if len(places):  # they lie one behind the other
+                found.append(rows.slice(places[0].as_py(), len(places)).cast(SCHEMA))
+        return pa.concat_tables(found).sort_by("seq") if len(found) != 2 else found[1]
 
     def events_of(self, types: tuple[str, ...]) -> pa.Table:
         """All events of these types, by log and number, found by pyarrow alone. Raises StorageFailed."""
@@ -151,6 +150,8 @@ class Tables:
         """Let files go that are not needed any longer."""
         if self._engine is not None:
             self._engine.close()
+        for file in self._opened.values():
+            file.close()
         self._catalog.close()
         self._unlock()
 

@@ -16,7 +16,7 @@ from typing import Final
 from edge.core.records import record
 
 #: Of the layout below; another one is made again.
-_LAYOUT: Final = "1"
+_LAYOUT: Final = "2"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files (
@@ -24,8 +24,8 @@ CREATE TABLE IF NOT EXISTS files (
     events INTEGER NOT NULL, bytes INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS extents (
-    name TEXT NOT NULL, log_id BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    PRIMARY KEY (log_id, first, name)
+    name TEXT NOT NULL, row_group INTEGER NOT NULL, log_id BLOB NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, PRIMARY KEY (log_id, first, name, row_group)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS extents_by_name ON extents (name);
 CREATE TABLE IF NOT EXISTS reached (log_id BLOB PRIMARY KEY, number INTEGER NOT NULL, id BLOB NOT NULL)
@@ -47,7 +47,7 @@ Place = tuple[bytes, int, bytes]
 class File:
     """One Parquet file: of which shard and day, of linked segments or of parked ones, how much is in it.
 
-    `extents` are `(log, first, last)` of the executions in it, by the numbers that name them.
+    `extents` are `(row group, log, first, last)` of the executions in it, by the numbers that name them.
     """
 
     name: str
@@ -56,7 +56,7 @@ class File:
     linked: bool
     events: int
     size_bytes: int
-    extents: tuple[tuple[bytes, int, int], ...] = ()
+    extents: tuple[tuple[int, bytes, int, int], ...] = ()
 
 
 @record
@@ -129,13 +129,13 @@ class Catalog:
         )
         return [File(row[0], row[1], row[2], bool(row[3]), row[4], row[5]) for row in rows]
 
-    def holding(self, log_id: bytes, execution: int) -> list[str]:
-        """Names of the files in which events of that execution may be."""
+    def holding(self, log_id: bytes, execution: int) -> list[tuple[str, int]]:
+        """Files and row groups in which events of that execution may be."""
         rows = self._db.execute(
-            "SELECT name FROM extents WHERE log_id = ? AND first <= ? AND last >= ? ORDER BY name",
+            "SELECT name, row_group FROM extents WHERE log_id = ? AND first <= ? AND last >= ? ORDER BY 1, 2",
             (log_id, execution, execution),
         )
-        return [row[0] for row in rows]
+        return [(row[0], row[1]) for row in rows]
 
     def next_number(self) -> int:
         """A number that no file's name has had, above all of them."""
@@ -178,7 +178,8 @@ class Catalog:
                 (file.name, file.shard, file.day, file.linked, file.events, file.size_bytes),
             )
             self._db.executemany(
-                "INSERT INTO extents VALUES (?, ?, ?, ?)", ((file.name, *extent) for extent in file.extents)
+                "INSERT INTO extents VALUES (?, ?, ?, ?, ?)",
+                ((file.name, *extent) for extent in file.extents),
             )
         self._db.execute("INSERT OR REPLACE INTO about VALUES ('number', ?)", (str(next_number),))
 

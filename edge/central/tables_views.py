@@ -11,7 +11,7 @@ from typing import Final
 #: By execution: aggregates over rows of one log that name the same request.
 _EXECUTIONS: Final = """
 SELECT
-    box, log_id, execution, log_id || '-' || execution AS execution_id,
+    any_value(box) AS box, log_id, execution, log_id || '-' || execution AS execution_id,
     coalesce(max(status), CASE WHEN bool_or(type = 'playbook.execution.requested') THEN 'running' ELSE 'partial' END)
         AS status,
     max(code) FILTER (type = 'playbook.execution.finished') AS code,
@@ -19,16 +19,19 @@ SELECT
     min(at_utc) FILTER (type = 'playbook.execution.requested') AS began_utc,
     max(at_utc) FILTER (type = 'playbook.execution.finished') AS ended_utc,
     sum(duration_us)::BIGINT AS busy_us,
-    count(*) AS events, count(DISTINCT step) AS steps, max(attempt) AS attempts, max(seq) AS last_seq,
+    count(*) AS events, count(*) FILTER (type IN ('step.done', 'step.failed')) AS steps,
+    max(attempt) AS attempts, max(seq) AS last_seq,
     bool_and(linked) AS linked
 FROM events
 WHERE execution IS NOT NULL AND NOT starts_with(type, 'subscription.') AND type <> 'catalog.registered' {where}
-GROUP BY box, log_id, execution
+GROUP BY log_id, execution
 """
 
+#: The playbook's path is looked up in a map, not joined: where nobody asks for it, nothing of it is worked out.
 _NAMED: Final = """
-SELECT e.* EXCLUDE (playbook_digest), p.playbook, e.playbook_digest FROM ({inner}) e LEFT JOIN playbooks p
-    ON e.playbook_digest = p.playbook_digest
+SELECT * EXCLUDE (playbook_digest),
+    (SELECT map(list(playbook_digest), list(playbook)) FROM playbooks)[playbook_digest] AS playbook, playbook_digest
+FROM ({inner})
 """
 
 _STEPS: Final = """

@@ -27,8 +27,9 @@ from tests.bench.chart import charts
 from tests.bench.drive import NoDrive
 from tests.bench.loops import loops
 from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
-from tests.bench.report import document, table
+from tests.bench.report import document, rounded, table
 from tests.bench.studies.beside import peers
+from tests.bench.studies.central import central
 from tests.bench.studies.growth import growth
 from tests.bench.studies.large_table import large_table
 from tests.bench.studies.limits import limits
@@ -57,18 +58,26 @@ def main() -> int:
         print("bench: interrupted; everything it started is gone", file=sys.stderr)
         return 130
     figures["run_s"] = time.monotonic() - started_s
+    if given.central:
+        print("\n".join(studies(figures)))
+        _write(given.json, rounded(figures))
+        return 0
     if "executions_per_s" not in figures:
         return 0
     print("\n".join([table(figures), *studies(figures)]))
     print(_caveat(figures))
     made = document(figures)
-    if given.json:
-        given.json.write_text(json.dumps(made, indent=2) + "\n")
+    _write(given.json, made)
     if given.svg:
         given.svg.mkdir(parents=True, exist_ok=True)
         for name, text in charts(made).items():
             (given.svg / name).write_text(text)
     return _checked(made) if given.check else 0
+
+
+def _write(path: Path | None, made: Any) -> None:
+    if path is not None:
+        path.write_text(json.dumps(made, indent=2) + "\n")
 
 
 def _checked(made: dict[str, Any]) -> int:
@@ -111,6 +120,12 @@ def _arguments() -> argparse.Namespace:
         "--wear", action="store_true", help="bytes to the drive by rate and window, 10 min (root)"
     )
     more.add_argument("--pruning", action="store_true", help="lone latency while the log is pruned, 3 min")
+    more.add_argument(
+        "--central",
+        type=int,
+        metavar="EXECUTIONS",
+        help="only a centre: a month of a pump guard is 43200, and what it weighs; no broker is needed",
+    )
     more.add_argument("--limits", action="store_true", help="less memory and fewer cores (root)")
     more.add_argument("--table", action="store_true", help="steps over a cached table of a million rows")
     more.add_argument("--peers", action="store_true", help="DBOS, Huey and litequeue beside the box")
@@ -149,6 +164,9 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         f"Python {platform.python_version()}",
         "load_average": round(os.getloadavg()[0], 2),
     }
+    if given.central:
+        with _scratch() as folder:
+            return figures | central(folder, given.central)
     with _scratch() as folder, ExitStack() as stack:
         broker = stack.enter_context(mosquitto(folder))
         load = stack.enter_context(load_client(broker, folder))

@@ -17,6 +17,8 @@ def studies(figures: Mapping[str, Any]) -> list[str]:
         ("limits", _limits),
         ("sustained", _sustained),
         ("peers", _peers),
+        ("month", _month),
+        ("central", _central),
     ):
         if figures.get(key):
             lines += ["", *block(figures[key])]
@@ -95,3 +97,34 @@ def _peers(found: Mapping[str, Any]) -> list[str]:
         times = f"{each['box_is_times']:.1f} ×" if "box_is_times" in each else ""
         lines.append(f"  {name:<16}{each['per_s']:>14.0f}{times:>12}   {each['durability']}")
     return lines
+
+
+def _month(found: Mapping[str, float]) -> list[str]:
+    return [
+        f"{'a pump guard, sealed':<28}{found['executions']:>10,.0f} executions, {found['events']:,.0f} events",
+        f"{'  bytes an execution':<28}{found['bytes_per_execution']:>10.1f}   (bound: 150)",
+        f"{'  bytes an event':<28}{found['bytes_per_event']:>10.1f}",
+        f"{'  MB a month':<28}{found['month_mb']:>10.2f}   (bound: 6.5)",
+    ]
+
+
+def _central(found: Mapping[str, float]) -> list[str]:
+    def rate(name: str, figure: str, bound: str) -> str:
+        return f"{f'  {name}':<28}{found[figure] / 1000:>10,.0f}   (bound: {bound})"
+
+    def plain(name: str, text: str) -> str:
+        return f"{f'  {name}':<28}{text:>10}"
+
+    return [
+        f"{'a centre, one processor':<28}{'k/s':>10}",
+        rate("ingest, shallow", "ingest_shallow_per_s", "500"),
+        rate("ingest, deep", "ingest_deep_per_s", "150"),
+        rate("segments to tables", "compacted_per_s", "none; 149 in research"),
+        rate(f"fold, {found['large_events']:,.0f} events", "fold_per_s", "10,000"),
+        plain("bytes an event, tables", f"{found['table_bytes_per_event']:.1f}"),
+        plain("one execution, ms", f"{found['lookup_arrow_ms']:.1f}") + "   (bound: 5)",
+        plain("  in SQL, ms", f"{found['lookup_sql_ms']:.1f}"),
+        plain("start and first answer, s", f"{found['start_s']:.2f}") + "   (bound: 0.5)",
+        plain("  PSS, MB", f"{found['start_pss_mb']:.0f}") + "   (bound: 100)",
+        plain("10,000 additions, µs", f"{found['additions_us']:.0f}"),
+    ]
