@@ -7,19 +7,21 @@
     rejected   changed, cut, of an unknown box or by a revoked key: kept aside, nothing of it is believed
 
 A segment is durable under its name before the ledger names it, and the ledger's change is committed before the
-verdict is told. Killed anywhere, the same again ends the same. Called by the import of bundles.
+verdict is told. Killed anywhere, the same again ends the same. Called by the import of bundles and by the server.
 """
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from edge.central.boxes import Boxes
 from edge.central.ledger import FORK, PARKED, STORED, Ledger, Linked
 from edge.central.shelf import Shelf
-from edge.core.errors import SegmentRejected
+from edge.core.errors import SegmentRejected, Unavailable
 from edge.core.records import record
 from edge.security.signing import SEED_BYTES, Signer
 from edge.segments import verdicts
@@ -50,13 +52,15 @@ class Central:
     boxes: Boxes
     signer: Signer
     now_ns: Callable[[], int]
+    lock: BinaryIO | None = None
 
     @classmethod
-    def open(cls, data: Path, now_ns: Callable[[], int]) -> Central:
-        """Open or begin a centre. Raises Misconfigured, StorageFailed."""
+    def open(cls, data: Path, now_ns: Callable[[], int], *, taking: bool = False) -> Central:
+        """Open or begin a centre; alone where it is for `taking` in. Misconfigured, StorageFailed, Unavailable."""
         data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = _held(data / "lock") if taking else None
         signer = Signer(read_or_make_key(data / "central.key", SEED_BYTES))
-        return cls(Shelf(data), Ledger(data / "ledger.sqlite"), Boxes(data / "boxes"), signer, now_ns)
+        return cls(Shelf(data), Ledger(data / "ledger.sqlite"), Boxes(data / "boxes"), signer, now_ns, lock)
 
     def take(self, data: bytes, *, deep: bool) -> Verdict:
         """One segment's bytes. `deep`: every event is looked at before the verdict, else at compaction."""
@@ -122,6 +126,22 @@ class Central:
     def close(self) -> None:
         """Close the ledger."""
         self.ledger.close()
+        if self.lock is not None:
+            self.lock.close()
+
+
+def _held(path: Path) -> BinaryIO:
+    """The lock of whoever takes in; it goes with its process. Raises Unavailable."""
+    lock = path.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise Unavailable(
+            f"Another process takes in what comes to {path.parent}.",
+            mend="One server, or one import, at a time for each folder: stop the other one, or wait for its end.",
+        ) from error
+    return lock
 
 
 def note(ledger: Ledger, sealed: Sealed, state: str, size_bytes: int) -> None:

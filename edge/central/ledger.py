@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from edge.core.errors import StorageFailed
 from edge.core.records import record
 from edge.segments import verdicts
 from edge.segments.manifest import Manifest
@@ -74,10 +75,16 @@ class Ledger:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """One change, whole or not at all."""
-        self._db.execute("BEGIN IMMEDIATE")
-        with self._db:  # commits, or rolls back what an error broke off
-            yield
+        """One change, whole or not at all. Raises StorageFailed."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:  # commits, or rolls back what an error broke off
+                yield
+        except sqlite3.OperationalError as error:
+            raise StorageFailed(
+                f"The centre's ledger could not be written: {error}.",
+                mend="Is the drive full? What was told before is kept; what was not is sent again.",
+            ) from error
 
     def linked(self, log_id: bytes) -> Linked | None:
         """How far a log is linked, None for one that has not begun."""

@@ -15,14 +15,14 @@ from typing import Any
 from edge.central.ingest import REJECTED, Central
 from edge.central.ledger import FORK
 from edge.central.rebuild import rebuild
-from edge.cli import central_audit, central_query, central_replay
+from edge.cli import central_audit, central_query, central_replay, central_serve
 from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
 from edge.segments.sealing import sealed_paths
 from edge.store.whole_file import write_whole
 from edge.sync import bundle, bundle_check
-from edge.sync.centre import Enrolment, document, receipt_file
+from edge.sync.centre import receipt_file
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -39,15 +39,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the centre's folder")
-    enrol = actions.add_parser(
-        "enrol", parents=[where], help="let a box send, and make the file that it needs"
-    )
-    enrol.add_argument("box", metavar="BOX", help="the box's name")
-    enrol.add_argument(
-        "key", metavar="KEY", help="its public key, 64 hexadecimal digits, as MANIFEST.json has it"
-    )
-    enrol.add_argument("--out", type=Path, metavar="FILE", help="write the enrolment there, for the box")
-    enrol.set_defaults(command=_enrol)
+    central_serve.add(actions, where)
     revoke = actions.add_parser("revoke", parents=[where], help="believe nothing more that a key signs")
     revoke.add_argument("box", metavar="BOX")
     revoke.add_argument("key", metavar="KEY")
@@ -78,16 +70,6 @@ def _key(text: str) -> bytes:
         return b""
 
 
-def _enrol(given: argparse.Namespace) -> int:
-    central = _open(given)
-    central.boxes.enrol(given.box, _key(given.key), time.time_ns())
-    print(f"enrolled {given.box}, key {fingerprint(_key(given.key))}")
-    if given.out is not None:
-        write_whole(given.out, document(Enrolment(central.signer.public, given.box)))
-        print(f"written  {given.out}: take it to the box, and there: edge sync enrol {given.out.name}")
-    return 0
-
-
 def _revoke(given: argparse.Namespace) -> int:
     _open(given).boxes.revoke(given.box, _key(given.key), time.time_ns())
     print(f"revoked  {given.box}, key {fingerprint(_key(given.key))}: nothing more that it signs is taken")
@@ -104,7 +86,7 @@ def _boxes(given: argparse.Namespace) -> int:
 
 def _import(given: argparse.Namespace) -> int:
     verdict = bundle_check.verify(given.bundle)
-    central = _open(given)
+    central = Central.open(given.data, time.time_ns, taking=True)
     paths = sealed_paths(given.bundle)
     progress = Progress(sum(path.stat().st_size for path in paths), "importing")
     counts: dict[str, int] = {}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from edge.cli import sync_push
 from edge.core.errors import Misconfigured
 from edge.core.settings import load_settings
 from edge.security.signing import fingerprint
@@ -32,9 +33,12 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
-    enrol = actions.add_parser("enrol", parents=[shared], help="let a centre's receipts count")
+    enrol = actions.add_parser(
+        "enrol", parents=[shared], help="let a centre's receipts count, and bring it our key"
+    )
     enrol.add_argument("file", type=Path, metavar="FILE", help="what `edge central enrol --out` made")
     enrol.set_defaults(command=_enrol)
+    sync_push.add(actions, shared)
     receipt = actions.add_parser(
         "receipt", parents=[shared], help="take in a receipt: what it covers may be pruned"
     )
@@ -61,6 +65,8 @@ def _read(path: Path) -> bytes:
 def _enrol(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
     enrolment = centre.parse(_read(given.file), str(given.file))
+    if enrolment.token:
+        enrolment = sync_push.redeemed(settings, enrolment)
     centre.enrol(settings, enrolment)
     print(f"enrolled with the centre of key {fingerprint(enrolment.key)}, as {enrolment.box}")
     if not settings.centre:

@@ -278,6 +278,21 @@ FLUSH_HONEST_US = 20
 FLUSH_SLOW_US = 100_000
 
 # ---- Upstream -------------------------------------------------------------------------------------
+#: One upload at the centre, whole: a parcel of segments or one large value. A broken one is kept to go on with.
+UPLOAD_BYTES_MAX = 16 * MIB
+UPLOAD_SEGMENTS_MAX = 1_024
+#: Broken uploads kept for one box: more than this many and the oldest goes.
+UPLOADS_KEPT_MAX = 16
+#: How far a box's clock may be from the centre's in a signed request; beyond, the centre's answer sets it right.
+TOKEN_SKEW_NS = 300 * 1_000_000_000
+#: Parcels that wait for their verdicts at the centre; above it boxes are asked to come back.
+INGESTS_WAITING_MAX = 32
+#: An upload of which nothing came for so long is over: the box will go on where it broke off.
+UPLOAD_IDLE_S = 60.0
+#: Kept free on the centre's drive: below it uploads are refused, so that the ledger still has room to be written.
+CENTRE_RESERVE_BYTES = 64 * MIB
+#: A request's body that is no upload: a token, or the digests of large values.
+CENTRE_QUESTION_BYTES_MAX = 256 * KIB
 #: One upload: 21 of them carry a month (research: 87,000 events/s over 100 ms of delay, 9,000 one by one).
 BUNDLE_BYTES = 256 * KIB
 #: Segments of a quiet box have 400 bytes each; a verdict for each comes back.

@@ -6,6 +6,7 @@ of its own (a key that is never overwritten, a blob that makes room) writes itse
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -28,4 +29,6 @@ def write_whole(path: Path, data: bytes) -> None:
         part.rename(path)
         flush_folder(path.parent)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)  # on a full drive its room is wanted
         raise StorageFailed(f"{path} could not be written: {error.strerror}.") from error

@@ -29,15 +29,27 @@ _KEY_BYTES: Final = 32
 
 @record
 class Enrolment:
-    """A centre as a box knows it: its public key, and the name that it has for the box."""
+    """A centre as a box knows it: its public key, and the name that it has for the box.
+
+    `url` and `authority` (PEM) are where it is reached and whom that server's certificate is from, "" where only
+    sticks go there. `made_s` is when the enrolment was made, seconds since 1970: no right clock of the box is before.
+    `token` is the one-time token of an enrolment that still has to be redeemed, "" in what a box keeps.
+    """
 
     key: bytes
     box: str
+    url: str = ""
+    authority: str = ""
+    made_s: int = 0
+    token: str = ""
 
 
 def document(enrolment: Enrolment) -> bytes:
     """The file that is carried to the box."""
-    made = {"format": _FORMAT, "centre_key": enrolment.key.hex(), "box": enrolment.box}
+    made: dict[str, object] = {"format": _FORMAT, "centre_key": enrolment.key.hex(), "box": enrolment.box}
+    for name in ("url", "authority", "made_s", "token"):
+        if value := getattr(enrolment, name):
+            made[name] = value
     return json.dumps(made, indent=1).encode() + b"\n"
 
 
@@ -48,7 +60,8 @@ def parse(data: bytes, where: str) -> Enrolment:
         key = bytes.fromhex(said["centre_key"])
         if said["format"] != _FORMAT or len(key) != _KEY_BYTES:
             raise ValueError("it is of another format")
-        return Enrolment(key, str(said["box"]))
+        more = [str(said.get(name, "")) for name in ("url", "authority", "token")]
+        return Enrolment(key, str(said["box"]), more[0], more[1], int(said.get("made_s", 0)), more[2])
     except (ValueError, KeyError, TypeError) as error:
         raise Misconfigured(
             f"{where} is no enrolment: {error}.",
@@ -58,13 +71,18 @@ def parse(data: bytes, where: str) -> Enrolment:
 
 def enrol(settings: Settings, enrolment: Enrolment) -> None:
     """Let a centre's receipts count from now on. Raises Misconfigured where the box has another centre."""
+    require_same(settings, enrolment)
+    write_whole(settings.data / FILE_NAME, document(enrolment))
+
+
+def require_same(settings: Settings, enrolment: Enrolment) -> None:
+    """Raises Misconfigured where the box has another centre already."""
     path = settings.data / FILE_NAME
     if path.exists() and centre_of(settings).key != enrolment.key:
         raise Misconfigured(
             f"This box has another centre already ({path}).",
             mend="Remove that file where the box is to change its centre: receipts of the old one count no more.",
         )
-    write_whole(path, document(enrolment))
 
 
 def centre_of(settings: Settings) -> Enrolment:
