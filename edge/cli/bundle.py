@@ -9,25 +9,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from edge.cli.client import RuntimeClient
+from edge.cli import bundle_stream
 from edge.cli.inputs import require_log
 from edge.cli.progress import Progress
+from edge.cli.seal import seal
 from edge.cli.story import counted
-from edge.core.codec import decode
-from edge.core.errors import LogDamaged, Misconfigured, Unavailable
+from edge.core.errors import Misconfigured
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import fingerprint
 from edge.store import upstream
 from edge.store.blobs import BlobStore
 from edge.sync import bundle, bundle_check
-
-_PATIENCE_S: Final = 900.0
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -63,6 +60,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="the bundle: a folder noetl-edge-…")
     verify.add_argument("--json", action="store_true", help="one JSON object")
     verify.set_defaults(command=_verify)
+    bundle_stream.add(actions, shared)
 
 
 def _export(given: argparse.Namespace) -> int:
@@ -70,7 +68,7 @@ def _export(given: argparse.Namespace) -> int:
     require_log(settings)
     _require_other_drive(given, settings)
     if not given.dry_run:
-        _seal(settings)
+        seal(settings)
     receipt = None if given.all else upstream.read(settings.data)
     after = receipt.through if receipt is not None else 0
     made = bundle.contents(settings.sealed_folder, BlobStore(settings.blob_folder), after)
@@ -139,29 +137,6 @@ def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: b
     print(f"copied   {copied} of {counted(len(made.items), 'file')}")
     print(f"key      {fingerprint(last.key)}")
     print("safe     all is written: the stick may be unmounted and pulled out")
-
-
-def _seal(settings: Settings) -> None:
-    """Have all events sealed: by the box where it runs, else here. Raises LogDamaged where that does not go."""
-    try:
-        with RuntimeClient(settings, _PATIENCE_S) as runtime:
-            problem = runtime.call("seal")["problem"]
-    except Unavailable:
-        problem = _seal_stopped(settings)
-    if problem:
-        raise LogDamaged(
-            f"The log could not be sealed: {problem}", mend="`edge log verify` says what is wrong with it."
-        )
-
-
-def _seal_stopped(settings: Settings) -> str:
-    """Seal what is on the drive. No lock keeps the box from starting meanwhile: sealing only reads the journal."""
-    command = [sys.executable, "-m", "edge.segments.sealer", str(settings.data), "end", "all"]
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=_PATIENCE_S)
-        return next((each for each in decode(done.stdout) if isinstance(each, str)), "")
-    except (subprocess.SubprocessError, ValueError) as error:
-        return f"the process that seals ended early ({error}); run the same command again."
 
 
 def _verify(given: argparse.Namespace) -> int:

@@ -10,14 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from edge.cli import sync_push
+from edge.cli import sync_push, sync_status
 from edge.core.errors import Misconfigured
 from edge.core.settings import load_settings
 from edge.security.signing import fingerprint
-from edge.segments.sealing import sealed_paths
-from edge.store import upstream
 from edge.sync import centre, receipt_text
-from edge.sync.bundle import manifest_of
 
 #: What a scanner types in one go is far shorter.
 _LINE_CHARS_MAX: Final = 4_000
@@ -49,10 +46,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "with -, on standard input",
     )
     receipt.set_defaults(command=_receipt)
-    status = actions.add_parser(
-        "status", parents=[shared], help="what is sealed, what waits, what the centre has"
-    )
-    status.set_defaults(command=_status)
+    sync_status.add(actions, shared)
 
 
 def _read(path: Path) -> bytes:
@@ -89,20 +83,3 @@ def _receipt_data(given: str) -> bytes:
     if given.strip().upper().startswith(receipt_text.PREFIX):
         return receipt_text.from_text(given)
     return receipt_text.from_bytes(_read(Path(given)))
-
-
-def _status(given: argparse.Namespace) -> int:
-    settings = load_settings(given.data)
-    manifests = [manifest_of(path) for path in sealed_paths(settings.sealed_folder)]
-    receipt = upstream.read(settings.data)
-    waiting = [each for each in manifests if receipt is None or each.last_seq > receipt.through]
-    size_bytes = sum(path.stat().st_size for path in sealed_paths(settings.sealed_folder))
-    print(
-        f"centre   {'has every event up to ' + str(receipt.through) if receipt is not None else 'has nothing yet'}"
-    )
-    if waiting:
-        said = f"events {waiting[0].first_seq} to {waiting[-1].last_seq}"
-        print(f"waiting  {said} in {len(waiting)} segments, {size_bytes / 1e6:.1f} MB")
-    else:
-        print("waiting  nothing that is sealed")
-    return 0

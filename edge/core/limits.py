@@ -301,6 +301,21 @@ BUNDLE_SEGMENTS_MAX = 256
 #: that comes back is used within minutes, and one that is away for days costs some 600 attempts a day.
 BACKOFF_S = 1.0
 BACKOFF_S_MAX = 300.0
+#: What an upload costs beside its segments: headers both ways, verdicts, TLS. What a connection costs to make: keys,
+#: certificates.
+UPLOAD_BYTES = 2 * KIB
+CONNECT_BYTES = 6 * KIB
+#: Uploads with a segment in them that failed while the centre answered otherwise, until it goes alone, and until it
+#: goes last: one that makes its receiver fall must not hold up the others.
+STUMBLES_ALONE = 3
+STUMBLES_LAST = 6
+#: What the centre has is asked again after so long even where nothing new is sealed: it may have lost something.
+STATE_AGE_S = 6 * 3_600.0
+#: How often the folder of sealed segments is looked at: what is urgent waits no longer.
+SYNC_LOOK_S = 2.0
+#: Without a turn, a wait that was meant or a byte for so long, sync is told to be stuck: a call to the outside has
+#: 60 s at the most.
+PROGRESS_PATIENCE_S = 120.0
 #: One part in so many of a day's or month's budget is kept for what is urgent, and as much is written down as spent
 #: ahead: a kill forgets no more of it, and a card sees no more writes in a day than this.
 BUDGET_SHARE = 64

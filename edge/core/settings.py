@@ -56,6 +56,9 @@ class Settings:
     reserve_mb: int = RESERVE_BYTES // MIB
     #: Whether a centre stores this log. Then nothing is pruned before it has receipted it.
     centre: bool = False
+    #: Where `edge-sync` leaves sealed segments: a folder's whole path (a share, a disk that a courier takes); empty:
+    #: at the centre that the box was enrolled with.
+    ship_to: str = ""
     #: Class of the link to the centre: "ethernet", "wifi" or "metered"; "auto" goes by the interface of the route.
     link: str = "auto"
     #: What may go over a link of each class, like "64 kbit/s, 5 MB/day, 60 MB/month"; "": no bound; "off": nothing.

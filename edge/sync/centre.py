@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-from edge.core.errors import Misconfigured, ReceiptRejected, StorageFailed
+from edge.core.errors import Misconfigured, ReceiptRejected, SegmentRejected, StorageFailed
 from edge.core.records import record
 from edge.core.settings import Settings
 from edge.segments.receipt import CentreReceipt, opened
@@ -21,6 +21,8 @@ from edge.store.whole_file import write_whole
 from edge.sync.bundle import manifest_of
 
 FILE_NAME: Final = "centre.json"
+#: The problem's code where a receipt is the centre's own and speaks of a history that this box does not have.
+OTHER_HISTORY: Final = "other_history"
 #: Below the data folder: what sync keeps for itself.
 FOLDER: Final = "sync"
 _FORMAT: Final = "noetl-edge-enrolment-1"
@@ -106,18 +108,26 @@ def take_receipt(settings: Settings, data: bytes) -> tuple[CentreReceipt, int]:
             f"The receipt is for log {receipt.log_id.hex()}, which is not this box's.",
             mend="Is it another box's stick?",
         )
-    covered = []
-    for path in sealed_paths(settings.sealed_folder):
-        said = manifest_of(path)
-        if said.last_seq == receipt.through and said.link_after != receipt.link:
-            raise ReceiptRejected(
-                f"The centre has another history up to event {receipt.through} than this box.",
-                mend="Was a card copied, or the data folder put back? `edge central audit` shows both.",
-            )
-        if said.last_seq > receipt.through:
-            break  # a backlog of a year is not read for each receipt
-        covered.append(path)
     known = upstream.read(settings.data)
+    covered = []
+    joins = head.last_seq == receipt.through and head.link == receipt.link
+    for path in sealed_paths(settings.sealed_folder):
+        try:
+            said = manifest_of(path)
+        except SegmentRejected:
+            continue  # a damaged file is for a person, and its neighbours say whether the receipt is ours
+        if said.last_seq > receipt.through:
+            joins = joins or said.joins(receipt.through, receipt.link)
+            break  # a backlog of a year is not read for each receipt
+        joins = joins or (said.last_seq == receipt.through and said.link_after == receipt.link)
+        covered.append(path)
+    if not joins and (known is None or known.through < receipt.through):
+        # A centre's receipt ends where one of this box's own segments does. Nothing is let go without that one.
+        raise ReceiptRejected(
+            f"The centre has another history up to event {receipt.through} than this box.",
+            mend="Was a card copied, or the data folder put back? `edge central audit` shows both.",
+            code=OTHER_HISTORY,
+        )
     upstream.write(settings.data, upstream.Receipt(receipt.log_id, receipt.through, receipt.link))
     if known is None or known.through <= receipt.through:
         _keep(newest_receipt_path(settings), data)

@@ -116,6 +116,22 @@ class Meter:
             self._noted[link] = ahead[0], ahead[1]
             self._write()
 
+    def most_bytes(self, link: str, *, urgent: bool = False) -> int:
+        """The most that could ever go at once over a link: a day's or month's whole bound."""
+        budget = self._budgets[link]
+        bounds = [
+            left_bytes(each, 0, urgent=urgent) for each in (budget.day_bytes, budget.month_bytes) if each
+        ]
+        return min(bounds, default=1 << 62)
+
+    def room_bytes(self, link: str, *, urgent: bool = False) -> int:
+        """What may go over a link still today and this month, whatever the rate."""
+        self._look()
+        budget, (day, month) = self._budgets[link], self._periods[link]
+        bounds = (budget.day_bytes, day), (budget.month_bytes, month)
+        left = [left_bytes(bound, period.spent_bytes, urgent=urgent) for bound, period in bounds if bound]
+        return min(left, default=1 << 62)
+
     def left(self, link: str) -> Left:
         """For people: what may go still."""
         self._look()

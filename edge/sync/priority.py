@@ -39,12 +39,13 @@ def in_order(waiting: Iterable[Waiting]) -> list[Waiting]:
     return urgent + routine[newest:] + routine[:newest]
 
 
-def bundle(ordered: Sequence[Waiting], bytes_per_s: int = 0) -> list[Waiting]:
+def bundle(ordered: Sequence[Waiting], bytes_per_s: int = 0, left_bytes: int = BUNDLE_BYTES) -> list[Waiting]:
     """What goes in one upload: from the front, by bytes, one segment at least, urgent ones by themselves.
 
-    Under a rate it is some four seconds' worth, so that what becomes urgent meanwhile need not wait long.
+    Under a rate it is some four seconds' worth, so that what becomes urgent meanwhile need not wait long. The last
+    `left_bytes` of a day's budget are used up with fewer.
     """
-    most_bytes = min(BUNDLE_BYTES, 4 * bytes_per_s) if bytes_per_s else BUNDLE_BYTES
+    most_bytes = min(BUNDLE_BYTES, left_bytes, *([4 * bytes_per_s] if bytes_per_s else []))
     taken: list[Waiting] = []
     size_bytes = 0
     for each in ordered[:BUNDLE_SEGMENTS_MAX]:

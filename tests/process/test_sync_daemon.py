@@ -1,0 +1,109 @@
+"""The process that ships, killed at any moment beside a real box: everything arrives once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from edge.segments.sealing import read_head, sealed_paths
+from edge.store import upstream
+from edge.sync.bundle import manifest_of
+from tests.process.box import PLUS_ONE, Box
+
+PATIENCE_S = 60.0
+
+
+class Centre:
+    """A centre that imports what is left in a share, and leaves its receipt there."""
+
+    def __init__(self, folder: Path, box: Box) -> None:
+        self.data, self.share, self.box = folder / "centre", folder / "share", box
+        self.share.mkdir(exist_ok=True)
+
+    def enrol(self) -> None:
+        """Let the box send."""
+        self.box.ask("seal")
+        key = manifest_of(sealed_paths(self.box.settings.sealed_folder)[0]).key.hex()
+        enrolment = str(self.data.parent / "enrolment.json")
+        self.box.edge("central", "enrol", "testbox", key, "--out", enrolment, "--data", str(self.data))
+        self.box.edge("sync", "enrol", enrolment)
+
+    def take_in(self) -> None:
+        """Import what lies in the share, whole or not."""
+        for place in self.share.glob("noetl-edge-*"):
+            self.box.edge("central", "import", str(place), "--data", str(self.data), check=None)
+
+
+def ship(box: Box) -> subprocess.Popen[bytes]:
+    """Start the process that ships."""
+    with (box.data.parent / "sync.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "edge.sync", "--data", str(box.data)], stderr=log, env=os.environ
+        )
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    made = Box(tmp_path, 1, centre=True, ship_to=str(tmp_path / "share"))
+    made.start("runtime")
+    made.register(PLUS_ONE)
+    made.run("p", {"n": 1})
+    yield made
+    made.down()
+
+
+def _until(happened: object, what: str) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not happened():  # type: ignore[operator]
+        assert time.monotonic() < deadline_s, what
+        time.sleep(0.05)  # polls files of a process that says nothing to us
+
+
+def test_killed_at_any_moment_everything_arrives_once(box: Box, tmp_path: Path) -> None:
+    """Ten kills at chance moments while a box works: the centre links all that is sealed, the receipt frees it."""
+    centre, chance = Centre(tmp_path, box), Random(5)
+    centre.enrol()
+    for n in range(10):
+        box.run("p", {"n": n})
+        box.ask("seal")
+        process = ship(box)
+        time.sleep(chance.random() * 1.5)  # the moment is the test
+        process.kill()
+        process.wait()
+        if n % 3 == 2:
+            centre.take_in()
+    head = read_head(box.settings.sealed_folder)
+    assert head is not None
+    process = ship(box)
+    _until(lambda: len(list(centre.share.glob("*/*.segment"))) == head.number + 1, "not all was left")
+    _until(lambda: list(centre.share.glob("*/MANIFEST.json")), "the bundle was not finished")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=PATIENCE_S) == 0
+    centre.take_in()
+    assert "none     every log" in box.edge("central", "gaps", "--data", str(centre.data)).stdout
+    process = ship(box)
+    _until(lambda: not sealed_paths(box.settings.sealed_folder), "the receipt freed nothing")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=PATIENCE_S) == 0
+    receipt = upstream.read(box.settings.data)
+    assert receipt is not None
+    assert receipt.through == head.last_seq
+    said = json.loads(box.edge("sync", "status", "--json").stdout)
+    assert (said["waiting_segments"], said["gaps"], said["problems"]) == (0, [], [])
+    assert said["daemon"]
+
+
+def test_a_box_without_a_centre_is_told_so(box: Box) -> None:
+    """Not enrolled: it does not start, with code 2 and the mend, so that systemd leaves it to a person."""
+    process = ship(box)
+    assert process.wait(timeout=PATIENCE_S) == 2
+    assert "edge central enrol" in (box.data.parent / "sync.log").read_text()
