@@ -11,7 +11,6 @@ import json
 from typing import Any
 
 from edge.cli.progress import Progress
-from edge.core.clock import SystemClock
 from edge.core.errors import Misconfigured
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import SEED_BYTES, Signer
@@ -19,9 +18,10 @@ from edge.segments.sealing import read_head
 from edge.store.key_file import read_or_make_key
 from edge.sync import centre
 from edge.sync.budget import METERED
-from edge.sync.https import HttpsTransport, redeem
+from edge.sync.https import redeem
 from edge.sync.link import link_of
 from edge.sync.push import Backlog, backlog, push
+from edge.sync.ways import https_to_centre
 
 #: What one request costs beside its body: its head and the answer, over TLS.
 _REQUEST_BYTES = 900
@@ -41,18 +41,6 @@ def add(actions: Any, shared: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_push)
 
 
-def transport_of(settings: Settings) -> HttpsTransport:
-    """The way to the box's centre. Raises Misconfigured where there is none."""
-    enrolment = centre.centre_of(settings)
-    if not enrolment.url:
-        raise Misconfigured(
-            "This box's centre has no address: only sticks go there.",
-            mend="Make an enrolment with one (edge central enrol BOX --url … --out FILE), then edge sync enrol FILE.",
-        )
-    signer = Signer(read_or_make_key(settings.log_key_path, SEED_BYTES))
-    return HttpsTransport(enrolment, signer, SystemClock())
-
-
 def redeemed(settings: Settings, enrolment: centre.Enrolment) -> centre.Enrolment:
     """Bring this box's key to the centre with a one-time token. Raises Misconfigured, RequestRefused, Unavailable."""
     if enrolment.box != settings.box:
@@ -66,7 +54,7 @@ def redeemed(settings: Settings, enrolment: centre.Enrolment) -> centre.Enrolmen
 
 def _push(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
-    transport = transport_of(settings)
+    transport = https_to_centre(settings)
     head = read_head(settings.sealed_folder)
     if head is None:
         print(json.dumps({"segments": 0}) if given.json else "nothing  is sealed yet")

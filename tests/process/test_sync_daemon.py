@@ -14,15 +14,17 @@ from random import Random
 
 import pytest
 
-from edge.segments.sealing import read_head, sealed_paths
+from edge.segments.sealing import number_of, read_head, sealed_paths
 from edge.store import upstream
 from edge.sync.bundle import manifest_of
+from edge.sync.centre import document
 from tests.process.box import PLUS_ONE, Box
+from tests.process.centre import Centre
 
 PATIENCE_S = 60.0
 
 
-class Centre:
+class Share:
     """A centre that imports what is left in a share, and leaves its receipt there."""
 
     def __init__(self, folder: Path, box: Box) -> None:
@@ -70,7 +72,7 @@ def _until(happened: object, what: str) -> None:
 
 def test_killed_at_any_moment_everything_arrives_once(box: Box, tmp_path: Path) -> None:
     """Ten kills at chance moments while a box works: the centre links all that is sealed, the receipt frees it."""
-    centre, chance = Centre(tmp_path, box), Random(5)
+    centre, chance = Share(tmp_path, box), Random(5)
     centre.enrol()
     for n in range(10):
         box.run("p", {"n": n})
@@ -100,6 +102,40 @@ def test_killed_at_any_moment_everything_arrives_once(box: Box, tmp_path: Path) 
     said = json.loads(box.edge("sync", "status", "--json").stdout)
     assert (said["waiting_segments"], said["gaps"], said["problems"]) == (0, [], [])
     assert said["daemon"]
+
+
+def test_over_https_with_both_ends_killed(tmp_path: Path) -> None:
+    """Eight kills of box's or centre's process at chance moments: every segment is there once, byte for byte."""
+    box, centre, chance = Box(tmp_path, 1, centre=True), Centre(tmp_path), Random(7)
+    box.start("runtime")
+    box.register(PLUS_ONE)
+    centre.start()
+    enrolment = tmp_path / "enrolment.json"
+    enrolment.write_bytes(document(centre.enrolment("testbox")))
+    box.edge("sync", "enrol", str(enrolment))
+    sealed: dict[int, bytes] = {}
+    for n in range(8):
+        box.run("p", {"n": n})
+        box.ask("seal")
+        sealed |= {number_of(path): path.read_bytes() for path in sealed_paths(box.settings.sealed_folder)}
+        process = ship(box)
+        time.sleep(chance.random() * 1.5)  # the moment is the test
+        if n % 2:
+            centre.stop(signal.SIGKILL)
+            centre.start()
+        process.kill()
+        process.wait()
+    process = ship(box)
+    _until(lambda: not sealed_paths(box.settings.sealed_folder), "not all was receipted")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=PATIENCE_S) == 0
+    head = read_head(box.settings.sealed_folder)
+    assert head is not None
+    assert centre.kept(head.log_id) == sealed
+    assert list(sealed) == list(range(head.number + 1))
+    assert json.loads(box.edge("sync", "status", "--json").stdout)["receipted"] == head.last_seq
+    assert centre.stop() == 0
+    box.down()
 
 
 def test_a_box_without_a_centre_is_told_so(box: Box) -> None:
