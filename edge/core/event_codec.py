@@ -94,8 +94,9 @@ def decode_event(seq: int, envelope: bytes, body: bytes) -> Event:
     kind = _BY_CODE[parts[0]]
     values = decode(body)
     names = _NAMES[kind]
-    if not isinstance(values, dict) or any(
-        type(number) is not int or not 0 <= number < len(names) for number in values
+    # The common case in one look: all keys are whole numbers, and no more than there are fields.
+    if not isinstance(values, dict) or (
+        values and ({*map(type, values)} != _WHOLE or max(values) >= len(names) or min(values) < 0)
     ):
         raise ValueError(f"event {seq} ({kind.TYPE}) has a field this release does not know")
     try:
@@ -105,11 +106,14 @@ def decode_event(seq: int, envelope: bytes, body: bytes) -> Event:
     return _with_envelope(seq, made, parts)
 
 
+_WHOLE: Final = {int}
 _ENVELOPE: Final = (int, str, int, int, list, int)
 _ENVELOPE_DEFAULTS: Final[tuple[Any, ...]] = (None, None, 0, 1, (), None)
 
 
 def _with_envelope(seq: int, body: Body, parts: list[Any]) -> Event:
+    if len(parts) == 3 and type(parts[1]) is int and type(parts[2]) is str:
+        return Event(seq, body, parts[1] or seq, parts[2])  # nearly every event
     if len(parts) > 1 + len(_ENVELOPE):
         raise ValueError(f"event {seq} has an envelope of {len(parts)} fields; a newer release wrote it")
     for part, kind in zip(parts[1:], _ENVELOPE, strict=False):

@@ -124,8 +124,11 @@ def _shape(data: bytes, seq: int, relative: frozenset[int]) -> tuple[Template, l
     return _WHOLE, [data]
 
 
-def unpack(packed: bytes, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
-    """The groups again; `previous` is the chain's link before the first. Raises ValueError where it is no columns."""
+def unpack(packed: bytes, log_id: bytes, previous: bytes, *, linked: bool = True) -> Iterator[Unpacked]:
+    """The groups again; `previous` is the chain's link before the first. Raises ValueError where it is no columns.
+
+    Not `linked`, the chain is left alone (every link is `previous`): for readers of a body whose digest was signed.
+    """
     layout, first_seq, epochs, boots, trusts, sizes, jumps, mono, wall, *events = _fields(packed)
     if layout != LAYOUT:
         raise ValueError(f"its columns have layout {layout}, and this release knows up to {LAYOUT}")
@@ -145,7 +148,8 @@ def unpack(packed: bytes, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
         link = previous
         for seq in range(first, first + count):
             envelope, body = next(pairs)
-            link = link_of(link, head, epoch_key, seq, envelope, body)
+            if linked:
+                link = link_of(link, head, epoch_key, seq, envelope, body)
             parts += (envelope, body)
         context = Context(log_id, boot, Reading(at_ns, at_ns + apart, trust))
         yield Unpacked(epoch_key, OpenedGroup(first, context, previous, parts, head), link)

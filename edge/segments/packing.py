@@ -36,8 +36,10 @@ def packed(groups: Sequence[StoredGroup]) -> tuple[str, bytes, int]:
     return codec, zstandard.ZstdCompressor(level=_LEVEL).compress(data), len(data)
 
 
-def unpacked(codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
-    """The groups, each with the chain's link after it, recomputed from every event.
+def unpacked(
+    codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: bytes, *, linked: bool = True
+) -> Iterator[Unpacked]:
+    """The groups, each with the chain's link after it, recomputed from every event where they are to be `linked`.
 
     Raises ValueError where the body is not what it says it is; LogDamaged where the chain breaks inside it.
     """
@@ -55,7 +57,7 @@ def unpacked(codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: 
     if reader is None:
         raise ValueError(f"its codec is {codec!r}, and this release knows {', '.join(CODECS)}")
     try:
-        yield from reader(data, log_id, previous)
+        yield from reader(data, log_id, previous, linked=linked)
     except (
         TypeError,
         IndexError,
@@ -65,7 +67,7 @@ def unpacked(codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: 
         raise ValueError(f"its body is not what {codec} says: {error}") from error
 
 
-def _groups(data: bytes, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
+def _groups(data: bytes, log_id: bytes, previous: bytes, *, linked: bool) -> Iterator[Unpacked]:
     events = 0
     for first_seq, epoch_key, stored in decode(data):
         group = open_group(first_seq, stored)
@@ -74,5 +76,5 @@ def _groups(data: bytes, log_id: bytes, previous: bytes) -> Iterator[Unpacked]:
             raise ValueError(f"it holds more than {SEALED_EVENTS_MAX} events")
         if group.context.log_id != log_id:
             raise ValueError(f"the group at event {first_seq} is another log's")
-        previous = group.check(previous, epoch_key)
+        previous = group.check(previous, epoch_key) if linked else previous
         yield Unpacked(epoch_key, group, previous)
