@@ -115,6 +115,9 @@ class _Supervisor:
         os.environ[BROKER_VARIABLE] = broker  # not an argument: arguments are for everybody to see
         tasks.append(loop.create_task(self._keep("runtime", lambda: runtime)))
         tasks.append(loop.create_task(self._keep("gateway", lambda: gateway)))
+        if self._settings.enrolment_path.exists():
+            sync = [sys.executable, "-m", "edge.sync", *shared]
+            tasks.append(loop.create_task(self._keep("sync", lambda: sync)))
         print(
             f"box {self._settings.box} at {BrokerAddress.parse(broker)}, data in {self._settings.data}",
             flush=True,

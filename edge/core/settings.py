@@ -109,6 +109,11 @@ class Settings:
         return self.data / "sealed"
 
     @property
+    def enrolment_path(self) -> Path:
+        """With which centre the box is enrolled; not there where it is with none."""
+        return self.data / "centre.json"
+
+    @property
     def log_key_path(self) -> Path:
         """The key that signs the log's segments; the box's identity at its centre."""
         return self.data / "log.key"

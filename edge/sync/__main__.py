@@ -1,7 +1,7 @@
 """Entry of the process that ships: `python -m edge.sync --data FOLDER`.
 
-Called by systemd (`edge-sync.service`) or `edge sync serve`. It becomes the daemon, and ends with what a person must
-mend where it cannot.
+Called by systemd (`edge-sync.service`) and `edge up`. It becomes the daemon, and ends with what a person must mend
+where it cannot.
 """
 
 from __future__ import annotations

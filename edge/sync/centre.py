@@ -20,7 +20,6 @@ from edge.store import upstream
 from edge.store.whole_file import write_whole
 from edge.sync.bundle import manifest_of
 
-FILE_NAME: Final = "centre.json"
 #: The problem's code where a receipt is the centre's own and speaks of a history that this box does not have.
 OTHER_HISTORY: Final = "other_history"
 #: Below the data folder: what sync keeps for itself.
@@ -74,12 +73,12 @@ def parse(data: bytes, where: str) -> Enrolment:
 def enrol(settings: Settings, enrolment: Enrolment) -> None:
     """Let a centre's receipts count from now on. Raises Misconfigured where the box has another centre."""
     require_same(settings, enrolment)
-    write_whole(settings.data / FILE_NAME, document(enrolment))
+    write_whole(settings.enrolment_path, document(enrolment))
 
 
 def require_same(settings: Settings, enrolment: Enrolment) -> None:
     """Raises Misconfigured where the box has another centre already."""
-    path = settings.data / FILE_NAME
+    path = settings.enrolment_path
     if path.exists() and centre_of(settings).key != enrolment.key:
         raise Misconfigured(
             f"This box has another centre already ({path}).",
@@ -89,7 +88,7 @@ def require_same(settings: Settings, enrolment: Enrolment) -> None:
 
 def centre_of(settings: Settings) -> Enrolment:
     """The centre that this box was enrolled with. Raises Misconfigured."""
-    path = settings.data / FILE_NAME
+    path = settings.enrolment_path
     try:
         return parse(path.read_bytes(), str(path))
     except FileNotFoundError as error:

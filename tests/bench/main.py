@@ -35,6 +35,7 @@ from tests.bench.studies.large_table import large_table
 from tests.bench.studies.limits import limits
 from tests.bench.studies.lines import studies
 from tests.bench.studies.pruning import pruning
+from tests.bench.studies.shipping import shipping
 from tests.bench.studies.sustained import sustained
 from tests.bench.studies.wear import wear
 from tests.bench.subscription import subscription
@@ -58,7 +59,7 @@ def main() -> int:
         print("bench: interrupted; everything it started is gone", file=sys.stderr)
         return 130
     figures["run_s"] = time.monotonic() - started_s
-    if given.central:
+    if given.central or given.shipping:
         print("\n".join(studies(figures)))
         _write(given.json, rounded(figures))
         return 0
@@ -126,6 +127,12 @@ def _arguments() -> argparse.Namespace:
         metavar="EXECUTIONS",
         help="only a centre: a month of a pump guard is 43200, and what it weighs; no broker is needed",
     )
+    more.add_argument(
+        "--shipping",
+        type=int,
+        metavar="EXECUTIONS",
+        help="only the upload of a backlog at 1 Mbit/s, by the real processes; a month is 43200",
+    )
     more.add_argument("--limits", action="store_true", help="less memory and fewer cores (root)")
     more.add_argument("--table", action="store_true", help="steps over a cached table of a million rows")
     more.add_argument("--peers", action="store_true", help="DBOS, Huey and litequeue beside the box")
@@ -167,6 +174,9 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
     if given.central:
         with _scratch() as folder:
             return figures | central(folder, given.central)
+    if given.shipping:
+        with _scratch() as folder:
+            return figures | shipping(folder, given.shipping)
     with _scratch() as folder, ExitStack() as stack:
         broker = stack.enter_context(mosquitto(folder))
         load = stack.enter_context(load_client(broker, folder))

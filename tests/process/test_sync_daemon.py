@@ -20,6 +20,8 @@ from edge.sync.bundle import manifest_of
 from edge.sync.centre import document
 from tests.process.box import PLUS_ONE, Box
 from tests.process.centre import Centre
+from tests.process.test_service_life import WATCHDOG_US, Ear
+from tests.process.test_units import require_namespaces, require_systemd
 
 PATIENCE_S = 60.0
 
@@ -45,12 +47,11 @@ class Share:
             self.box.edge("central", "import", str(place), "--data", str(self.data), check=None)
 
 
-def ship(box: Box) -> subprocess.Popen[bytes]:
+def ship(box: Box, *started_by: str, **environment: str) -> subprocess.Popen[bytes]:
     """Start the process that ships."""
+    command = [*started_by, sys.executable, "-m", "edge.sync", "--data", str(box.data)]
     with (box.data.parent / "sync.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "edge.sync", "--data", str(box.data)], stderr=log, env=os.environ
-        )
+        return subprocess.Popen(command, stderr=log, env=os.environ | environment)
 
 
 @pytest.fixture
@@ -134,6 +135,36 @@ def test_over_https_with_both_ends_killed(tmp_path: Path) -> None:
     assert centre.kept(head.log_id) == sealed
     assert list(sealed) == list(range(head.number + 1))
     assert json.loads(box.edge("sync", "status", "--json").stdout)["receipted"] == head.last_seq
+    assert centre.stop() == 0
+    box.down()
+
+
+def test_it_ships_within_its_unit(tmp_path: Path) -> None:
+    """Held as its unit holds it, heard as systemd hears it: ready, alive, what it does, stopping; no log in sight."""
+    require_systemd()
+    require_namespaces()
+    box, centre, ear = Box(tmp_path, 1, centre=True), Centre(tmp_path), Ear(tmp_path / "sync.sock")
+    box.start("runtime")
+    box.register(PLUS_ONE)
+    centre.start()
+    enrolment = tmp_path / "enrolment.json"
+    enrolment.write_bytes(document(centre.enrolment("testbox")))
+    box.edge("sync", "enrol", str(enrolment))
+    box.run("p", {"n": 1})
+    box.ask("seal")
+    held = (sys.executable, "-m", "tests.process.unit_confinement", "edge-sync.service", str(box.data))
+    process = ship(box, *held, WATCHDOG_USEC=str(WATCHDOG_US), **ear.environment)
+    _until(lambda: not sealed_paths(box.settings.sealed_folder), (tmp_path / "sync.log").read_text())
+    ear.until("STATUS=all that is sealed is at the centre")
+    ear.until("WATCHDOG=1")
+    assert "READY=1" in ear.heard
+    seen = Path(f"/proc/{process.pid}/root") / box.data.relative_to("/")
+    assert list((seen / "journal").iterdir()) == list((seen / "index").iterdir()) == []
+    assert list((box.data / "journal").iterdir())
+    process.send_signal(signal.SIGTERM)
+    ear.until("STOPPING=1")
+    assert process.wait(timeout=PATIENCE_S) == 0
+    ear.close()
     assert centre.stop() == 0
     box.down()
 

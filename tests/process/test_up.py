@@ -15,6 +15,7 @@ import pytest
 from edge.cli.client import RuntimeClient
 from edge.core.errors import Unavailable
 from edge.core.settings import load_settings
+from edge.sync.centre import Enrolment, document
 from tests.process.box import EDGE, START_S, alive
 
 
@@ -75,6 +76,16 @@ def test_a_killed_supervisor_takes_its_processes_with_it(tmp_path: Path) -> None
         assert gone(pids)
     with up(tmp_path / "d"):
         assert pids_of(tmp_path / "d")
+
+
+def test_an_enrolled_box_ships_too(tmp_path: Path) -> None:
+    """Beside broker, runtime and gateway runs the process that ships, where there is a centre to ship to."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "centre.json").write_bytes(document(Enrolment(bytes(32), "box")))
+    with up(tmp_path / "d") as process:
+        pids_of(tmp_path / "d")
+        words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children_of(process.pid)]
+        assert sum(b"edge.sync" in line for line in words) == 1
 
 
 def test_a_hangup_stops_it_in_order(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 Used by `unit_confinement` before it shuts the doors. In a user namespace of its own (PrivateUsers=) and a mount
 namespace, whose mounts reach nobody else: ProtectSystem=strict with the data folder as StateDirectory=, or
-TemporaryFileSystem= with BindReadOnlyPaths=. Not held: PrivateTmp=, ProtectHome=, PrivateDevices= and ProcSubset=,
-since the tests, their Python and their box live in what these hide.
+TemporaryFileSystem= with BindReadOnlyPaths=, or ReadWritePaths= less ReadOnlyPaths= and InaccessiblePaths=. Not held:
+PrivateTmp=, ProtectHome=, PrivateDevices= and ProcSubset=, since the tests, their Python and their box live in what
+these hide.
 """
 
 from __future__ import annotations
@@ -45,10 +46,24 @@ def see(unit: dict[str, list[str]], data: Path) -> None:
     if "StateDirectory" in unit:
         assert f"/var/lib/{unit['StateDirectory'][0]}" == STATE
         _mount(str(data), data, "", _BIND)
+    if "ReadWritePaths" in unit:
+        assert unit["ReadWritePaths"] == [STATE]
+        _mount(str(data), data, "", _BIND)
+        for path in _there(unit["ReadOnlyPaths"], data):
+            _mount(str(path), path, "", _BIND)
+            _mount("none", path, "", _REMOUNT | _BIND | _READ_ONLY)
+        for path in _there(unit["InaccessiblePaths"], data):
+            _mount("tmpfs", path, "tmpfs", _READ_ONLY)
     for place in unit.get("TemporaryFileSystem", []):
         assert place == f"{STATE}:ro"
         _empty_but_for(data, [path.removeprefix("-") for path in unit["BindReadOnlyPaths"][0].split()])
     _mount("none", Path("/"), "", _REMOUNT | _BIND | _READ_ONLY)
+
+
+def _there(said: list[str], data: Path) -> list[Path]:
+    """Paths of a directive, each with a `-` before it, that are there."""
+    places = [data / Path(path.removeprefix("-")).relative_to(STATE) for path in said[0].split()]
+    return [place for place in places if place.exists()]
 
 
 def _empty_but_for(data: Path, kept: list[str]) -> None:

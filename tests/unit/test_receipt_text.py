@@ -16,7 +16,7 @@ from edge.core.settings import Settings
 from edge.security.signing import Signer
 from edge.segments.receipt import CentreReceipt, opened, signed
 from edge.sync import receipt_text
-from edge.sync.centre import FILE_NAME, Enrolment, document, newest_receipt_path
+from edge.sync.centre import Enrolment, document, newest_receipt_path
 
 CENTRE = Signer(bytes(range(32)))
 RECEIPT = CentreReceipt(bytes(8), 259_200, bytes(range(32)), 1_795_000_000_000_000_000)
@@ -36,7 +36,7 @@ def _seen(picture: str) -> str:
 def box(tmp_path: Path) -> Settings:
     """An enrolled box that has a receipt."""
     settings = Settings(tmp_path, "pump7")
-    (tmp_path / FILE_NAME).write_bytes(document(Enrolment(CENTRE.public, "pump7")))
+    settings.enrolment_path.write_bytes(document(Enrolment(CENTRE.public, "pump7")))
     newest_receipt_path(settings).parent.mkdir()
     newest_receipt_path(settings).write_bytes(signed(RECEIPT, CENTRE))
     return settings

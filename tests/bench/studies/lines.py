@@ -19,6 +19,7 @@ def studies(figures: Mapping[str, Any]) -> list[str]:
         ("peers", _peers),
         ("month", _month),
         ("central", _central),
+        ("shipping", _shipping),
     ):
         if figures.get(key):
             lines += ["", *block(figures[key])]
@@ -127,4 +128,21 @@ def _central(found: Mapping[str, float]) -> list[str]:
         plain("start and first answer, s", f"{found['start_s']:.2f}") + "   (bound: 0.5)",
         plain("  PSS, MB", f"{found['start_pss_mb']:.0f}") + "   (bound: 100)",
         plain("10,000 additions, µs", f"{found['additions_us']:.0f}"),
+    ]
+
+
+def _shipping(found: Mapping[str, float]) -> list[str]:
+    sizes = (
+        f"{found['bytes'] / 1e6:>10.2f} MB of segments, {found['wire_up_bytes'] / 1e6:.2f} MB over the wire"
+    )
+    return [
+        f"{'a backlog at 1 Mbit/s':<28}{sizes}",
+        f"{'  seconds':<28}{found['seconds']:>10.1f}   (bound: 60 for a month)",
+        f"{'  budget used, %':<28}{found['share'] * 100:>10.1f}   (bound: 98 to 100)",
+        f"{'  in segments alone, %':<28}{found['share_in_segments'] * 100:>10.1f}",
+        f"{'  edge-sync, CPU s':<28}{found['cpu_s']:>10.2f}",
+        f"{'  written for it, kB':<28}{found['written_bytes'] / 1e3:>10.0f}",
+        f"{'  at rest: PSS, MB':<28}{found['pss_mb']:>10.1f}",
+        f"{'  at rest: CPU, ms/s':<28}{found['idle_cpu_ms_per_s']:>10.2f}",
+        f"{'  at rest: written, bytes':<28}{found['idle_written_bytes']:>10.0f}",
     ]
