@@ -7,6 +7,7 @@ must never answer before what it says is durable (`edge.central.ingest`).
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,7 @@ class Intake:
 
     def state(self, box: Enrolled, log_id: bytes) -> dict[str, Any]:
         """What is here of a log: `through`, `link`, `held`, `receipt`. RequestRefused where it is another box's."""
+        self._finish(box.box)
         linked = self._central.ledger.linked(log_id)
         if linked is not None and linked.box != box.box:
             raise RequestRefused(f"That log is box {linked.box}'s.", code="other_box")
@@ -80,6 +82,15 @@ class Intake:
             "budget_bytes": 0,
             "receipt": (self._central.receipt(log_id) or b"").hex(),
         }
+
+    def _finish(self, box: str) -> None:
+        """Give the verdicts that a killed server, or a full drive, owes: what came whole need not come again."""
+        for digest, note in self.uploads.noted(box):
+            try:
+                log_id, *sizes = json.loads(note)
+                self.parcel(Parcelled(box, bytes.fromhex(log_id), digest, tuple(map(int, sizes))))
+            except (RequestRefused, ValueError, TypeError):
+                self.uploads.done(box, digest)  # a power cut tore it: it is sent again
 
     def lacking(self, digests: Collection[bytes]) -> list[str]:
         """Which of these large values are not here, in hexadecimal digits."""
@@ -97,6 +108,8 @@ class Intake:
         same request with nothing in it asks again.
         """
         segments = _parts(self.uploads.whole(said.box, said.digest), said.sizes_bytes)
+        note = json.dumps([said.log_id.hex(), *said.sizes_bytes]).encode()
+        self.uploads.note(said.box, said.digest, note)
         verdicts = []
         for each in segments:
             made = self._central.take(each, deep=self._deep)

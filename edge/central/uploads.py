@@ -1,6 +1,7 @@
 """Uploads on their way in: bytes by digest and offset, kept over broken connections and over the server's own end.
 
-    uploads/<box>/<digest>.part
+    uploads/<box>/<digest>.part    what came of it so far
+    uploads/<box>/<digest>.note    it is whole, and this is how it falls into segments
 
 Used by `edge.central.http_app`. What lies here is nobody's yet: it is not flushed, and only what fits its digest is
 ever looked at. A connection that is dead but open holds nothing up: the newest request for an upload owns it.
@@ -23,6 +24,7 @@ OFFSET: Final = "upload_offset"
 DAMAGED: Final = "upload_damaged"
 STORAGE_FULL: Final = "storage_full"
 _SUFFIX: Final = ".part"
+_NOTE: Final = ".note"
 
 
 class Receiving:
@@ -124,6 +126,18 @@ class Uploads:
             raise RequestRefused("This upload was changed on its way: begin it anew.", code=DAMAGED)
         return data
 
+    def note(self, box: str, digest: bytes, said: bytes) -> None:
+        """Write down what a whole upload is, so that its verdicts can be given without it coming again."""
+        self.path(box, digest).with_suffix(_NOTE).write_bytes(said)
+
+    def noted(self, box: str) -> list[tuple[bytes, bytes]]:
+        """Digest and note of every upload of a box that came whole and is not done: it was killed, or had no room."""
+        return [
+            (bytes.fromhex(path.stem), path.read_bytes())
+            for path in sorted((self._folder / box).glob(f"*{_NOTE}"))
+        ]
+
     def done(self, box: str, digest: bytes) -> None:
         """What was in it has its verdicts."""
         self.path(box, digest).unlink(missing_ok=True)
+        self.path(box, digest).with_suffix(_NOTE).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ class Centre:
     """One folder, and the server on it while it runs."""
 
     def __init__(self, folder: Path, *more: str, command: tuple[str, ...] = ("-m", "edge.cli.main")) -> None:
-        self.data, self._more, self._command = folder / "centre", more, command
+        self.data, self._more, self.command = folder / "centre", more, command
         central = Central.open(self.data, time.time_ns)
         self.key = central.signer.public
         central.close()
@@ -33,7 +33,7 @@ class Centre:
         """Start it and wait until it serves; on the same port as before, so that a box finds it again."""
         words = ["central", "serve", "--data", str(self.data), "--port", str(self.port), "--name", NAME]
         self.process = subprocess.Popen(
-            [sys.executable, *self._command, *words, *self._more], stdout=subprocess.PIPE, text=True
+            [sys.executable, *self.command, *words, *self._more], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
