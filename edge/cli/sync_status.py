@@ -72,7 +72,7 @@ def _tell(said: Status) -> None:
         age = f", the oldest {_lasting(said.oldest_age_s)}" if said.oldest_age_s is not None else ""
         first = f"up to event {said.sealed_through}"
         print(
-            f"waiting  {counted(said.waiting_segments, 'segment')}, {said.waiting_bytes / 1e6:.1f} MB, {first}{age}"
+            f"waiting  {counted(said.waiting_segments, 'segment')}, {_size(said.waiting_bytes)}, {first}{age}"
         )
         if said.eta_s is not None:
             print(f"takes    {_lasting(said.eta_s)} at the budget, where nothing else holds it up")
@@ -90,6 +90,10 @@ def _tell(said: Status) -> None:
 
 def _left(said: Status) -> list[tuple[str, int | None]]:
     return [("day", said.left.day_bytes), ("month", said.left.month_bytes)]
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def _lasting(seconds: float) -> str:

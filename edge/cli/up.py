@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -115,7 +116,7 @@ class _Supervisor:
         os.environ[BROKER_VARIABLE] = broker  # not an argument: arguments are for everybody to see
         tasks.append(loop.create_task(self._keep("runtime", lambda: runtime)))
         tasks.append(loop.create_task(self._keep("gateway", lambda: gateway)))
-        if self._settings.enrolment_path.exists():
+        if self._ships():
             sync = [sys.executable, "-m", "edge.sync", *shared]
             tasks.append(loop.create_task(self._keep("sync", lambda: sync)))
         print(
@@ -125,6 +126,14 @@ class _Supervisor:
         # A task ends where all are to stop, or where it failed: then nobody would start its process again.
         await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
         return await self._end(tasks)
+
+    def _ships(self) -> bool:
+        """Whether there is a way to a centre; where only sticks go, the process that ships would end at once."""
+        try:
+            said = json.loads(self._settings.enrolment_path.read_bytes())
+        except (OSError, ValueError):
+            return False
+        return bool(self._settings.ship_to or (isinstance(said, dict) and said.get("url")))
 
     def _note_broker(self, broker: str) -> None:
         """Where `edge request` looks; it may hold a password."""

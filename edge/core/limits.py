@@ -305,6 +305,8 @@ BACKOFF_S_MAX = 300.0
 #: certificates.
 UPLOAD_BYTES = 2 * KIB
 CONNECT_BYTES = 6 * KIB
+#: What an attempt costs that meets nobody: some packets to ask for a name and to knock.
+ATTEMPT_BYTES = 512
 #: Uploads with a segment in them that failed while the centre answered otherwise, until it goes alone, and until it
 #: goes last: one that makes its receiver fall must not hold up the others.
 STUMBLES_ALONE = 3

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE: Final = "sync.json"
 #: The note for `edge sync status` is written anew so often at most, unless it begins or ends to be trouble.
 _NOTE_S: Final = 600.0
+_STICKS_ONLY: Final = "only sticks go to this box's centre: there is nothing to ship to"
 #: The link is looked at so often: it changes when somebody plugs something in.
 _LINK_S: Final = 10.0
 
@@ -165,7 +166,13 @@ def _call_later(delay_s: float, callback: Callable[[], None]) -> None:
 
 def serve(settings: Settings, connect: Callable[[], Transport]) -> int:
     """Run the daemon. Raises Misconfigured where a person must mend something first, StorageFailed."""
-    centre.centre_of(settings)  # said now, and not at each turn
+    enrolment = centre.centre_of(settings)  # said now, and not at each turn
+    if not (enrolment.url or settings.ship_to):
+        service = Service.of_environment()
+        service.ready(_STICKS_ONLY)
+        logger.info(_STICKS_ONLY)
+        service.stopping()
+        return 0
     if not settings.data.is_dir():
         raise Misconfigured(f"The data folder {settings.data} is not there.", mend="Name one with --data.")
     if not settings.centre:

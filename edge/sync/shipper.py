@@ -24,6 +24,7 @@ from edge.core.errors import (
     Unavailable,
 )
 from edge.core.limits import (
+    ATTEMPT_BYTES,
     BACKOFF_S_MAX,
     CONNECT_BYTES,
     KIB,
@@ -46,7 +47,7 @@ from edge.sync.transport import Delivered, LogState, Outgoing, Parcel, Transport
 logger = logging.getLogger(__name__)
 
 #: A wait for the budget is looked at again so often: the link may have changed, or something urgent have come.
-_WAIT_S_MAX: Final = 30.0
+_WAIT_S_MAX: Final = 10.0
 #: A carrier tells of so many bytes at a time at most.
 _PIECE_BYTES: Final = 128 * KIB
 
@@ -192,8 +193,15 @@ class Shipper:
         """Ask the centre what it has; a turn to wait for where the budget does not allow even that."""
         if (wait_s := self._may_s(CONNECT_BYTES + UPLOAD_BYTES, urgent=True)) > 0:
             return self._waiting(wait_s)
-        self._rooms.meter.spend(self._link(), UPLOAD_BYTES)
-        state = self._connected().state(log_id)
+        link, connects = self._link(), self._transport is None
+        self._rooms.meter.spend(link, UPLOAD_BYTES)
+        try:
+            state = self._connected().state(log_id)
+        except Unavailable as error:
+            if connects and _never_met(error):
+                # A network that is away must not use up the budget of the day on which it comes back.
+                self._rooms.meter.spend(link, ATTEMPT_BYTES - CONNECT_BYTES - UPLOAD_BYTES)
+            raise
         self._state, self._state_ns, self._failures = state, self._rooms.clock.read().mono_ns, 0
         self._arrived.clear()
         if state.receipt:
@@ -202,6 +210,7 @@ class Shipper:
         return None
 
     def _connected(self) -> Transport:
+        """The way that is open, or a new one, which is paid for."""
         if self._transport is None:
             self._rooms.meter.spend(self._link(), CONNECT_BYTES)
             self._transport = self._rooms.connect()
@@ -329,3 +338,9 @@ class Shipper:
             logger.info(
                 "the centre has every event up to %d; %d segments left the queue", receipt.through, freed
             )
+
+
+def _never_met(error: Unavailable) -> bool:
+    """Whether nobody was met at all: no name, no route, no open port. After that much more may have gone out."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and type(cause).__module__ != "ssl"

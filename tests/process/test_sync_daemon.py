@@ -17,7 +17,7 @@ import pytest
 from edge.segments.sealing import number_of, read_head, sealed_paths
 from edge.store import upstream
 from edge.sync.bundle import manifest_of
-from edge.sync.centre import document
+from edge.sync.centre import Enrolment, document
 from tests.process.box import PLUS_ONE, Box
 from tests.process.centre import Centre
 from tests.process.test_service_life import WATCHDOG_US, Ear
@@ -167,6 +167,16 @@ def test_it_ships_within_its_unit(tmp_path: Path) -> None:
     ear.close()
     assert centre.stop() == 0
     box.down()
+
+
+def test_a_box_whose_centre_takes_sticks_only_is_left_alone(tmp_path: Path) -> None:
+    """Enrolled without an address: ready, then done, with code 0, and `edge sync status` calls it no trouble."""
+    box, ear = Box(tmp_path, 1, centre=True), Ear(tmp_path / "sync.sock")
+    (box.data / "centre.json").write_bytes(document(Enrolment(bytes(32), "testbox")))
+    assert ship(box, **ear.environment).wait(timeout=PATIENCE_S) == 0
+    assert ear.queued()[0] == "READY=1"
+    ear.close()
+    assert "nothing that is sealed" in box.edge("sync", "status").stdout
 
 
 def test_a_box_without_a_centre_is_told_so(box: Box) -> None:

@@ -81,7 +81,8 @@ def test_a_killed_supervisor_takes_its_processes_with_it(tmp_path: Path) -> None
 def test_an_enrolled_box_ships_too(tmp_path: Path) -> None:
     """Beside broker, runtime and gateway runs the process that ships, where there is a centre to ship to."""
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "centre.json").write_bytes(document(Enrolment(bytes(32), "box")))
+    enrolment = Enrolment(bytes(32), "box", "https://127.0.0.1:1")
+    (tmp_path / "d" / "centre.json").write_bytes(document(enrolment))
     with up(tmp_path / "d") as process:
         pids_of(tmp_path / "d")
         words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children_of(process.pid)]

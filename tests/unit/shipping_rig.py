@@ -37,7 +37,7 @@ class DirectWay:
     def _fail(self) -> None:
         if self.down:
             self.down -= 1
-            raise Unavailable("The centre does not answer.")
+            raise Unavailable("The centre does not answer.") from ConnectionRefusedError()
 
     def state(self, log_id: bytes) -> LogState:
         """What the centre has."""

@@ -76,6 +76,20 @@ def test_days_away_cost_little_and_nothing_is_lost(box: Shipping) -> None:
     assert box.linked == 9
 
 
+def test_a_day_without_a_network_leaves_the_budget(tmp_path: Path) -> None:
+    """Attempts that meet nobody cost next to nothing: when the network is back, the day's budget is there."""
+    box = _limited(tmp_path, Budget(day_bytes=5_000_000))
+    box.grow(3)
+    box.way.down = -1
+    for _ in range(500):
+        box.clock.advance(int(box.shipper.turn().wait_s * S_NS) // 100)
+        box.way.down = -1
+    left = status_of(replace(box.settings, link="ethernet", budget_ethernet="5 MB/day")).left.day_bytes
+    assert left is not None
+    assert left > 4_500_000
+    box.central.close()
+
+
 def test_a_poison_segment_is_set_aside_and_the_rest_goes_on(box: Shipping) -> None:
     """A segment that the centre refuses is named with its reason, over restarts too, and all behind it arrives."""
     box.grow(2)
