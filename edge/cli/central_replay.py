@@ -9,7 +9,7 @@ import argparse
 from typing import Any
 
 from edge.cli import central_whatif
-from edge.cli.central_sources import central_source
+from edge.cli.central_sources import OneSource, central_source
 from edge.cli.replay import add_place, add_rerun, replay
 from edge.cli.replayed import wall_ns
 from edge.core.errors import RequestRefused
@@ -59,6 +59,12 @@ def _add_which(parser: argparse.ArgumentParser) -> None:
 def _show(given: argparse.Namespace) -> int:
     if (given.box is None) == (given.execution is None):
         raise RequestRefused("Which execution?", mend="Name one, or a box with --box.")
+    if given.execution is not None and given.known_at is None:
+        one = OneSource(given.data, given.execution)
+        try:
+            return replay(one, given)
+        finally:
+            one.close()
     source = central_source(given.data, given.execution, given.box)
     if given.known_at is not None:
         source = source.known_at(wall_ns(given.known_at))

@@ -113,7 +113,7 @@ def _sources(given: argparse.Namespace) -> list[SealedSource]:
         return [central_source(given.data, given.execution, None)]
     ledger = Ledger(given.data / "ledger.sqlite")
     try:
-        known = ledger.log_ids()
+        known = [(each.box, each.log_id) for each in ledger.logs()]
     finally:
         ledger.close()
     patterns = given.box or ["*"]

@@ -7,8 +7,11 @@ events (design §4). Where the source has not all events, what it lacks is said 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from edge.core.carried import COPIES, held_by
+from edge.core.chain import OpenedGroup
+from edge.core.codec import encode
 from edge.core.endings import what_counts
 from edge.core.errors import LogDamaged, RequestRefused
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested
@@ -18,12 +21,15 @@ from edge.core.state import EXECUTION_BODIES, RUNNING, Execution, fold
 from edge.replay.source import Source
 from edge.replay.state_digest import log_digest, state_digest
 
+#: How the envelope of a copy begins, behind its head.
+_COPY_CODES: Final = frozenset(encode(each.CODE) for each in COPIES)
+
 
 @record
 class Reconstructed:
     """One execution's state, the events it was folded of, and its digest.
 
-    `through` is the last event that was looked at; `thinned`, that only request, answer and end are kept of it.
+    `through` is its last event that was looked at; `thinned`, that only request, answer and end are kept of it.
     """
 
     execution: int
@@ -52,20 +58,34 @@ class LogState:
     lacks: str = ""
 
 
-def events_of(source: Source, after_seq: int = 0, through: int | None = None) -> Iterator[Event]:
+def events_of(
+    source: Source, after_seq: int = 0, through: int | None = None, *, of: int | None = None
+) -> Iterator[Event]:
     """A log's events up to a place in it, and what stands later in it for such as are pruned. Raises LogDamaged, ….
 
-    A copy comes when it was written, so later than what it stands for.
+    A copy comes when it was written, so later than what it stands for. Where they are wanted `of` one execution, what
+    is surely not its own is left out without decoding it.
     """
     pruned = False
     for place, group in enumerate(source.groups(after_seq)):
         pruned = pruned or (place == 0 and group.first_seq > after_seq + 1)
+        made = group.events() if of is None else list(_perhaps_of(group, of))
         if through is None or group.last_seq <= through:
-            yield from group.events()
+            yield from made
         elif group.first_seq <= through or pruned:
-            yield from (event for event in group.events() if _is_of(event, through))
+            yield from (event for event in made if _is_of(event, through))
         else:
             return
+
+
+def _perhaps_of(group: OpenedGroup, execution: int) -> Iterator[Event]:
+    """Events whose envelope has that number somewhere in it, the request itself, and all copies."""
+    number = encode(execution)
+    for place in range(0, len(group.parts), 2):
+        envelope = group.parts[place]
+        seq = group.first_seq + place // 2
+        if number in envelope or seq == execution or envelope[1:3] in _COPY_CODES:
+            yield group.event(seq)
 
 
 def _is_of(event: Event, through: int) -> bool:
@@ -152,7 +172,7 @@ def reconstruct(source: Source, execution: int, through: int | None = None) -> R
         )
     history: list[Event] = []
     last = execution
-    for event in events_of(source, execution - 1, through):
+    for event in events_of(source, execution - 1, through, of=execution):
         last = max(last, event.seq)
         if _belongs(event, execution):
             history.append(event)
@@ -162,7 +182,7 @@ def reconstruct(source: Source, execution: int, through: int | None = None) -> R
         raise _absent(source, execution)
     state = fold(history)
     if state.status == RUNNING:
-        _require_whole(source, execution, last)
+        _require_whole(source, execution, through)
     thinned = type(history[-1].body) is ExecutionCarried
     events = tuple(what_counts(history))
     last = last if through is None else min(last, through)
@@ -190,9 +210,10 @@ def _absent(source: Source, execution: int) -> RequestRefused:
     )
 
 
-def _require_whole(source: Source, execution: int, last: int) -> None:
+def _require_whole(source: Source, execution: int, through: int | None) -> None:
     """Raises LogDamaged where events of an execution that has not ended may be among those that are not here."""
-    gap = next((each for each in source.missing if execution < each.first <= last), None)
+    after = (each for each in source.missing if each.first > execution)
+    gap = next((each for each in after if through is None or each.first <= through), None)
     if gap is not None:
         raise LogDamaged(
             f"Events {gap.first} to {gap.last} are not here ({gap.why}): some may be execution {execution}'s.",

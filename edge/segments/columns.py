@@ -10,6 +10,8 @@ Measured on a pump guard (two device effects, a minute apart) and against other 
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from typing import Any, Final
@@ -25,6 +27,7 @@ from edge.segments.templates import PLAIN, Shaper, Template
 LAYOUT: Final = 1
 #: In an envelope: the execution and the cause are numbers of events.
 _RELATIVE: Final = frozenset({1, 6})
+_WORD_BYTES: Final = 8
 _WHOLE: Final = Template((b"", b""), (PLAIN,))
 """What has no template, or would not come back from it, is kept whole."""
 
@@ -246,9 +249,23 @@ def _integers(packed: Any, count_max: int) -> list[int]:
         raise ValueError("a column of numbers has the wrong size")
     if len(data) // width > count_max:
         raise ValueError("a column of numbers is too long")
+    if width <= _WORD_BYTES:
+        words = array("Q", bytes(_spaced(data, width)))
+        if sys.byteorder == "big":
+            words.byteswap()
+        return [~(value >> 1) if value & 1 else value >> 1 for value in words]
     joined = _joined(data, width)
     folded = (int.from_bytes(joined[at : at + width], "little") for at in range(0, len(joined), width))
     return [~(value >> 1) if value & 1 else value >> 1 for value in folded]
+
+
+def _spaced(data: bytes, width: int) -> bytearray:
+    """Planes of numbers as words of the machine's size, little-endian."""
+    count = len(data) // width
+    spaced = bytearray(_WORD_BYTES * count)
+    for place in range(width):
+        spaced[place::_WORD_BYTES] = data[place * count : (place + 1) * count]
+    return spaced
 
 
 def _steps(values: Sequence[int]) -> list[int]:

@@ -67,15 +67,26 @@ class Template:
             if isinstance(hole, Template):
                 woven.append([byte_string(content) for content in hole.fill(columns, seqs)])
             elif hole == RELATIVE:
-                woven.append(
-                    [encode(seq - decode(item)) for seq, item in zip(seqs, next(columns), strict=True)]
-                )
+                woven.append(_absolute(next(columns), seqs))
             else:
                 woven.append(next(columns))
             woven.append(repeat(chunk))
         if not self.holes:
             return [self.chunks[0]] * len(seqs)
         return list(map(b"".join, zip(*woven)))  # noqa: B905 - chunks repeat without an end
+
+
+def _absolute(items: Iterable[bytes], seqs: list[int]) -> list[bytes]:
+    """Numbers of events again, from how far back they are; of those there are few different ones."""
+    known: dict[bytes, int] = {}
+    made = []
+    for seq, item in zip(seqs, items, strict=True):
+        back = known.get(item)
+        if back is None:
+            back = known[item] = decode(item)
+        number = seq - back
+        made.append(_head(0, number) if type(number) is int and number >= 0 else encode(number))
+    return made
 
 
 _DEPTH_MAX: Final = 8
