@@ -15,6 +15,7 @@ import math
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, Final
 
 import pyarrow as pa
@@ -63,88 +64,83 @@ _CBOR_FIELDS: Final = frozenset({"value", "items", "results", "iter", "result", 
 _DIGEST_BYTES: Final = 32
 
 
-class Rows:
-    """Columns that grow event by event, and become one Arrow table."""
-
-    def __init__(self) -> None:
-        self.columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
-
-    def table(self) -> pa.Table:
-        """All of them. Raises SegmentRejected where a number does not fit its column."""
-        try:
-            return pa.table(self.columns, schema=SCHEMA)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            raise SegmentRejected(f"An event does not fit the tables: {error}.") from error
-
-
 def table_of(sealed: Sealed, *, linked: bool) -> pa.Table:
     """All events of a segment, in order, every link of the chain looked at on the way. Raises SegmentRejected."""
-    rows = Rows()
     said = sealed.manifest
-    columns = rows.columns
-    clocks: list[tuple[int, int, int, str, int]] = []
+    rows: list[tuple[Any, ...]] = []
+    clocks: list[tuple[Any, ...]] = []
     for each in sealed.groups():
         group = each.group
-        at = group.context.at
-        clocks.append(
-            (
-                at.wall_ns // 1000,
-                at.wall_trust,
-                at.mono_ns,
-                group.context.boot_id.hex(),
-                len(group.parts) // 2,
-            )
-        )
-        _add(columns, group.first_seq, group.parts)
-    count = len(columns["seq"])
-    columns["box"] = [said.box] * count
-    columns["log_id"] = [said.log_id.hex()] * count
-    columns["segment"] = [said.number] * count
-    columns["linked"] = [linked] * count
-    for place, name in enumerate(("at_utc", "clock", "mono_ns", "boot_id")):
-        columns[name] = [row[place] for row in clocks for _ in range(row[4])]
-    return rows.table()
+        at, parts = group.context.at, group.parts
+        clock = (at.wall_ns // 1000, at.wall_trust, at.mono_ns, group.context.boot_id.hex())
+        for seq, (envelope, body) in enumerate(zip(parts[::2], parts[1::2], strict=True), group.first_seq):
+            rows.append(_row(seq, envelope, body))
+            clocks.append(clock)
+    columns = dict(zip(_OF_EVENT, zip(*rows, strict=True), strict=True))
+    columns |= zip(_OF_CLOCK, zip(*clocks, strict=True), strict=True)
+    for name, value in (
+        ("box", said.box),
+        ("log_id", said.log_id.hex()),
+        ("segment", said.number),
+        ("linked", linked),
+    ):
+        columns[name] = pa.repeat(pa.scalar(value, SCHEMA.field(name).type), len(rows))
+    try:
+        return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise SegmentRejected(f"An event does not fit the tables: {error}.") from error
 
 
-def _add(columns: dict[str, list[Any]], first_seq: int, parts: list[bytes]) -> None:
-    """The events of one group, into the columns that differ from event to event."""
-    for seq, (envelope, body) in enumerate(zip(parts[::2], parts[1::2], strict=True), first_seq):
-        try:
-            _add_event(columns, seq, decode(envelope), decode(body))
-        except (ValueError, TypeError, IndexError) as error:
-            raise SegmentRejected(f"Event {seq} cannot be read: {error}.") from error
+_OF_CLOCK: Final = ("at_utc", "clock", "mono_ns", "boot_id")
+_OF_EVENT: Final = (
+    *("execution", "seq", "step", "visit", "iteration", "attempt", "cause"),
+    *("type", "status", "code", "digest", "duration_us", "body"),
+)
+_DEFAULTS: Final[tuple[Any, ...]] = (None, None, None, 0, 1, (), None)
+_FIELDS: Final = len(_DEFAULTS)
 
 
-def _add_event(columns: dict[str, list[Any]], seq: int, envelope: Any, body: Any) -> None:
-    if type(envelope) is not list or type(body) is not dict:
-        raise ValueError("it is no event")
-    given = [*envelope[:_FIELDS], *_DEFAULTS[len(envelope) :]]
-    code, execution, step, visit, attempt, iteration, cause = given
+def _row(seq: int, envelope: bytes, body: bytes) -> tuple[Any, ...]:
+    """One event, in the order of `_OF_EVENT`. Raises SegmentRejected."""
+    try:
+        given = decode(envelope)
+        if type(given) is not list:
+            raise ValueError("its envelope is no list")
+        whole = [*given[:_FIELDS], *_DEFAULTS[len(given) :]]
+        code, execution, step, visit, attempt, iteration, cause = whole
+        path = "/".join(map(str, iteration)) if iteration else None
+        said = _often(code, body) if len(body) <= _OFTEN_BYTES_MAX else _said(code, body)
+        return (seq if execution == 0 else execution, seq, step, visit, path, attempt, cause, *said)
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise SegmentRejected(f"Event {seq} cannot be read: {error}.") from error
+
+
+def _said(code: Any, body: bytes) -> tuple[Any, ...]:
+    """What a body says: its type, what stands beside it in columns of its own, and all of it as JSON."""
+    values = decode(body)
+    if type(values) is not dict:
+        raise ValueError("its body is no map")
     kind = _TYPES.get(code) or f"number {int(code)}"
     names = _NAMES.get(code, ())
-    named = {names[key] if 0 <= key < len(names) else str(key): value for key, value in body.items()}
+    named = {names[key] if 0 <= key < len(names) else str(key): value for key, value in values.items()}
     problem, digest = named.get("problem"), named.get("digest")
-    columns["execution"].append(seq if execution == 0 else execution)
-    columns["seq"].append(seq)
-    columns["type"].append(kind)
-    columns["step"].append(step)
-    columns["visit"].append(visit)
-    columns["iteration"].append("/".join(map(str, iteration)) if iteration else None)
-    columns["attempt"].append(attempt)
-    columns["cause"].append(cause)
-    columns["status"].append(named.get("status", "completed") if kind == FINISHED else None)
-    columns["code"].append(_text((problem if type(problem) is dict else named).get("code")))
-    columns["digest"].append(digest.hex() if type(digest) is bytes else None)
-    columns["duration_us"].append(named.get("duration_us"))
-    columns["body"].append(as_json(named))
+    return (
+        kind,
+        named.get("status", "completed") if kind == FINISHED else None,
+        _text((problem if type(problem) is dict else named).get("code")),
+        digest.hex() if type(digest) is bytes else None,
+        named.get("duration_us"),
+        as_json(named),
+    )
+
+
+#: Intents, ends and the like say the same again and again; what is longer seldom does.
+_OFTEN_BYTES_MAX: Final = 64
+_often: Final = lru_cache(maxsize=4096)(_said)
 
 
 def _text(value: Any) -> str | None:
     return value if type(value) is str else None
-
-
-_DEFAULTS: Final[tuple[Any, ...]] = (None, None, None, 0, 1, (), None)
-_FIELDS: Final = len(_DEFAULTS)
 
 
 def as_json(named: dict[str, Any]) -> str:
@@ -210,5 +206,5 @@ def _plain(value: Any) -> Any:
 
 
 _ENCODE: Final[Callable[[Any], str]] = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_other
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False, default=_other
 ).encode

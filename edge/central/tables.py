@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from edge.central import compaction_files
 from edge.central.compaction import CATALOG, READING, TABLES
@@ -124,11 +123,12 @@ class Tables:
             if name not in self._opened:
                 self._opened[name] = compaction_files.opened(self._folder, name)
             rows = self._opened[name].read_row_group(group, use_threads=False)
-            wanted = pc.and_(pc.equal(rows["execution"], execution), pc.equal(rows["log_id"], log_id.hex()))
-            places = pc.indices_nonzero(wanted)
-            if len(places):  # they lie one behind the other
-                found.append(rows.slice(places[0].as_py(), len(places)).cast(SCHEMA))
-        return pa.concat_tables(found).sort_by("seq") if len(found) != 2 else found[1]
+            # By number first: texts are compared for the few logs that have an execution of that number here.
+            places = pc.indices_nonzero(pc.equal(rows["execution"], execution)).to_pylist()
+            own = [place for place in places if rows["log_id"][place].as_py() == log_id.hex()]
+            if own:  # they lie one behind the other
+                found.append(rows.slice(own[0], len(own)).cast(SCHEMA))
+        return found[1] if len(found) == 2 else pa.concat_tables(found).sort_by("seq")
 
     def events_of(self, types: tuple[str, ...]) -> pa.Table:
         """All events of these types, by log and number, found by pyarrow alone. Raises StorageFailed."""
@@ -139,6 +139,8 @@ class Tables:
         )
 
     def _read(self, paths: list[str], wanted: Any) -> pa.Table:
+        import pyarrow.dataset as ds  # 40 ms, and only the audit needs it
+
         try:
             return ds.dataset(paths, schema=SCHEMA, format="parquet").to_table(
                 filter=wanted, batch_size=TABLE_GROUP_EVENTS

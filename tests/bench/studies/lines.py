@@ -125,7 +125,8 @@ def _central(found: Mapping[str, float]) -> list[str]:
         plain("bytes an event, tables", f"{found['table_bytes_per_event']:.1f}"),
         plain("one execution, ms", f"{found['lookup_arrow_ms']:.1f}") + "   (bound: 5)",
         plain("  in SQL, ms", f"{found['lookup_sql_ms']:.1f}"),
-        plain("start and first answer, s", f"{found['start_s']:.2f}") + "   (bound: 0.5)",
+        plain("start and answer, CPU s", f"{found['start_cpu_s']:.2f}") + "   (bound: 0.5)",
+        plain("  by the clock, s", f"{found['start_s']:.2f}"),
         plain("  PSS, MB", f"{found['start_pss_mb']:.0f}") + "   (bound: 100)",
         plain("10,000 additions, µs", f"{found['additions_us']:.0f}"),
     ]
