@@ -13,6 +13,7 @@ from edge.core.codec import decode
 from edge.core.events import CallbackReceived
 from edge.core.loop_state import Waiting
 from edge.core.values import Credential
+from edge.replay.clothes import masked
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.running.live import Live, Place
 from edge.runtime.waiting.hosted import Hosted, HostedKind, HostedOutcome
@@ -22,7 +23,6 @@ from playbooks.shape import CONFIG_TREES, FOREIGN_TREES
 #: Kinds that reach nothing: they are run, in a sandboxed worker, unless the case records what they gave.
 RUN_HERE: Final = frozenset({"arrow", "noop", "python", "sql", "transform", "wait"})
 _MARK: Final = "stand_in_for"
-_KEYCHAIN: Final = ["name", "keychain"]
 #: The last effect of a tool answers all its further runs, in one run of a pipeline so often: twice as many times as a
 #: policy may retry. A tool that asks on then goes by an answer that never comes. Each run of a pipeline's task goes
 #: with all that was recorded before it, so that five times as many take twenty times as long.
@@ -45,7 +45,7 @@ def with_stand_ins(blueprint: Blueprint, effects: list[dict[str, Any]]) -> Bluep
 def _step(step: dict[str, Any], recorded: set[tuple[str, str | None]]) -> dict[str, Any]:
     tasks = [_in_clothes(task) if _stands_in(step, task, recorded) else task for task in step["tasks"]]
     alone = all(task is not was for task, was in zip(tasks, step["tasks"], strict=True))
-    return {**step, "tasks": tasks, "input": _masked(step["input"]) if alone else step["input"]}
+    return {**step, "tasks": tasks, "input": masked(step["input"]) if alone else step["input"]}
 
 
 def _stands_in(step: dict[str, Any], task: dict[str, Any], recorded: set[tuple[str, str | None]]) -> bool:
@@ -59,25 +59,13 @@ def _in_clothes(task: dict[str, Any]) -> dict[str, Any]:
     config: list[Any] = ["dict"]
     for key, value in task["config"].items():
         if key in trees and value is not None:
-            config += [key, _masked(value)]
+            config += [key, masked(value)]
     seconds = ["dict", _MARK, ["const", task["kind"]], "config", config]
     clothes = {"callback": False, "after_power_loss": "fire"}
     if task["kind"] == "wait":  # one that waits for a callback goes on giving its step a token
         clothes = task["config"]
     waits = {"kind": "wait", "config": {**clothes, "seconds": seconds, "until": None}}
-    return {**task, **waits, "input": _masked(task["input"]), "auth": None, "access": None}
-
-
-def _masked(tree: Any) -> Any:
-    """A tree with `***alias***` where it reads a credential."""
-    if isinstance(tree, dict):
-        return {key: _masked(part) for key, part in tree.items()}
-    if not isinstance(tree, list):
-        return tree
-    if len(tree) == 3 and isinstance(tree[1], list) and tree[1][1:2] == [_KEYCHAIN]:
-        alias = tree[1][2]  # a name, or the node of one that is written out
-        return ["const", f"***{alias if isinstance(alias, str) else alias[1]}***"]
-    return [_masked(part) for part in tree]
+    return {**task, **waits, "input": masked(task["input"]), "auth": None, "access": None}
 
 
 class Recorded(Secrets):

@@ -53,6 +53,7 @@ SHARED: Final = Binding("", _SHARED_MEMORY_MB, pure=False)
 @dataclass(slots=True)
 class _Worker:
     socket: socket.socket
+    pid: int
     pidfd: int
     seen: set[bytes] = field(default_factory=set)
     buffer: FrameBuffer = field(default_factory=FrameBuffer)
@@ -134,7 +135,7 @@ class Sandbox:
                     raise Unavailable("The process that blocks are run again in ended.")
         finally:
             theirs.close()
-        return _Worker(ours, os.pidfd_open(told[2]))
+        return _Worker(ours, told[2], os.pidfd_open(told[2]))
 
     def _told(self) -> list[Any]:
         """The zygote's next word; empty where it is gone."""
@@ -143,6 +144,10 @@ class Sandbox:
         except (TimeoutError, ConnectionError):
             return []
         return list(decode(data)) if data else []
+
+    def processes(self) -> list[int]:
+        """The ids of its processes, for who measures them."""
+        return [self._zygote.pid, *(worker.pid for worker in self._workers.values())]
 
     def drop(self, binding: Binding) -> None:
         """End a worker: the next claim of its binding gets a fresh process."""

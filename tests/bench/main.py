@@ -28,6 +28,7 @@ from tests.bench.drive import NoDrive
 from tests.bench.loops import loops
 from tests.bench.processes import ROOT, Bench, BenchFailed, blueprints, box, load_client, mosquitto
 from tests.bench.report import document, rounded, table
+from tests.bench.studies.again import again
 from tests.bench.studies.beside import peers
 from tests.bench.studies.central import central
 from tests.bench.studies.growth import growth
@@ -59,7 +60,7 @@ def main() -> int:
         print("bench: interrupted; everything it started is gone", file=sys.stderr)
         return 130
     figures["run_s"] = time.monotonic() - started_s
-    if given.central or given.shipping:
+    if given.central or given.shipping or given.again:
         print("\n".join(studies(figures)))
         _write(given.json, rounded(figures))
         return 0
@@ -128,6 +129,12 @@ def _arguments() -> argparse.Namespace:
         help="only a centre: a month of a pump guard is 43200, and what it weighs; no broker is needed",
     )
     more.add_argument(
+        "--again",
+        type=int,
+        metavar="EXECUTIONS",
+        help="only a log folded and run again: a month of a pump guard is 43200; no broker is needed",
+    )
+    more.add_argument(
         "--shipping",
         type=int,
         metavar="EXECUTIONS",
@@ -174,6 +181,9 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
     if given.central:
         with _scratch() as folder:
             return figures | central(folder, given.central)
+    if given.again:
+        with _scratch() as folder:
+            return figures | again(folder, given.again)
     if given.shipping:
         with _scratch() as folder:
             return figures | shipping(folder, given.shipping)

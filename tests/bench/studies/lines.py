@@ -19,6 +19,7 @@ def studies(figures: Mapping[str, Any]) -> list[str]:
         ("peers", _peers),
         ("month", _month),
         ("central", _central),
+        ("again", _again),
         ("shipping", _shipping),
     ):
         if figures.get(key):
@@ -129,6 +130,23 @@ def _central(found: Mapping[str, float]) -> list[str]:
         plain("  by the clock, s", f"{found['start_s']:.2f}"),
         plain("  PSS, MB", f"{found['start_pss_mb']:.0f}") + "   (bound: 100)",
         plain("10,000 additions, µs", f"{found['additions_us']:.0f}"),
+    ]
+
+
+def _again(found: Mapping[str, float]) -> list[str]:
+    def line(name: str, text: str, bound: str = "") -> str:
+        return f"{f'  {name}':<28}{text:>10}" + (f"   (bound: {bound})" if bound else "")
+
+    return [
+        "a log again, one processor",
+        line("segments read, k events/s", f"{found['groups_per_s'] / 1e3:,.0f}"),
+        line("events decoded, k/s", f"{found['events_per_s'] / 1e3:,.0f}"),
+        line("states and digests, k/s", f"{found['reconstruct_per_s'] / 1e3:,.0f}", "300"),
+        line("executions run again /s", f"{found['rerun_per_s']:,.0f}", "the box's own"),
+        line("  the box recorded /s", f"{found['box_executions_per_s']:,.0f}"),
+        line("  came out the same, %", f"{found['rerun_same'] * 100:.1f}", "100"),
+        line("one execution, ms", f"{found['one_ms']:.1f}", "5"),
+        line("  of a hundred, the 95th", f"{found['one_p95_ms']:.1f}"),
     ]
 
 
