@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from typing import Any, Final
@@ -127,10 +128,13 @@ def _shape(data: bytes, seq: int, relative: frozenset[int]) -> tuple[Template, l
     return _WHOLE, [data]
 
 
-def unpack(packed: bytes, log_id: bytes, previous: bytes, *, linked: bool = True) -> Iterator[Unpacked]:
+def unpack(
+    packed: bytes, log_id: bytes, previous: bytes, *, linked: bool = True, wanted: range | None = None
+) -> Iterator[Unpacked]:
     """The groups again; `previous` is the chain's link before the first. Raises ValueError where it is no columns.
 
     Not `linked`, the chain is left alone (every link is `previous`): for readers of a body whose digest was signed.
+    Then only groups with events that are `wanted` may be asked for, and little else is put together.
     """
     layout, first_seq, epochs, boots, trusts, sizes, jumps, mono, wall, *events = _fields(packed)
     if layout != LAYOUT:
@@ -142,10 +146,15 @@ def unpack(packed: bytes, log_id: bytes, previous: bytes, *, linked: bool = True
     mono_ns = list(accumulate(_integers(mono, len(counts))))
     apart_ns = list(accumulate(_integers(wall, len(counts))))
     seqs = [seq for first, count in zip(firsts, counts, strict=True) for seq in range(first, first + count)]
-    pairs = _pairs(seqs, *events)
+    if wanted is not None:
+        assert not linked, "the chain needs every event"
+        wanted = _whole_groups(firsts, counts, wanted)
+    pairs = _pairs(seqs, wanted, *events)
     rows = zip(firsts, counts, _spread(epochs, len(counts)), _spread(boots, len(counts)),
                _spread(trusts, len(counts)), mono_ns, apart_ns, strict=True)  # fmt: skip
     for first, count, epoch_key, boot, trust, at_ns, apart in rows:
+        if wanted is not None and first not in wanted:
+            continue
         head = encode([log_id, boot, at_ns, at_ns + apart, trust])
         parts: list[bytes] = []
         link = previous
@@ -175,8 +184,20 @@ def _firsts(first_seq: int, counts: list[int], jumps: dict[int, int]) -> list[in
     return firsts
 
 
-def _pairs(seqs: list[int], templates: Any, order: Any, columns: Any) -> Iterator[tuple[bytes, bytes]]:
-    """Envelope and body of each event."""
+def _whole_groups(firsts: list[int], counts: list[int], wanted: range) -> range:
+    """From the first event of the first group that holds a wanted one to the last of the last."""
+    held = [
+        (first, first + count)
+        for first, count in zip(firsts, counts, strict=True)
+        if first < wanted.stop and first + count > wanted.start
+    ]
+    return range(held[0][0], held[-1][1]) if held else range(0)
+
+
+def _pairs(
+    seqs: list[int], wanted: range | None, templates: Any, order: Any, columns: Any
+) -> Iterator[tuple[bytes, bytes]]:
+    """Envelope and body of each event, or of those that are wanted."""
     numbers = _integers(order, len(seqs))
     if len(numbers) != len(seqs) or len(templates) != len(columns):
         raise ValueError("events and templates do not match")
@@ -188,8 +209,14 @@ def _pairs(seqs: list[int], templates: Any, order: Any, columns: Any) -> Iterato
         envelope, body = Template.of_plain(envelope_plain), Template.of_plain(body_plain)
         if envelope.width + body.width != len(each):
             raise ValueError("a template and its columns do not match")
-        items = (_items(column, len(own)) for column in each)
-        made.append(zip(envelope.fill(items, own), body.fill(items, own), strict=True))
+        low, high = 0, len(own)
+        if wanted is not None:
+            low, high = bisect_left(own, wanted.start), bisect_left(own, wanted.stop)
+        items = (_items(column, len(own), low, high) for column in each)
+        some = own[low:high]
+        made.append(zip(envelope.fill(items, some), body.fill(items, some), strict=True))
+    if wanted is not None:
+        numbers = [number for seq, number in zip(seqs, numbers, strict=True) if seq in wanted]
     return (next(made[number]) for number in numbers)
 
 
@@ -206,21 +233,24 @@ def _column(items: Sequence[bytes]) -> Any:
     return [_numbers(widths), b"".join(items)]
 
 
-def _items(column: Any, count: int) -> Iterable[bytes]:
+def _items(column: Any, count: int, low: int, high: int) -> Iterable[bytes]:
+    """The items of a column from place `low` on, up to `high`."""
     if len(column) == 1 and type(column[0]) is bytes:
-        return repeat(column[0], count)
+        return repeat(column[0], high - low)
     widths, data = column
     if type(data) is not bytes:
         raise ValueError("a column holds no bytes")
     if type(widths) is int:
         if widths < 1 or widths * count != len(data):
             raise ValueError("a column has the wrong size")
+        if high - low < count:
+            data = b"".join(data[plane * count + low : plane * count + high] for plane in range(widths))
         joined = _joined(data, widths)
         return [joined[at : at + widths] for at in range(0, len(joined), widths)]
     ends = list(accumulate(_integers(widths, count)))
     if len(ends) != count or (ends[-1] if ends else 0) != len(data) or min(ends, default=0) < 0:
         raise ValueError("a column has the wrong size")
-    return [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [data[start:end] for start, end in zip([0, *ends[:-1]][low:high], ends[low:high], strict=True)]
 
 
 def _planes(data: bytes, width: int) -> bytes:

@@ -37,7 +37,14 @@ def packed(groups: Sequence[StoredGroup]) -> tuple[str, bytes, int]:
 
 
 def unpacked(
-    codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: bytes, *, linked: bool = True
+    codec: str,
+    body: bytes,
+    size_bytes: int,
+    log_id: bytes,
+    previous: bytes,
+    *,
+    linked: bool = True,
+    wanted: range | None = None,
 ) -> Iterator[Unpacked]:
     """The groups, each with the chain's link after it, recomputed from every event where they are to be `linked`.
 
@@ -57,7 +64,7 @@ def unpacked(
     if reader is None:
         raise ValueError(f"its codec is {codec!r}, and this release knows {', '.join(CODECS)}")
     try:
-        yield from reader(data, log_id, previous, linked=linked)
+        yield from reader(data, log_id, previous, linked=linked, wanted=wanted)
     except (
         TypeError,
         IndexError,
@@ -67,7 +74,9 @@ def unpacked(
         raise ValueError(f"its body is not what {codec} says: {error}") from error
 
 
-def _groups(data: bytes, log_id: bytes, previous: bytes, *, linked: bool) -> Iterator[Unpacked]:
+def _groups(
+    data: bytes, log_id: bytes, previous: bytes, *, linked: bool, wanted: range | None
+) -> Iterator[Unpacked]:
     events = 0
     for first_seq, epoch_key, stored in decode(data):
         group = open_group(first_seq, stored)
@@ -77,4 +86,6 @@ def _groups(data: bytes, log_id: bytes, previous: bytes, *, linked: bool) -> Ite
         if group.context.log_id != log_id:
             raise ValueError(f"the group at event {first_seq} is another log's")
         previous = group.check(previous, epoch_key) if linked else previous
+        if wanted is not None and not (group.first_seq < wanted.stop and group.last_seq >= wanted.start):
+            continue
         yield Unpacked(epoch_key, group, previous)

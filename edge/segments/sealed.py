@@ -36,12 +36,21 @@ class Sealed:
     manifest: Manifest
     body: bytes
 
-    def read(self) -> Iterator[OpenedGroup]:
-        """Every group, as the signed body has it; the chain is left to `groups`. Raises SegmentRejected."""
+    def read(self, wanted: range | None = None) -> Iterator[OpenedGroup]:
+        """Every group, or those with events that are `wanted`, as the signed body has it. Raises SegmentRejected.
+
+        The chain is left to `groups`.
+        """
         said = self.manifest
         try:
             for each in unpacked(
-                said.codec, self.body, said.unpacked_bytes, said.log_id, said.link_before, linked=False
+                said.codec,
+                self.body,
+                said.unpacked_bytes,
+                said.log_id,
+                said.link_before,
+                linked=False,
+                wanted=wanted,
             ):
                 yield each.group
         except (ValueError, LogDamaged) as error:

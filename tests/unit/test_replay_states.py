@@ -211,3 +211,19 @@ def test_segments_of_two_logs_are_refused(sealed: Path, tmp_path: Path) -> None:
     wrong = SealedSource(bytes(8), "pump", source.files, source.blob)
     with pytest.raises(Exception, match="is not segment 0 of log"):
         list(wrong.groups())
+
+
+def test_a_part_of_a_segment_is_that_part_of_it(tmp_path: Path) -> None:
+    """From any event on, groups come whole, once and in order, whatever part of the segment is put together first."""
+    journal = Journal(tmp_path / "journal")
+    events = [event for number in range(60) for event in history(1 + 4 * number)]
+    for start in range(0, len(events), 7):
+        write_group(journal, events[start : start + 7])
+    sealing = Sealing(tmp_path / "sealed", Signer(bytes(32)), "pump", BlobStore(tmp_path / "blobs"))
+    list(sealing.seal(journal.folder, journal.last_seq, everything=True))
+    journal.close()
+    source = folder_source(tmp_path / "sealed")
+    whole = [(group.first_seq, group.parts) for group in source.groups()]
+    for after in range(len(events)):
+        expected = [each for each in whole if each[0] + len(each[1]) // 2 - 1 > after]
+        assert [(group.first_seq, group.parts) for group in source.groups(after)] == expected
