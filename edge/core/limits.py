@@ -245,8 +245,8 @@ TABLE_BATCH_EVENTS = 250_000
 TABLE_BATCH_BYTES = 128 * MIB
 #: A file that would grow beyond is left as it is; 16 bytes an event in it.
 TABLE_FILE_EVENTS = 1_000_000
-#: A row group is what a lookup reads: 4 ms. Smaller ones cost bytes (10.3 B an event against 8.8 with 65,536, 13 with
-#: 8,192) and slow down whoever reads all.
+#: A row group is what a lookup reads: 4 to 6 ms. Smaller ones cost bytes (10.3 B an event against 8.8 with 65,536, 13
+#: with 8,192) and slow down whoever reads all.
 TABLE_GROUP_EVENTS = 12_288
 #: What one question to them may take; DuckDB itself needs some 40 MB before it looks at a row.
 QUERY_MEMORY_MB = 512
