@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from edge.core.clock import Clock, Reading
 from edge.core.codec import decode, encode
-from edge.core.limits import BUDGET_SHARE, BUNDLE_BYTES
+from edge.core.limits import BUDGET_SHARE, BURST_BYTES
 from edge.core.records import record
 from edge.core.settings import Settings
 from edge.store.whole_file import write_whole
@@ -65,7 +65,7 @@ class Meter:
         now = clock.read()
         self._at_ns = self._kept_ns = now.mono_ns
         self._buckets = {
-            link: Bucket(budget.bytes_per_s, max(2 * BUNDLE_BYTES, budget.bytes_per_s), now.mono_ns)
+            link: Bucket(budget.bytes_per_s, max(BURST_BYTES, budget.bytes_per_s), now.mono_ns)
             for link, budget in budgets.items()
             if budget.bytes_per_s
         }

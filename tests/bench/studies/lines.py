@@ -151,9 +151,7 @@ def _again(found: Mapping[str, float]) -> list[str]:
 
 
 def _shipping(found: Mapping[str, float]) -> list[str]:
-    sizes = (
-        f"{found['bytes'] / 1e6:>10.2f} MB of segments, {found['wire_up_bytes'] / 1e6:.2f} MB over the wire"
-    )
+    sizes = f"{found['bytes'] / 1e6:>10.2f} MB of segments, {found['wire_bytes'] / 1e6:.2f} MB over the wire"
     return [
         f"{'a backlog at 1 Mbit/s':<28}{sizes}",
         f"{'  seconds':<28}{found['seconds']:>10.1f}   (bound: 60 for a month)",
