@@ -64,7 +64,7 @@ class Daemon:
         self._stop = threading.Event()
         self._progress = Progress()
         self._service = Service.of_environment()
-        self._noted: tuple[str, float] = ("", -_NOTE_S)
+        self._noted: tuple[str, str, float] = ("", "", -_NOTE_S)
         self._link = (METERED, -_LINK_S)
         self._sealed_s = time.monotonic()
         budgets, clock = budgets_of(settings), SystemClock()
@@ -134,11 +134,16 @@ class Daemon:
             logger.info("nothing is sealed now: %s", error)
 
     def _note(self, turn: Turn) -> None:
-        """For `edge sync status`, a file that need not outlive anything: written when trouble begins or ends."""
-        trouble, at_s = self._noted
-        if turn.trouble == trouble and time.monotonic() - at_s < _NOTE_S:
+        """For `edge sync status`, a file that need not outlive anything: written when trouble begins or ends.
+
+        Else when it comes to rest, and now and then while something takes long: a quiet box's upload writes nothing.
+        """
+        said, trouble, at_s = self._noted
+        rests = turn.wait_s == SYNC_LOOK_S
+        long = turn.wait_s >= 1 and time.monotonic() - at_s >= _NOTE_S
+        if turn.trouble == trouble and (turn.said == said or not (rests or long)):
             return
-        self._noted = turn.trouble, time.monotonic()
+        self._noted = turn.said, turn.trouble, time.monotonic()
         _write_note(self._settings, {"said": turn.said, "trouble": turn.trouble, "link": self._link_now()})
 
 

@@ -35,6 +35,8 @@ SHARE_MIN: Final = 0.98
 _PATIENCE_S: Final = 600.0
 _IDLE_S: Final = 30.0
 _PIECE_BYTES: Final = 64 * 1024
+#: The end of a connection is no upload.
+_FAREWELL_BYTES: Final = 100
 
 
 class Relay:
@@ -69,7 +71,9 @@ class Relay:
                     if not data:
                         return
                     if key.fileobj is inside:
-                        self.up_bytes, self.last_s = self.up_bytes + len(data), time.monotonic()
+                        self.up_bytes += len(data)
+                        if len(data) > _FAREWELL_BYTES:
+                            self.last_s = time.monotonic()
                         outside.sendall(data)
                     else:
                         self.down_bytes += len(data)
