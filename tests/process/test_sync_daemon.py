@@ -54,6 +54,17 @@ def ship(box: Box, *started_by: str, **environment: str) -> subprocess.Popen[byt
         return subprocess.Popen(command, stderr=log, env=os.environ | environment)
 
 
+def ship_heard(box: Box) -> subprocess.Popen[bytes]:
+    """The same, once it heeds signals: one that ends it earlier would end it by itself."""
+    path = box.data.parent / f"ready-{time.monotonic_ns()}"
+    ear = Ear(path)
+    process = ship(box, **ear.environment)
+    ear.until("READY=1")
+    ear.close()
+    path.unlink()
+    return process
+
+
 @pytest.fixture
 def box(tmp_path: Path) -> Iterator[Box]:
     made = Box(tmp_path, 1, centre=True, ship_to=str(tmp_path / "share"))
@@ -86,14 +97,14 @@ def test_killed_at_any_moment_everything_arrives_once(box: Box, tmp_path: Path) 
             centre.take_in()
     head = read_head(box.settings.sealed_folder)
     assert head is not None
-    process = ship(box)
+    process = ship_heard(box)
     _until(lambda: len(list(centre.share.glob("*/*.segment"))) == head.number + 1, "not all was left")
     _until(lambda: list(centre.share.glob("*/MANIFEST.json")), "the bundle was not finished")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE_S) == 0
     centre.take_in()
     assert "none     every log" in box.edge("central", "gaps", "--data", str(centre.data)).stdout
-    process = ship(box)
+    process = ship_heard(box)
     _until(lambda: not sealed_paths(box.settings.sealed_folder), "the receipt freed nothing")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE_S) == 0
@@ -126,7 +137,7 @@ def test_over_https_with_both_ends_killed(tmp_path: Path) -> None:
             centre.start()
         process.kill()
         process.wait()
-    process = ship(box)
+    process = ship_heard(box)
     _until(lambda: not sealed_paths(box.settings.sealed_folder), "not all was receipted")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=PATIENCE_S) == 0
