@@ -10,7 +10,9 @@ import argparse
 import json
 from typing import Any
 
+from edge.cli.inputs import require_log
 from edge.cli.progress import Progress
+from edge.cli.seal import seal
 from edge.core.errors import Misconfigured
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import SEED_BYTES, Signer
@@ -20,7 +22,7 @@ from edge.sync import centre
 from edge.sync.budget import METERED
 from edge.sync.https import redeem
 from edge.sync.link import link_of
-from edge.sync.push import Backlog, backlog, push
+from edge.sync.push import Backlog, Pushed, backlog, push
 from edge.sync.ways import https_to_centre
 
 #: What one request costs beside its body: its head and the answer, over TLS.
@@ -33,8 +35,8 @@ def add(actions: Any, shared: argparse.ArgumentParser) -> None:
         "push",
         parents=[shared],
         help="send all that waits to the centre, now",
-        description="Send all that is sealed and not at the centre, over HTTPS, whatever the budget says. "
-        "Ctrl-C is safe: the same command goes on where it stopped.",
+        description="Seal what is not sealed yet, and send all that the centre does not have, over HTTPS, whatever "
+        "the budget says. Ctrl-C is safe: the same command goes on where it stopped.",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
     parser.add_argument("--json", action="store_true", help="one JSON object")
@@ -54,7 +56,10 @@ def redeemed(settings: Settings, enrolment: centre.Enrolment) -> centre.Enrolmen
 
 def _push(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
+    require_log(settings)
     transport = https_to_centre(settings)
+    if not given.dry_run:
+        seal(settings)
     head = read_head(settings.sealed_folder)
     if head is None:
         print(json.dumps({"segments": 0}) if given.json else "nothing  is sealed yet")
@@ -64,27 +69,30 @@ def _push(given: argparse.Namespace) -> int:
         if given.dry_run:
             return _dry_run(given, settings, due)
         progress = Progress(due.segments_bytes + sum(due.values.values()), "sending")
-        try:
-            made = push(settings, transport, head.log_id, progress)
-        except KeyboardInterrupt:
-            progress.end()
-            print("stopped  what was sent is at the centre; the same command goes on where it stopped")
-            return 130
+        made = push(settings, transport, head.log_id, progress)
         progress.end()
+    except KeyboardInterrupt:
+        print("\nstopped  what was sent is at the centre; the same command goes on where it stopped")
+        return 130
     finally:
         transport.close()
+    return _told(given, made)
+
+
+def _told(given: argparse.Namespace, made: Pushed) -> int:
+    """What came of it, for a person or a program; the exit code."""
     if given.json:
         said = {"verdicts": dict(made.verdicts), "sent_bytes": made.sent_bytes, "through": made.through}
         print(json.dumps({**said, "resumed_bytes": made.resumed_bytes, "problems": made.problems}))
-    else:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(made.verdicts.items()))
-        print(f"sent     {counts or 'nothing was waiting'}; {made.sent_bytes / 1e6:.2f} MB")
-        if made.through:
-            print(
-                f"receipt  the centre has every event up to {made.through}; {made.freed} segments left the queue"
-            )
-        for problem in made.problems:
-            print(f"wrong    {problem}")
+        return 1 if made.problems else 0
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(made.verdicts.items()))
+    print(f"sent     {counts or 'nothing was waiting'}; {made.sent_bytes / 1e6:.2f} MB")
+    if made.through:
+        print(
+            f"receipt  the centre has every event up to {made.through}; {made.freed} segments left the queue"
+        )
+    for problem in made.problems:
+        print(f"wrong    {problem}")
     return 1 if made.problems else 0
 
 

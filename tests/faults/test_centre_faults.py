@@ -5,6 +5,7 @@ doubled, no silent gap, at most 2 % of the bytes sent twice.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from edge.core.codec import encode
 from edge.core.errors import StorageFailed, Unavailable
 from edge.core.events import Event, StepDone
 from edge.core.limits import MIB
+from edge.core.settings import Settings
 from edge.security.signing import Signer
 from edge.segments.receipt import opened
 from edge.segments.sealed import open_sealed
@@ -30,6 +32,7 @@ from edge.segments.sealing import Sealing, sealed_paths
 from edge.segments.verdicts import ALREADY, ARRIVED, FORK, REJECTED
 from edge.store.blobs import BlobStore
 from edge.store.journal import Journal
+from edge.sync import centre as box_centre
 from edge.sync.centre import Enrolment
 from edge.sync.https import HttpsTransport
 from edge.sync.transport import Outgoing, Parcel
@@ -282,3 +285,27 @@ def drive(tmp_path: Path):  # type: ignore[no-untyped-def]
         yield at
     finally:
         subprocess.run(["umount", "-l", str(at)], check=True)
+
+
+def test_the_boxs_drive_is_full(tmp_path: Path, drive: Path) -> None:
+    """A receipt that cannot be written down takes nothing out of the queue; with room again the same one does."""
+    settings = Settings(data=drive / "box", box=BOX)
+    segments = grown(settings.data, OLD, 4, random.Random(7))
+    central = Central.open(tmp_path / "centre", time.time_ns)
+    central.boxes.enrol(BOX, OLD.public, 1)
+    for each in segments:
+        assert central.take(each.data, deep=True).verdict == STORED
+    receipt = central.receipt(segments[0].manifest.log_id)
+    assert receipt is not None
+    box_centre.enrol(settings, Enrolment(central.signer.public, BOX))
+    central.close()
+    filler = drive / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(512)):
+            pass
+    with pytest.raises(StorageFailed, match="could not be written"):
+        box_centre.take_receipt(settings, receipt)
+    assert len(sealed_paths(settings.sealed_folder)) == 4
+    filler.unlink()
+    said, freed = box_centre.take_receipt(settings, receipt)
+    assert (said.through, freed) == (segments[-1].manifest.last_seq, 4)
