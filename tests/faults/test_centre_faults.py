@@ -100,19 +100,24 @@ class Line:
             made = self.transport.send(Parcel(segments), nothing)
             return [each.verdict for each in made.verdicts]
         except Unavailable as error:
-            self.refusals += error.problem_code.startswith("storage")
-            process = self.centre.process
-            assert process is not None
-            if "could not be reached" in error.message:
-                try:
-                    process.wait(0.5)
-                except subprocess.TimeoutExpired:
-                    return []
-                assert process.stdout is not None
-                process.stdout.close()
-                self.kills += 1
-                self._start()
+            self.mend(error)
             return []
+
+    def mend(self, error: Unavailable) -> None:
+        """Count what happened, and start the server again where it was killed."""
+        self.refusals += error.problem_code.startswith("storage")
+        process = self.centre.process
+        assert process is not None
+        if "could not be reached" not in error.message:
+            return
+        try:
+            process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return  # the line was cut
+        assert process.stdout is not None
+        process.stdout.close()
+        self.kills += 1
+        self._start()
 
     def repeat(self, segments: Sequence[Outgoing]) -> list[str]:
         """The same, and its bytes are not counted as sent twice by the product."""
@@ -143,8 +148,8 @@ def deliver(
     for _ in range(60 * len(order)):
         try:
             state = line.transport.state(segments[0].manifest.log_id)
-        except Unavailable:
-            line.send(order[:1])
+        except Unavailable as error:
+            line.mend(error)
             continue
         missing = [each for each in order if not state.has(each.manifest)]
         if not missing:
