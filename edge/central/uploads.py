@@ -68,9 +68,11 @@ class Uploads:
         return self._folder / box / f"{digest.hex()}{_SUFFIX}"
 
     def offset(self, box: str, digest: bytes) -> int:
-        """How much of an upload is there."""
+        """How much of an upload is there. Who asks goes on with it: an older request, still open, writes no more."""
+        path = self.path(box, digest)
+        self.owners.pop(path, None)
         try:
-            return self.path(box, digest).stat().st_size
+            return path.stat().st_size
         except FileNotFoundError:
             return 0
 

@@ -46,8 +46,9 @@ class HttpsTransport:
         self._base = urlsplit(enrolment.url).path.rstrip("/")
         #: How much the centre's clock is ahead of ours, as far as it has told us.
         self._ahead_ns = 0
-        #: Whether the centre may have some of the next upload: at first, and after whatever did not end well.
-        self._unsure = True
+        #: Of which uploads the centre may have some: those that did not end well, and any before the first that did.
+        self._begun: set[str] = set()
+        self._first = True
 
     def _asked(
         self,
@@ -145,13 +146,14 @@ class HttpsTransport:
             progress(size_bytes)
 
         for _ in range(_TRIES):
-            offset = min(self._offset(target), len(data)) if self._unsure else 0
+            offset = min(self._offset(target), len(data)) if self._first or target in self._begun else 0
             first = offset if first < 0 else first
-            self._unsure = True
+            self._begun.add(target)
             place = f"{target}?offset={offset}&total={len(data)}"
             answer = self._asked("PUT", place, data[offset:], headers, count)
             if answer.status == 200:
-                self._unsure = False
+                self._first = False
+                self._begun.discard(target)
                 return answer.document, sent_bytes, first
             if answer.code not in _OFFSET_CODES:
                 raise refused(answer)

@@ -1,7 +1,7 @@
 """A line that breaks: passes HTTP on between a box and its centre, and cuts it after so many bytes of a body.
 
-What had come before the cut arrives, as on a line whose far end has buffers. It counts the bytes of bodies that
-arrived, for each upload, which is what a mobile operator would bill.
+What had come before the cut arrives: the line is silent until `taken` returns, and only then closed. It counts the
+bytes of bodies that arrived, for each upload, which is what a mobile operator would bill.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ _PIECE_BYTES = 2_048
 class CuttingProxy:
     """On a free port of loopback. `cut_after` says for each body of so many bytes where it breaks, None for never."""
 
-    def __init__(self, to_port: Callable[[], int], cut_after: Callable[[int], int | None]) -> None:
-        self._to_port, self._cut_after = to_port, cut_after
+    def __init__(
+        self,
+        to_port: Callable[[], int],
+        cut_after: Callable[[int], int | None],
+        taken: Callable[[str, int], None],
+    ) -> None:
+        self._to_port, self._cut_after, self._taken = to_port, cut_after, taken
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self.arrived: Counter[str] = Counter()
@@ -63,7 +68,7 @@ class CuttingProxy:
             head, _, waiting = waiting.partition(b"\r\n\r\n")
             far.sendall(head + b"\r\n\r\n")
             lines = head.decode().split("\r\n")
-            target = lines[0].split(" ")[1].partition("?")[0]
+            target, _, query = lines[0].split(" ")[1].partition("?")
             sizes = [int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length")]
             left = sizes[0] if sizes else 0
             cut = self._cut_after(left) if lines[0].startswith("PUT") and left else None
@@ -78,6 +83,7 @@ class CuttingProxy:
                 done, left, waiting = done + len(piece), left - len(piece), waiting[len(piece) :]
                 if cut is not None and done >= cut:
                     self.cuts += 1
+                    self._taken(target, int(query.partition("offset=")[2].partition("&")[0]) + done)
                     return
 
 

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ class Line:
         self.kills = self.refusals = 0
         self.repeats: set[str] = set()
         self._start()
-        self.proxy = CuttingProxy(lambda: self.centre.port, self._cut)
+        self.proxy = CuttingProxy(lambda: self.centre.port, self._cut, self._taken)
         url = f"http://127.0.0.1:{self.proxy.port}"
         self.transport = HttpsTransport(Enrolment(self.centre.key, BOX, url), NEW, Clock1970())
 
@@ -93,6 +94,13 @@ class Line:
 
     def _cut(self, size_bytes: int) -> int | None:
         return self.chance.randrange(size_bytes) if self.chance.random() < CUTS_SHARE else None
+
+    def _taken(self, target: str, size_bytes: int) -> None:
+        """Wait until the server has written down what came before the cut."""
+        part = self.centre.data / "uploads" / BOX / f"{target.rpartition('/')[2]}.part"
+        until_s = time.monotonic() + 5
+        while time.monotonic() < until_s and (not part.exists() or part.stat().st_size < size_bytes):
+            threading.Event().wait(0.005)
 
     def send(self, segments: Sequence[Outgoing]) -> list[str]:
         """One parcel, once; the server is started again where it was killed."""

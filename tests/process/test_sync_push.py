@@ -88,7 +88,10 @@ def test_ctrl_c_says_that_it_goes_on(box: Box, centre: Centre) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         box_centre.enrol(box.settings, Enrolment(centre.key, "testbox", url))
-        command = [sys.executable, "-m", "edge.cli.main", "sync", "push", "--data", str(box.settings.data)]
+        # Where the tests run in the background, SIGINT is ignored, and whoever they start would inherit that.
+        code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code += "from edge.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "sync", "push", "--data", str(box.settings.data)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         connection, _ = silent.accept()
         with connection:
