@@ -22,6 +22,7 @@ from edge.store import mirror
 from edge.store.journal import read_groups
 from edge.store.numbers import told_range
 from edge.store.verify import Report, compare_index, verify_journal
+from edge.store.verify_blobs import BlobCheck
 
 
 def add(groups: Any, shared: argparse.ArgumentParser) -> None:
@@ -41,7 +42,10 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     show.add_argument("--last", type=positive_count, metavar="N", help="only the last N events")
     show.add_argument("--json", action="store_true", help="one JSON object for each event")
     show.set_defaults(command=_show)
-    verify = actions.add_parser("verify", parents=[shared], help="recompute the chain, compare both homes")
+    verify = actions.add_parser(
+        "verify", parents=[shared], help="recompute the chain, compare both homes, read large values"
+    )
+    verify.add_argument("--json", action="store_true", help="one JSON object")
     verify.set_defaults(command=_verify)
     log_stat.add(actions, shared)
     log_mend.add(actions, shared)
@@ -92,7 +96,11 @@ def _json_lines(settings: Settings, after: int) -> Iterator[str]:
 
 def verify(settings: Settings) -> Report:
     """Check journal and index of a data folder, beside a running runtime or without one."""
-    report = verify_journal(settings.journal_folder)
+    blobs = BlobCheck()
+    report = verify_journal(settings.journal_folder, blobs.see)
+    blobs.look(settings.blob_folder, settings.journal_folder)
+    report.blobs, report.blobs_bytes = blobs.count, blobs.size_bytes
+    report.problems += blobs.problems
     try:
         with RuntimeClient(settings) as runtime:
             compare_index(settings.journal_folder, _indexed_groups(runtime), report, live=True)
@@ -127,6 +135,11 @@ def _verify(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
     require_log(settings)
     report = verify(settings)
+    if given.json:
+        fields = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "pruned"}
+        through = None if report.pruned is None else report.pruned.through
+        print(plain_json({**fields, "pruned_through": through, "whole": report.whole}))
+        return 0 if report.whole else 1
     print(f"log      {report.log_id.hex() or 'of unknown id'}")
     of = (
         counted(report.segments, "segment"),
@@ -155,6 +168,10 @@ def _verify(given: argparse.Namespace) -> int:
     if report.pruned is not None:
         print(
             f"pruned   up to event {report.pruned.through}, and the chain goes on from what the log says of it"
+        )
+    if report.blobs:
+        print(
+            f"blobs    {counted(report.blobs, 'large value')}, {report.blobs_bytes / 1e6:.1f} MB, each read"
         )
     for problem in report.problems:
         print(f"problem  {problem}", file=sys.stderr)

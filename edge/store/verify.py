@@ -34,6 +34,9 @@ class Report:
     log_id: bytes = b""
     index_last_seq: int | None = None
     mirror_last_seq: int | None = None
+    #: Large values that were read, and what they take.
+    blobs: int = 0
+    blobs_bytes: int = 0
     problems: list[str] = field(default_factory=list)
     #: `(first, last)` of numbers that are lost and named as lost: no problem any more.
     lost: list[tuple[int, int]] = field(default_factory=list)

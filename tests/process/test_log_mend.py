@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -318,3 +319,23 @@ def test_a_running_box_is_not_touched(stopped: Box) -> None:
     refused = stopped.edge("log", "recover", check=None)
     assert refused.returncode != 0
     assert "Stop it first" in refused.stderr
+
+
+def test_verify_reads_large_values(stopped: Box) -> None:
+    """A blob that is gone, or whose bits flipped, is named with its digest and the event that brought it."""
+    stopped.start("runtime")
+    stopped.status()
+    assert stopped.run("p", {"n": 1, "pad": "x" * 100_000})["result"] == 2
+    stopped.kill("runtime", 15)
+    assert json.loads(stopped.edge("log", "verify", "--json").stdout)["blobs"] == 1
+    (blob,) = stopped.settings.blob_folder.glob("??/*")
+    data = blob.read_bytes()
+    spoil(blob, 7, 1)
+    told = stopped.edge("log", "verify", check=1)
+    assert f"Blob {blob.name[:16]} does not hold what was stored" in told.stderr
+    blob.unlink()
+    (request,) = (event for event in stopped.events() if getattr(event.body, "payload_digest", None))
+    told = stopped.edge("log", "verify", check=1)
+    assert f"Blob {blob.name[:16]} is missing, which event {request.seq} came with" in told.stderr
+    blob.write_bytes(data)
+    assert "1 large value, 0.1 MB" in stopped.edge("log", "verify").stdout
