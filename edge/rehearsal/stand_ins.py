@@ -13,7 +13,7 @@ from edge.core.codec import decode
 from edge.core.events import CallbackReceived
 from edge.core.loop_state import Waiting
 from edge.core.values import Credential
-from edge.replay.clothes import masked
+from edge.replay.shield import masked
 from edge.runtime.dispatch.secrets import Secrets
 from edge.runtime.running.live import Live, Place
 from edge.runtime.waiting.hosted import Hosted, HostedKind, HostedOutcome

@@ -26,11 +26,11 @@ from edge.core.errors import EdgeError
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested
 from edge.core.records import record
 from edge.core.state import EXECUTION_BODIES
-from edge.replay.clothes import dressed
 from edge.replay.effects import STOP
 from edge.replay.pinned import Pinned, pinned_by
 from edge.replay.sandbox import Sandbox
 from edge.replay.sealed_source import SealedFile, SealedSource, manifest_of
+from edge.replay.shield import shielded
 from edge.replay.whatif import Pair, WhatIf, whatif
 from edge.store.whole_file import write_whole
 from playbooks.blueprint import Blueprint
@@ -201,7 +201,7 @@ def _name(source: SealedSource, file: SealedFile) -> str:
 def _work(
     source: SealedSource, asked: Asked, derived: Derived, share: list[SealedFile], pinned: Pinned
 ) -> Iterator[Unit]:
-    other = dressed(asked.blueprint)
+    other = shielded(asked.blueprint)
     pairs: dict[bytes, Pair | None] = {}
     sandbox: Sandbox | None = None
     try:
@@ -211,7 +211,7 @@ def _work(
                 digest = history[0].body.digest  # type: ignore[attr-defined]
                 if digest not in pairs:
                     own = pinned.blueprint(digest)
-                    pairs[digest] = Pair(dressed(own), other) if own.path == asked.blueprint.path else None
+                    pairs[digest] = Pair(shielded(own), other) if own.path == asked.blueprint.path else None
                 pair = pairs[digest]
                 if pair is None:
                     continue

@@ -28,11 +28,11 @@ from edge.core.events import (
 from edge.core.records import record
 from edge.core.scheduler import Finish, decide
 from edge.core.state import RUNNING, Execution, evolve
-from edge.replay.clothes import dressed
 from edge.replay.difference import DECISION, TAIL, UNRECORDED, Difference
 from edge.replay.ground import Ground, Missing
 from edge.replay.reblocks import Reblocks
 from edge.replay.sandbox import Sandbox
+from edge.replay.shield import shielded
 from edge.replay.source import Source
 from edge.replay.state_digest import state_digest
 from playbooks.blueprint import Blueprint
@@ -69,15 +69,15 @@ def rerun(
     blueprint: Blueprint,
     events: Sequence[Event],
     tolerance: float = 0.0,
-    clothed: Blueprint | None = None,
+    ready: Blueprint | None = None,
 ) -> Rerun:
     """Run an execution again; `events` are all of its history, oldest first.
 
-    `clothed` saves dressing the same blueprint again. Raises LogDamaged where it cannot be folded.
+    `ready` is the blueprint shielded already. Raises LogDamaged where it cannot be folded.
     """
     request = events[0].body
     assert isinstance(request, ExecutionRequested), events[0]
-    ground = Ground(sandbox, source, clothed or dressed(blueprint), events[0].seq, request)
+    ground = Ground(sandbox, source, ready or shielded(blueprint), events[0].seq, request)
     walk = _Walk(ground, blueprint, tolerance)
     try:
         return walk.along(events)

@@ -18,12 +18,12 @@ from edge.core.endings import what_counts
 from edge.core.errors import EdgeError
 from edge.core.events import Event, ExecutionRequested
 from edge.core.retention_events import ExecutionCarried
-from edge.replay.clothes import dressed
 from edge.replay.difference import Difference
 from edge.replay.pinned import Pinned, pinned_by
 from edge.replay.reconstruct import Reconstructed, events_of, histories
 from edge.replay.rerun import Rerun, rerun
 from edge.replay.sandbox import Sandbox
+from edge.replay.shield import shielded
 from edge.replay.source import Source
 from edge.replay.state_digest import log_digest
 from playbooks.blueprint import Blueprint
@@ -115,7 +115,7 @@ def _told(out: Connection, work: Callable[[], LogRerun]) -> None:
 def _part(source: Source, through: int | None, number: int, of: int, tolerance: float) -> LogRerun:
     """Every `of`-th execution, from the one at place `number` on."""
     made, pinned = LogRerun(), Pinned()
-    clothed: dict[bytes, Blueprint] = {}
+    ready: dict[bytes, Blueprint] = {}
     sandbox: Sandbox | None = None
 
     def met() -> Iterator[Event]:
@@ -133,10 +133,10 @@ def _part(source: Source, through: int | None, number: int, of: int, tolerance: 
                 continue
             sandbox = sandbox or Sandbox(pinned.hash_seed)
             blueprint = pinned.blueprint(request.digest)
-            if request.digest not in clothed:
-                clothed[request.digest] = dressed(blueprint)
+            if request.digest not in ready:
+                ready[request.digest] = shielded(blueprint)
             made.take(
-                rerun(sandbox, source, blueprint, what_counts(history), tolerance, clothed[request.digest])
+                rerun(sandbox, source, blueprint, what_counts(history), tolerance, ready[request.digest])
             )
     finally:
         if sandbox is not None:

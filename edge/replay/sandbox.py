@@ -2,7 +2,7 @@
 
 Owned by who runs executions again. Claims go out one at a time and are waited for: there is no event loop and no
 scheduler here. A worker has no network, no clock and no chance for pure blocks (`edge.worker.sandbox`); what would
-reach outside is no task of the blueprints that are sent (`edge.replay.clothes`).
+reach outside is no task of the blueprints that are sent (`edge.replay.shield`).
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class WhatIf:
 
 @record
 class Pair:
-    """Two playbooks, in clothes: the log's own and the other one."""
+    """Two playbooks, shielded: the log's own and the other one."""
 
     own: Blueprint
     other: Blueprint

@@ -18,12 +18,12 @@ from edge.central.ingest import Central
 from edge.central.ledger import STORED, Linked
 from edge.cli.central_sources import OneSource
 from edge.core.events import Event
-from edge.replay.clothes import dressed
 from edge.replay.pinned import Pinned
 from edge.replay.reconstruct import events_of, histories, log_state, reconstruct
 from edge.replay.rerun import rerun
 from edge.replay.sandbox import Sandbox
 from edge.replay.sealed_source import SealedSource, folder_source
+from edge.replay.shield import shielded
 from edge.segments.sealed import open_sealed
 from tests.bench.phases import say
 from tests.bench.studies import month
@@ -81,11 +81,11 @@ def _run_again(source: SealedSource) -> dict[str, float]:
     runs, blocks, same = 0, 0, 0
     with Sandbox(1) as sandbox:
         started_s = _used_s(sandbox)
-        clothed = None
+        ready = None
         for history in histories(met()):
             blueprint = pinned.blueprint(history[0].body.digest)  # type: ignore[attr-defined]
-            clothed = clothed or dressed(blueprint)
-            made = rerun(sandbox, source, blueprint, history, clothed=clothed)
+            ready = ready or shielded(blueprint)
+            made = rerun(sandbox, source, blueprint, history, ready=ready)
             runs, blocks, same = runs + 1, blocks + made.blocks, same + made.same
             if runs == _AGAIN_MAX:
                 break

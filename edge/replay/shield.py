@@ -1,7 +1,7 @@
-"""A blueprint of which nothing can reach outside: every task that reads or writes stands in clothes of a wait.
+"""A blueprint of which nothing can reach outside: every task that reads or writes is a hosted one in it.
 
-Called by whoever runs an execution again. A task in clothes is of a hosted kind, whose outcome a worker never brings
-about: its pipeline stops there, says what was asked with every template evaluated, and goes on with what it is given.
+Called by whoever runs an execution again. The outcome of a hosted task is never brought about by a worker: its
+pipeline stops there, says what was asked with every template evaluated, and goes on with what it is given.
 Credentials are masked and grants are taken away, so there is nothing to reach outside with. Pure.
 """
 
@@ -21,7 +21,7 @@ MARK: Final = "stand_in_for"
 _KEYCHAIN: Final = ["name", "keychain"]
 
 Which = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
-"""Whether a task, the second, of a step, the first, is put into clothes; both as a blueprint holds them."""
+"""Whether a task, the second, of a step, the first, is made a hosted one; both as a blueprint holds them."""
 
 
 def every_effect(step: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
@@ -29,8 +29,8 @@ def every_effect(step: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
     return bool(task["effect"] != "pure")
 
 
-def dressed(blueprint: Blueprint, which: Which = every_effect) -> Blueprint:
-    """The blueprint with those tasks in clothes, and no grant left in it."""
+def shielded(blueprint: Blueprint, which: Which = every_effect) -> Blueprint:
+    """The blueprint with those tasks hosted, and no grant left in it."""
     body = dict(decode(blueprint.data))
     steps = [_step(step, which) for step in body["steps"]]
     lines = [line_of(step) for step in steps]
@@ -40,11 +40,11 @@ def dressed(blueprint: Blueprint, which: Which = every_effect) -> Blueprint:
 
 
 def _step(step: dict[str, Any], which: Which) -> dict[str, Any]:
-    tasks = [_in_clothes(task) if which(step, task) else {**task, "access": None} for task in step["tasks"]]
+    tasks = [_hosted(task) if which(step, task) else {**task, "access": None} for task in step["tasks"]]
     return {**step, "tasks": tasks, "input": masked(step["input"])}
 
 
-def _in_clothes(task: dict[str, Any]) -> dict[str, Any]:
+def _hosted(task: dict[str, Any]) -> dict[str, Any]:
     trees = CONFIG_TREES.get(task["kind"], FOREIGN_TREES)
     said: list[Any] = ["dict"]
     plain = {}
