@@ -8,6 +8,7 @@ what came from outside is in the blob store or nowhere.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from edge.core.subscription_events import MessageReceived
 from edge.store.segment_file import segment_paths
 
 _PIECE_BYTES: Final = 1024 * 1024
-_NAME_DIGITS: Final = 2 * hashlib.sha256().digest_size
+_NAME: Final = re.compile("[0-9a-f]{64}")
 _TOLD_DIGITS: Final = 16
 
 
@@ -43,8 +44,8 @@ class BlobCheck:
         """Read every blob; name those that are not what they were, or are gone."""
         found: set[bytes] = set()
         for path in sorted(folder.glob("??/*")):
-            if len(path.name) != _NAME_DIGITS:
-                continue
+            if not _NAME.fullmatch(path.name):
+                continue  # nothing of ours
             try:
                 digest, size_bytes = _digest_of(path)
             except FileNotFoundError:

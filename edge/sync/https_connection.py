@@ -91,22 +91,24 @@ class Connection:
         self, method: str, path: str, body: bytes, headers: dict[str, str], progress: Progress | None
     ) -> Answer:
         """One request's answer. Raises Unavailable, Misconfigured; what `progress` raises ends the connection."""
+        answered = False
         try:
             try:
-                return self._ask(method, path, body, headers, progress)
+                made = self._ask(method, path, body, headers, progress)
             except (http.client.RemoteDisconnected, ConnectionError):
                 # A connection that rested may be gone on the other side: once more on a new one. All requests may be
                 # repeated, and a body that had begun goes on where the centre's offset says.
                 if not self._used or body:
                     raise
                 self.close()
-                return self._ask(method, path, body, headers, progress)
+                made = self._ask(method, path, body, headers, progress)
+            answered = True
+            return made
         except (OSError, http.client.HTTPException) as error:
-            self.close()
             raise self._unreachable(error) from error
-        except BaseException:
-            self.close()
-            raise
+        finally:
+            if not answered:
+                self.close()
 
     def _ask(
         self, method: str, path: str, body: bytes, headers: dict[str, str], progress: Progress | None

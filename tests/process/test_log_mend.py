@@ -338,4 +338,5 @@ def test_verify_reads_large_values(stopped: Box) -> None:
     told = stopped.edge("log", "verify", check=1)
     assert f"Blob {blob.name[:16]} is missing, which event {request.seq} came with" in told.stderr
     blob.write_bytes(data)
+    (blob.parent / ("z" * 64)).write_bytes(b"somebody's")
     assert "1 large value, 0.1 MB" in stopped.edge("log", "verify").stdout
