@@ -121,6 +121,15 @@ def check_ctx(ctx: Mapping[str, Any], patches: Mapping[str, Any] | None) -> None
         _check_size({**ctx, **patches}, "ctx")
 
 
+def no_arc_matched(step: Step) -> dict[str, Any]:
+    """The problem of a step that leads nowhere in a playbook that says every step must."""
+    return {
+        "code": "no_arc_matched",
+        "message": f"None of the arcs of step {step.name} holds, and the playbook says one must.",
+        "mend": "Add an arc without `when`, or take executor.spec.no_next_is_error out.",
+    }
+
+
 def check_args(routed: Routed) -> None:
     """What tokens carry must fit the event that names them. Raises EvaluationFailed `args_too_large`, …."""
     carried = [way.args for way in routed.ways if way.args]

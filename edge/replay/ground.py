@@ -12,10 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edge.core.codec import decode, decode_cbor_payload, decode_json_payload, encode
-from edge.core.errors import CacheMiss, EdgeError, LogDamaged
+from edge.core.errors import CacheMiss, EdgeError
 from edge.core.events import ExecutionRequested, StepDone, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX
-from edge.core.routing import Routed, Way, check_args, check_ctx, envelope, needs_ways, route, ways_on
+from edge.core.routing import (
+    Routed,
+    Way,
+    check_args,
+    check_ctx,
+    envelope,
+    needs_ways,
+    no_arc_matched,
+    route,
+    ways_on,
+)
 from edge.core.scheduler import token_args
 from edge.core.state import Execution
 from edge.core.values import BlockRef, TableRef, ValueRef
@@ -271,11 +281,7 @@ class Ground:
         except EdgeError as error:
             return Routed(), completed(state, error.problem())
         if step.arcs and not routed.ways and self.blueprint.arc_needed:
-            return routed, {
-                "code": "no_arc_matched",
-                "message": f"None of the arcs of step {step.name} holds, and the playbook says one must.",
-                "mend": "Add an arc without `when`, or take executor.spec.no_next_is_error out.",
-            }
+            return routed, no_arc_matched(step)
         return routed, None
 
     def failed(
@@ -326,13 +332,3 @@ def records_of(tasks: Iterable[TaskDone]) -> tuple[TaskRecord, ...]:
         TaskRecord(done.number, done.task, done.value, done.table, done.problem, done.duration_us)
         for done in tasks
     )
-
-
-def blueprint_of(data: bytes | None, digest: bytes) -> Blueprint:
-    """A playbook as the log has it. Raises LogDamaged where it does not."""
-    if data is None:
-        raise LogDamaged(
-            f"The playbook {digest.hex()[:16]} of this execution is not in the log that is here.",
-            mend="It stands in the segment that registered it (catalog.registered): bring the log's beginning.",
-        )
-    return Blueprint.decode(data)

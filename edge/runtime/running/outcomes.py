@@ -12,7 +12,7 @@ from edge.core.errors import CacheMiss, EdgeError
 from edge.core.event_body import Body
 from edge.core.events import AttemptLost, ExecutionFinished, StepDone, StepFailed, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
-from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, route, ways_on
+from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, no_arc_matched, route, ways_on
 from edge.core.scheduler import Finish
 from edge.core.values import BlockRef, TableRef
 from edge.runtime.commit.gate import CommitGate
@@ -98,11 +98,7 @@ class Recorder:
         except EdgeError as error:
             return _NOWHERE, _completed(live, error.problem())
         if step.arcs and not routed.ways and live.blueprint.arc_needed:
-            return routed, {
-                "code": "no_arc_matched",
-                "message": f"None of the arcs of step {step.name} holds, and the playbook says one must.",
-                "mend": "Add an arc without `when`, or take executor.spec.no_next_is_error out.",
-            }
+            return routed, no_arc_matched(step)
         return routed, None
 
     def keep_item(self, live: Live, step: str, ref: BlockRef, *, claim_bound: bool) -> None:
