@@ -93,6 +93,7 @@ def killer_of(part: str, box: Box, mosquitto: Any) -> Kill:
     return {"broker": broker, "worker": worker}.get(part, daemon)
 
 
+@pytest.mark.minutes
 @pytest.mark.parametrize("part", ["gateway", "runtime", "worker", "broker"])
 async def test_kill_under_load(part: str, box: Box, mosquitto: Any) -> None:
     """Callers that repeat their request id get one consistent result; the log has each request once and whole."""

@@ -26,9 +26,9 @@ from edge.sync.bundle import MANIFEST
 from tests.process.box import Box
 from tests.process.test_rerun import Again, planted
 
+FEW = 150
 #: Ten thousand under `scripts/test --faults`.
-EXECUTIONS = int(os.environ.get("EDGE_TEST_RERUNS", "150"))
-KILLS = max(3, EXECUTIONS // 500)
+EXECUTIONS = int(os.environ.get("EDGE_TEST_RERUNS", FEW))
 SEED = int(os.environ.get("EDGE_TEST_SEED", "20261126"))
 CALLERS = 3
 
@@ -93,13 +93,11 @@ def call(box: Box, numbers: Iterator[int]) -> None:
                 time.sleep(0.1)  # the runtime is being started again
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """A box that ran all of them while it was killed again and again."""
-    made = Box(tmp_path_factory.mktemp("rough"), 1)
+def run_roughly(made: Box, executions: int) -> None:
+    """Let a box run so many while it is killed again and again, and end it."""
     made.start("runtime")
     made.register(PLAYBOOK)
-    numbers = iter(range(EXECUTIONS))
+    numbers, kills = iter(range(executions)), max(3, executions // 500)
     shared, taken = threading.Lock(), [0]
 
     def own() -> Iterator[int]:
@@ -114,8 +112,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     callers = [threading.Thread(target=call, args=(made, own())) for _ in range(CALLERS)]
     for caller in callers:
         caller.start()
-    for number in range(KILLS):
-        while taken[0] < EXECUTIONS * (number + 1) // (KILLS + 2):
+    for number in range(kills):
+        while taken[0] < executions * (number + 1) // (kills + 2):
             time.sleep(0.05)  # callers are threads that have no way to say how far they are
         made.kill("runtime")
         made.start("runtime")
@@ -123,12 +121,21 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     for caller in callers:
         caller.join()
     made.down()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    """A box that runs nothing yet. Nothing of it is left running."""
+    (tmp_path / "rough").mkdir()
+    made = Box(tmp_path / "rough", 1)
     yield made
     made.down()
 
 
+@pytest.mark.minutes
 def test_one_state_everywhere(box: Box, tmp_path: Path) -> None:
     """The digests of the log are equal on the box, from a stick, at the centre, after `rebuild`, and run again."""
+    run_roughly(box, EXECUTIONS)
     source = JournalSource(box.settings)
     whole = log_state(source)
     assert (whole.executions, whole.open) == (EXECUTIONS, 0)
@@ -153,6 +160,7 @@ def test_one_state_everywhere(box: Box, tmp_path: Path) -> None:
 
 def test_a_changed_block_is_found_at_its_step(box: Box) -> None:
     """In any execution, at any of its pure blocks: the first difference is the event where it was planted."""
+    run_roughly(box, FEW)
     chance = random.Random(SEED)
     again = Again(box)
     try:

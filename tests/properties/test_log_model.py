@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -228,7 +229,7 @@ def _text(event: Event) -> str:
     return str(body.cause)
 
 
-TestLog = Log.TestCase
+TestLog = pytest.mark.minutes(Log.TestCase)
 TestLog.settings = settings(
     max_examples=int(os.environ.get("EDGE_TEST_LOG_RUNS") or 15),
     stateful_step_count=25,

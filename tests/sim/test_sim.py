@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SEED = int(os.environ.get("EDGE_TEST_SEED", "20261125"))
-#: How many seeds `--faults` runs.
+#: How many seeds `--faults` runs, and in how many parts, side by side.
 SEEDS = int(os.environ.get("EDGE_TEST_SIM_SEEDS") or 60)
+PARTS = 6
 
 
 def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,9 +30,11 @@ def test_a_sample_of_worlds() -> None:
 
 
 @pytest.mark.faults_full
-def test_many_worlds() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_many_worlds(part: int) -> None:
     """As the sample: some 60 seeds, more than a hundred days of a box."""
-    done = simulated("--seed", str(SEED), "--seeds", str(SEEDS), "--steps", "400")
+    each = -(-SEEDS // PARTS)
+    done = simulated("--seed", str(SEED + part * each), "--seeds", str(each), "--steps", "400")
     print(done.stdout)
     assert done.returncode == 0, f"EDGE_TEST_SEED={SEED}\n{done.stdout[-6_000:]}{done.stderr[-2_000:]}"
 
