@@ -26,8 +26,8 @@ EXECUTIONS_OPEN_MAX = 2_048
 CHILDREN_OPEN_MAX = 2 * EXECUTIONS_OPEN_MAX
 #: Playbooks below one request: a circle of them ends here. NoETL's published ones stay under 4.
 CHILD_DEPTH_MAX = 8
-#: Executions that only wait and are out of memory: a number and a moment each, below 20 MB for half of these.
-EXECUTIONS_PARKED_MAX = 20_000
+#: Executions that only wait and are out of memory: a number and a moment each.
+EXECUTIONS_PARKED_MAX = 131_072
 #: The gateway's Receive Maximum: unacknowledged requests the broker may have in flight to us (design §7).
 RECEIVE_MAX = 1_024
 #: Deliveries remembered for what a broker sends again. mosquitto overruns our Receive Maximum by up to its backlog,

@@ -36,6 +36,7 @@ import lmdb
 from edge.core.carried import held_by
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Context, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
+from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import INDEX_MAP_BYTES, INDEX_MAP_BYTES_MIN, KIB
 from edge.store import mapped_pages
@@ -301,6 +302,19 @@ class EventLog:
                 group, event = self._located(rows, seq, group)
                 found += (event,) if event.seq == seq else held_by(event)
         return found
+
+    def requests_of(self, executions: Iterable[int], newest: type[Body]) -> Iterator[tuple[int, Event]]:
+        """Those whose newest event is of that type, with their request. Raises LogDamaged."""
+        group: OpenedGroup | None = None
+        with self.reading() as rows:
+            for execution in executions:
+                key = next(rows.scan_back("executions", key_of(execution + 1)), (b"", b""))[0]
+                seq = int.from_bytes(key[8:], "big")
+                group, event = self._located(rows, seq, group)
+                last = event if event.seq == seq else held_by(event)[-1]
+                if type(last.body) is newest and last.execution == execution:
+                    group, event = self._located(rows, execution, group)
+                    yield execution, event if event.seq == execution else held_by(event)[0]
 
     def newest_of(self, execution: int, count: int) -> int:
         """The number of the `count`th newest event of a subscription; of its first where it has fewer."""

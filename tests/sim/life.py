@@ -25,6 +25,7 @@ from edge.runtime.commit import index as index_module
 from edge.runtime.commit.catching_up import catch_up
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.commit.threads import unexpected
+from edge.runtime.executions import engine as engine_module
 from edge.runtime.executions.engine import Engine
 from edge.runtime.requests.admit import FreeSpace
 from edge.runtime.retention import pruner as pruner_module
@@ -186,6 +187,7 @@ class Life:
         self.chance, self.loop, self.calm = world.chance, loop, lambda: world.calm
         self.jobs: dict[str, _Jobs] = {}
         journal_module.threading = SimpleNamespace(Thread=_AtOnce, Lock=threading.Lock)  # type: ignore[assignment]
+        engine_module._TAKEN_UP_MAX = 0  # what rests is looked at while the box serves
         passing_s = itertools.count(0, 0.001)  # a slice is over after a few looks at the clock
         pruner_module.time = SimpleNamespace(monotonic=lambda: next(passing_s))  # type: ignore[assignment]
         self.journal = Journal(folder / "journal", segment_bytes=_SEGMENT_BYTES)

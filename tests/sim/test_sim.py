@@ -55,7 +55,7 @@ def test_a_seed_says_all() -> None:
         pytest.param("believed-after-a-failed-flush", 101, "LogDamaged", marks=pytest.mark.faults_full),
         pytest.param("open-not-carried", 505, "that the log does not hold", marks=pytest.mark.faults_full),
         pytest.param("receipts-not-asked", 316, "the centre does not have it", marks=pytest.mark.faults_full),
-        pytest.param("unknown-is-retried", 507, "repeated", marks=pytest.mark.faults_full),
+        pytest.param("unknown-is-retried", 501, "repeated", marks=pytest.mark.faults_full),
     ],
 )
 def test_a_bug_that_is_let_in_is_found(bug: str, seed: int, says: str) -> None:

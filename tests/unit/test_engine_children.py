@@ -330,6 +330,7 @@ async def test_a_child_is_pinned_to_what_was_registered_then(box: Box) -> None:
     assert box.document()["result"] == "rested"
 
 
+@pytest.mark.usefixtures("taken_up")
 async def test_a_waiting_child_and_its_parent_survive_a_restart(tmp_path: Path) -> None:
     """After a power cut both go on where they were: one child, one answer."""
     box = Box(tmp_path / "a")
@@ -365,6 +366,39 @@ def cut(box: Box, target: Path, at: int) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("taken_up")
+async def test_a_retry_after_a_restart_is_a_new_child(tmp_path: Path) -> None:
+    """A child that is waited for again is not taken for one that nobody waited for yet when the next is begun."""
+    child = [
+        {"step": "rest", "tool": {"kind": "wait", "seconds": 60}, "next": ["bad"]},
+        {"step": "bad", "tool": {"kind": "python", "code": "result = 1 / 0"}},
+    ]
+    rules = [{"when": "{{ output.status == 'error' }}", "then": {"do": "retry", "attempts": 2}}]
+    parent = [
+        {"step": "fork", "next": {"spec": {"mode": "inclusive"}, "arcs": ["call", "work"]}},
+        {"step": "call", "tool": {"kind": "playbook", "path": "lib/child", "spec": {"policy": {"rules": rules}}}},
+        {"step": "work", "tool": {"kind": "noop"}},
+    ]  # fmt: skip
+    box = Box(tmp_path / "a")
+    await box.register(playbook(child, path="lib/child"))
+    await box.register(playbook(parent))
+    box.submit("t")
+    await box.gate.flushed()
+    while len(requests(box)) < 2:
+        box.pool.run()
+        await box.gate.flushed()
+    again = Box(box.photograph(tmp_path / "b"), clock=box.clock)
+    await again.settle()
+    for _ in range(2):
+        assert not again.answers
+        await again.pass_time(61)
+    assert again.document()["error"]["code"] == "python_raised"
+    assert len(requests(again)) == 3, "the request and two children"
+    await again.close()
+    await box.close()
+
+
+@pytest.mark.usefixtures("taken_up")
 @pytest.mark.parametrize("child", [CHILD, WAITING])
 async def test_any_cut_leads_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: list[dict[str, Any]]

@@ -142,6 +142,7 @@ async def test_results_are_there_again(box: Box) -> None:
     assert box.document()["result"] == [[1, 2], 2000, 2]
 
 
+@pytest.mark.usefixtures("taken_up")
 @pytest.mark.parametrize("restart", [False, True])
 async def test_what_author_code_made_stays_bound_to_its_playbook(tmp_path: Path, restart: bool) -> None:
     """A table from author code is opened by no process that other playbooks share, also after a wait."""
@@ -197,6 +198,41 @@ async def test_a_child_that_waits_is_parked_and_found_by_its_parent(tmp_path: Pa
     assert (set(box.engine.executor.open), len(box.engine.executor.parking)) == ({other}, 1)
     await box.pass_time(60)
     assert [answer.status for answer in box.answers] == ["cancelled", "completed"]
+    await box.close()
+
+
+async def test_very_many_are_looked_at_after_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are parked before anybody has folded them, and each goes on in time or when somebody speaks of it."""
+    monkeypatch.setattr("edge.runtime.executions.engine._TAKEN_UP_MAX", 3)
+    box = Box(tmp_path / "box")
+    waits = [await begun(box, one(wait(seconds=60), value("b", 1))) for _ in range(4)]
+    works = [{"step": "a", "tool": {"kind": "noop"}}]
+    await box.register(playbook(works, path="works"))
+    box.submit("works")
+    await box.gate.flushed()
+    again = Box(box.photograph(tmp_path / "cut"), clock=box.clock)
+    executor, folded = again.engine.executor, list[int]()
+    resume = executor.parking.resume
+    assert resume is not None
+
+    def counted(execution: int) -> None:
+        folded.append(execution)
+        resume(execution)
+
+    executor.parking.resume = counted
+    assert (len(executor.open), len(executor.parking), again.resumed) == (1, 4, 5)
+    said: list[str] = []
+    again.engine.cancel(waits[2], "ops", None, said.append)
+    assert folded == [waits[2]]
+    await again.settle()
+    assert said == ["cancelled"]
+    again.move_clock(0.01)
+    assert sorted(folded) == waits
+    assert (executor.open, len(executor.parking)) == ({}, 3)
+    await again.pass_time(60)
+    ends = {answer.execution_id: answer.status for answer in again.answers}
+    assert sorted(ends.values()) == ["cancelled", "completed", "completed", "completed", "completed"]
+    await again.close()
     await box.close()
 
 

@@ -118,7 +118,10 @@ class Children:
         """Every open execution was taken up after a restart: see to children that nobody waits for yet."""
         for child, live in list(self._executor.open.items()):
             request = live.state.request
-            if request.parent is None or child in self._waiting:
+            if request.parent is None:
+                continue
+            self._executor.parking.read(request.parent)
+            if child in self._waiting:
                 continue
             parent = self._executor.open.get(request.parent)
             if parent is None or parent.ending:

@@ -17,6 +17,7 @@ from edge.core.events import (
     ExecutionFinished,
     ExecutionRequested,
     ExecutionResumed,
+    StepWaiting,
 )
 from edge.core.limits import EXECUTIONS_OPEN_MAX, EXECUTIONS_PARKED_MAX, INLINE_BYTES_MAX
 from edge.core.records import record
@@ -49,6 +50,8 @@ from playbooks.blueprint import Blueprint
 
 #: Sequence numbers have 64 bits.
 _SEQ_DIGITS_MAX: Final = 18
+#: More open executions than these are not all folded before a runtime serves: a fold takes a third of a millisecond.
+_TAKEN_UP_MAX: Final = 1_000
 
 
 @record
@@ -86,6 +89,7 @@ class Engine:
         self._workloads: dict[bytes, bytes] = {}
         self.executor = Executor(gate, blocks, tokens, on_finished=self._finished)
         self.executor.parking.fold = lambda execution: self._taken_up(self.events_of(execution))
+        self.executor.parking.resume = lambda execution: self._resume(self._eventlog.events_of(execution))
         self.callbacks = CallbackDoor(self, tokens, gate)
         around = Surroundings(self.catalog.find, self.execution_id, self.state_of, self._live)
         self._children = Children(self.executor, gate, blocks, around)
@@ -227,7 +231,8 @@ class Engine:
         """Take up every execution the log leaves open, and every answer still owed; how many were open.
 
         Each gets an `execution.resumed` first, durable before anything is dispatched again, so that a block
-        that brings the box down is counted; but for those that only wait, which try nothing.
+        that brings the box down is counted; but for those that only wait, which try nothing. Of very many, those
+        that seem to wait are taken up after this, a few at a time.
         """
         through, but = self._eventlog.delivered()
         finished = [
@@ -246,10 +251,21 @@ class Engine:
                 if is_owed(self._eventlog.event(event.execution)):
                     self.owed.add(event.execution, event.seq)
         resumed = self._eventlog.open_executions()
+        unread = self._seem_to_rest(resumed) if len(resumed) > _TAKEN_UP_MAX else set()
+        self.executor.parking.leave_unread(sorted(unread))
         for seq in resumed:
-            self._resume(self._eventlog.events_of(seq))
+            if seq not in unread:
+                self._resume(self._eventlog.events_of(seq))
         self._children.taken_up()
         return len(resumed)
+
+    def _seem_to_rest(self, executions: list[int]) -> set[int]:
+        """Those whose newest event says that a task waits. Who awaits children and batches must know all of them."""
+        return {
+            execution
+            for execution, request in self._eventlog.requests_of(executions, StepWaiting)
+            if is_owed(request)
+        }
 
     def _resume(self, events: list[Event]) -> None:
         state = fold(events)

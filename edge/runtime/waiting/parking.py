@@ -30,9 +30,11 @@ logger = logging.getLogger(__name__)
 _SOON_NS: Final = 2_000_000_000
 #: So much later a wake-up is tried again where as many executions are open as may be.
 _CROWDED_NS: Final = 20_000_000
+#: After a start so many of those that were never looked at are folded in a second, beside all else.
+_UNREAD_PER_S: Final = 1_000
 #: The wall clock was set where it moved against CLOCK_BOOTTIME by more than this.
 _SET_NS: Final = 1_000_000_000
-_NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
 
 
 class Open(Protocol):
@@ -53,9 +55,13 @@ class Parking:
         self._executor, self._hosted, self._timers, self._gate = executor, hosted, timers, gate
         self._deadlines = deadlines
         self._parked: dict[int, int | None] = {}
+        #: Of these, what nobody has folded yet since the start: whether they rest is not sure.
+        self._unread: set[int] = set()
+        self._wake_up = self._wake  # one for all that are armed
         self._wall, self._moved = self._looked(), False
-        #: Folds an execution from the log; set by the engine.
+        #: Folds an execution from the log, and one that nobody has looked at since the start; set by the engine.
         self.fold: Callable[[int], Live] | None = None
+        self.resume: Callable[[int], None] | None = None
         #: Called when the last open execution was parked.
         self.on_quiet: Callable[[], None] = lambda: None
 
@@ -132,6 +138,7 @@ class Parking:
 
     def find(self, execution: int) -> Live | None:
         """An execution that runs, folded again where it was parked; None where there is none of that number."""
+        self.read(execution)
         live = self._executor.open.get(execution)
         if live is not None or execution not in self._parked:
             return live
@@ -143,12 +150,32 @@ class Parking:
             self._executor.advance(live)
         return live
 
+    def leave_unread(self, executions: Iterable[int]) -> None:
+        """Take executions that seem to rest for parked, after a start; each is looked at by and by."""
+        due_ns = self._gate.now().at.mono_ns
+        for number, execution in enumerate(executions):
+            self._unread.add(execution)
+            self._parked[execution] = None
+            self._arm(execution, due_ns + number * _NS_PER_S // _UNREAD_PER_S)
+
+    def read(self, execution: int) -> None:
+        """Look at an execution that nobody has folded since the start: then it is open, or parked for good."""
+        if execution in self._unread:
+            self._unread.discard(execution)
+            del self._parked[execution]
+            self._timers.drop(execution)
+            assert self.resume is not None
+            self.resume(execution)
+
     def _arm(self, execution: int, due_ns: int) -> None:
-        self._timers.arm(due_ns, execution, self._wake)
+        self._timers.arm(due_ns, execution, self._wake_up)
 
     def _wake(self, execution: int) -> None:
         if len(self._executor.open) >= EXECUTIONS_OPEN_MAX:
             self._arm(execution, self._gate.now().at.mono_ns + _CROWDED_NS)
+            return
+        if execution in self._unread:
+            self.read(execution)
             return
         self.find(execution)
         self.consider(execution)

@@ -21,6 +21,8 @@ _AT_ONCE: Final = 64
 _NS_PER_S: Final = 1_000_000_000
 
 Key = TypeVar("Key", bound=Hashable)
+#: When, which of all, its key, and what to call: no two are equal before their key.
+_Moment = tuple[int, int, Hashable, Callable[[Any], None]]
 
 
 def _after_s(delay_s: float, call: Callable[[], object]) -> Any:
@@ -32,8 +34,9 @@ class Timers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[int, int, Hashable]] = []
-        self._armed: dict[Hashable, tuple[int, Callable[[Any], None]]] = {}
+        #: A hundred thousand waits are held in here, so one tuple is all of a moment.
+        self._heap: list[_Moment] = []
+        self._armed: dict[Hashable, _Moment] = {}
         self._count = 0
         self._alarm: Any = None
         self._alarm_ns = 0
@@ -43,8 +46,8 @@ class Timers:
     def arm(self, due_ns: int, key: Key, call: Callable[[Key], None]) -> None:
         """Call `call(key)` once CLOCK_BOOTTIME is at `due_ns`, never from inside this; in place of what it had."""
         self._count += 1
-        self._armed[key] = self._count, call
-        heapq.heappush(self._heap, (due_ns, self._count, key))
+        moment = self._armed[key] = (due_ns, self._count, key, call)
+        heapq.heappush(self._heap, moment)
         self._wind(due_ns)
 
     def drop(self, key: Hashable) -> None:
@@ -58,22 +61,21 @@ class Timers:
         """Call back for moments that have come, the earliest first; how many. What is left over has its turn next."""
         self._alarm = None
         now_ns = self._clock.read().mono_ns
-        due: list[tuple[int, int, Hashable]] = []
+        due: list[_Moment] = []
         while self._heap and self._heap[0][0] <= now_ns and len(due) < _AT_ONCE:
             each = heapq.heappop(self._heap)
             if self._is_armed(each):
                 due.append(each)
         for each in due:
             if self._is_armed(each):  # a call before this one may have dropped it
-                _, call = self._armed.pop(each[2])
-                call(each[2])
+                del self._armed[each[2]]
+                each[3](each[2])
         if self._heap:
             self._wind(self._heap[0][0])
         return len(due)
 
-    def _is_armed(self, each: tuple[int, int, Hashable]) -> bool:
-        found = self._armed.get(each[2])
-        return found is not None and found[0] == each[1]
+    def _is_armed(self, each: _Moment) -> bool:
+        return self._armed.get(each[2]) is each
 
     def _wind(self, due_ns: int) -> None:
         """See that the loop comes by in time."""
