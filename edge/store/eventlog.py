@@ -36,19 +36,11 @@ import lmdb
 from edge.core.carried import held_by
 from edge.core.chain import EPOCH_KEY_BYTES, GENESIS, Context, OpenedGroup, open_group
 from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
-from edge.core.event_body import Body
 from edge.core.events import Event, ExecutionRequested
 from edge.core.limits import INDEX_MAP_BYTES, INDEX_MAP_BYTES_MIN, KIB
 from edge.store import mapped_pages
 from edge.store.gathered_rows import Gathered, keys_of_events
-from edge.store.index_rows import (
-    IndexedGroup,
-    key_of,
-    payload_mark,
-    position_key,
-    request_key,
-    rows_of,
-)
+from edge.store.index_rows import IndexedGroup, key_of, payload_mark, position_key, request_key, rows_of
 from edge.store.joined_rows import FIRST, Rows, damaged, opened, sealed
 
 _TABLES: Final = tuple(b"groups executions requests open catalog circuits carried blobs meta".split())
@@ -131,8 +123,7 @@ class EventLog:
     def _are_joined(self) -> bool:
         """Whether rows vouch for each other: in an index of an earlier release no table has a mark."""
         with self._env.begin() as txn:
-            tables = [db for name, db in self._db.items() if name != "groups"]
-            return any(txn.get(FIRST, db=db) is not None for db in tables)
+            return any(txn.get(FIRST, db=db) is not None for name, db in self._db.items() if name != "groups")
 
     def _begin_anew(self) -> None:
         """Empty an index of an earlier release, which catching up with the journal fills again; begin a new one."""
@@ -303,18 +294,14 @@ class EventLog:
                 found += (event,) if event.seq == seq else held_by(event)
         return found
 
-    def requests_of(self, executions: Iterable[int], newest: type[Body]) -> Iterator[tuple[int, Event]]:
-        """Those whose newest event is of that type, with their request. Raises LogDamaged."""
+    def newest(self, executions: Iterable[int]) -> Iterator[Event]:
+        """The newest event of each execution. Raises LogDamaged."""
         group: OpenedGroup | None = None
         with self.reading() as rows:
             for execution in executions:
-                key = next(rows.scan_back("executions", key_of(execution + 1)), (b"", b""))[0]
-                seq = int.from_bytes(key[8:], "big")
-                group, event = self._located(rows, seq, group)
-                last = event if event.seq == seq else held_by(event)[-1]
-                if type(last.body) is newest and last.execution == execution:
-                    group, event = self._located(rows, execution, group)
-                    yield execution, event if event.seq == execution else held_by(event)[0]
+                key, _ = next(rows.scan_back("executions", key_of(execution + 1)), (b"", b""))
+                group, event = self._located(rows, seq := int.from_bytes(key[8:], "big"), group)
+                yield event if event.seq == seq else held_by(event)[-1]
 
     def newest_of(self, execution: int, count: int) -> int:
         """The number of the `count`th newest event of a subscription; of its first where it has fewer."""

@@ -261,11 +261,12 @@ class Engine:
 
     def _seem_to_rest(self, executions: list[int]) -> set[int]:
         """Those whose newest event says that a task waits. Who awaits children and batches must know all of them."""
-        return {
-            execution
-            for execution, request in self._eventlog.requests_of(executions, StepWaiting)
-            if is_owed(request)
-        }
+        resting = [
+            event.execution
+            for event in self._eventlog.newest(executions)
+            if type(event.body) is StepWaiting and event.execution is not None
+        ]
+        return {execution for execution in resting if is_owed(self._eventlog.event(execution))}
 
     def _resume(self, events: list[Event]) -> None:
         state = fold(events)
