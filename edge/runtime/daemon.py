@@ -173,6 +173,7 @@ class Daemon:
         self._announce(gate)
         keeping = _look_after(keeper, self._failed), _seal_now_and_then(sealer)
         await self._stopped(_chores(engine, gate, subscriptions, homes.eventlog, *keeping))
+        engine.executor.timers.stop()
         api.close()
         await pool.close()
         if self._exit_code == 0:

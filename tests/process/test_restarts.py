@@ -181,3 +181,29 @@ workflow:
         assert time.monotonic() < deadline_s, "the process lives on"
         time.sleep(0.02)  # polls for the end of a process that is not our child
     assert quiet_box.run("restart/spin")["result"] != pid
+
+
+REST = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: rest, path: restart/rest}
+workflow:
+  - step: rest
+    tool: {kind: wait, duration: 12h}
+"""
+
+
+def test_very_many_that_wait_do_not_hold_a_start_up(quiet_box: Box) -> None:
+    """They are looked at while the box serves; told to end in the midst of it, it closes its log in order."""
+    quiet_box.register(REST)
+    with RuntimeClient(quiet_box.settings) as runtime:
+        for _ in range(1_200):
+            runtime.submit("restart/rest", b"{}", "application/json", None)
+    for _ in range(3):
+        quiet_box.kill("runtime", signal.SIGTERM)
+        quiet_box.start("runtime")
+        assert (quiet_box.status()["open"], quiet_box.status()["waiting"]) == (0, 1_200)
+    assert quiet_box.edge("playbook", "list").returncode == 0
+    quiet_box.kill("runtime", signal.SIGTERM)
+    assert "CRITICAL" not in quiet_box.words()
+    assert quiet_box.verify().whole

@@ -6,7 +6,6 @@ it; an execution that loses its blocks over and over waits its turn for the favo
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from edge.runtime.loops.frames import Loops
 from edge.runtime.running.live import Activation, Live, Seen
 from edge.runtime.running.rebuild import Outputs
 from edge.runtime.waiting.hosted import Hosted
+from edge.runtime.waiting.timers import Timers
 from edge.runtime.waiting.tokens import Tokens
 from edge.store.blocks import Blocks
 from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progress
@@ -33,10 +33,6 @@ from edge.worker.claims import MISS, PAUSE, TABLE, Claim, Items, Outcome, Progre
 MISSES_FREE: Final = 3
 #: How often an execution may find its blocks gone at all before it fails: somebody empties the folder.
 MISSES_MAX: Final = 8
-
-
-def _after_ms(delay_ms: int, call: Callable[[], None]) -> object:
-    return asyncio.get_running_loop().call_later(delay_ms / 1000, call)
 
 
 class Dispatcher:
@@ -50,13 +46,14 @@ class Dispatcher:
         gate: CommitGate,
         hosted: Hosted,
         tokens: Tokens,
+        timers: Timers,
     ) -> None:
         self._record, self._blocks, self._outputs = record, blocks, outputs
         self._hosted = hosted
         self.outgoing = Outgoing(blocks, tokens)
         self._loops = Loops(self, record, gate, hosted)
         #: Calls back after so many milliseconds.
-        self.after_ms: Callable[[int, Callable[[], None]], object] = _after_ms
+        self.after_ms: Callable[[int, Callable[[], None]], object] = timers.pause
         self._parked: deque[tuple[Live, Activation]] = deque()
 
     def pursue(self, live: Live, act: Activation) -> None:

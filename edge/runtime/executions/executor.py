@@ -57,7 +57,7 @@ class Executor:
         self.hosted = Hosted(self, gate)
         self.waits = Waits(self.hosted, self.timers, gate)
         self.hosted.kinds["wait"] = self.waits
-        self.dispatcher = Dispatcher(self, blocks, outputs, gate, self.hosted, tokens)
+        self.dispatcher = Dispatcher(self, blocks, outputs, gate, self.hosted, tokens, self.timers)
         self.hosted.onward = self.dispatcher
         self.circuits = Circuits(gate)
         self.guard = Guard(self.circuits, self.dispatcher)

@@ -1,7 +1,7 @@
 """The runtime's one clockwork: calls back when moments of CLOCK_BOOTTIME have come.
 
-Owned by the executor, used for waits and deadlines. One heap, and one timer of the loop for the earliest of them. It
-is never the record of anything: whoever arms a timer can tell from the log that it is to be armed.
+Owned by the executor, used for waits, pauses and deadlines. One heap, and one timer of the loop for the earliest of
+them. It is never the record of anything: whoever arms a timer can tell from the log that it is to be armed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edge.core.clock import Clock
 LOOK_S: Final = 30.0
 #: Calls in one go: thousands of waits may end in one moment, and requests come in between.
 _AT_ONCE: Final = 64
+_NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 
 Key = TypeVar("Key", bound=Hashable)
@@ -40,6 +41,7 @@ class Timers:
         self._count = 0
         self._alarm: Any = None
         self._alarm_ns = 0
+        self._stopped = False
         #: Calls back after so many seconds; what it gives can be cancelled.
         self.after_s: Callable[[float, Callable[[], object]], Any] = _after_s
 
@@ -49,6 +51,16 @@ class Timers:
         moment = self._armed[key] = (due_ns, self._count, key, call)
         heapq.heappush(self._heap, moment)
         self._wind(due_ns)
+
+    def pause(self, delay_ms: int, call: Callable[[], None]) -> None:
+        """Call back after so many milliseconds."""
+        self.arm(self._clock.read().mono_ns + delay_ms * _NS_PER_MS, object(), lambda _: call())
+
+    def stop(self) -> None:
+        """No moment comes any longer: the runtime ends, and its log is about to be closed."""
+        self._stopped = True
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def drop(self, key: Hashable) -> None:
         """Forget what is armed under this key, if anything is."""
@@ -79,6 +91,8 @@ class Timers:
 
     def _wind(self, due_ns: int) -> None:
         """See that the loop comes by in time."""
+        if self._stopped:
+            return
         if self._alarm is not None:
             if due_ns >= self._alarm_ns:
                 return
