@@ -155,7 +155,7 @@ class Daemon:
         subscriptions = Subscriptions(engine, gate, homes.eventlog, blocks, free_space)
         engine.load()
         subscriptions.load()
-        _trim_when_quiet(engine, gate)
+        _trim_when_quiet(engine, gate, homes.eventlog)
         gate.append(BootStarted(VERSION, settings.box, _ended_cleanly(homes), self._hash_seed))
         _note_unproved(homes.journal, gate)
         _resume(engine, subscriptions)
@@ -172,8 +172,7 @@ class Daemon:
         await api.listen(settings.socket_path)
         self._announce(gate)
         keeping = _look_after(keeper, self._failed), _seal_now_and_then(sealer)
-        await self._stopped(_chores(engine, gate, subscriptions, homes.eventlog, *keeping))
-        engine.executor.timers.stop()
+        await self._stopped(_chores(engine, gate, subscriptions, homes.eventlog, *keeping), engine)
         api.close()
         await pool.close()
         if self._exit_code == 0:
@@ -186,12 +185,13 @@ class Daemon:
         blocks.close()
         return self._exit_code
 
-    async def _stopped(self, chores: list[asyncio.Task[None]]) -> None:
+    async def _stopped(self, chores: list[asyncio.Task[None]], engine: Engine) -> None:
         """Wait until somebody wants the end; then nothing is begun any longer."""
         await self._stop.wait()
         self._service.stopping()
         for chore in chores:
             chore.cancel()
+        engine.executor.timers.stop()
 
     def _announce(self, gate: CommitGate) -> None:
         """Tell who started us that requests are heard, and from now on that the box lives."""
@@ -260,9 +260,11 @@ def _tell(told: Callable[[], dict[str, Any]]) -> Callable[[Any, Callable[[Any], 
     return lambda _, reply: reply(told())
 
 
-def _trim_when_quiet(engine: Engine, gate: CommitGate) -> None:
+def _trim_when_quiet(engine: Engine, gate: CommitGate, eventlog: EventLog) -> None:
     loop = asyncio.get_running_loop()
-    trimmer = Trimmer(loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open)
+    trimmer = Trimmer(
+        loop.call_later, lambda: gate.next_seq, lambda: not engine.executor.open, eventlog.let_go
+    )
     engine.on_quiet = engine.executor.parking.on_quiet = trimmer.quiet
 
 

@@ -24,7 +24,6 @@ Tables (keys big-endian, so that they sort by time). Each value ends in a checks
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -42,6 +41,7 @@ from edge.store import mapped_pages
 from edge.store.gathered_rows import Gathered, keys_of_events
 from edge.store.index_rows import IndexedGroup, key_of, payload_mark, position_key, request_key, rows_of
 from edge.store.joined_rows import FIRST, Rows, damaged, opened, sealed
+from edge.store.reserve import room_left
 
 _TABLES: Final = tuple(b"groups executions requests open catalog circuits carried blobs meta".split())
 #: Those that an index of an earlier release lacks until a runtime opens it: whoever only reads does without.
@@ -50,12 +50,6 @@ _LATER_TABLES: Final = (b"circuits", b"carried", b"blobs")
 _DAMAGE: Final = (lmdb.CorruptedError, lmdb.InvalidError, lmdb.PanicError, lmdb.BadTxnError)
 #: LMDB's table of readers; a larger file than it needs gives it room for more.
 _LOCK_BYTES: Final = 4 * KIB
-
-
-def _room_left(folder: Path) -> str:
-    """LMDB says "Input/output error" of a drive that is full, too: the room that is left tells them apart."""
-    stat = os.statvfs(folder)
-    return f"The drive has {stat.f_bavail * stat.f_frsize // KIB} KB left."
 
 
 def _open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
@@ -114,7 +108,7 @@ class EventLog:
                     mend="Give the data folder to the user who runs the box.",
                 ) from error
             words = f"The event log's index in {folder} cannot be opened: {error}."
-            raise StorageFailed(f"{words} {_room_left(folder)}") from error
+            raise StorageFailed(f"{words} {room_left(folder)}") from error
         #: As in `edge.store.blobs`.
         self.make_room: Callable[[int], bool] = lambda size_bytes: False
         self._data_path = folder / "data.mdb"
@@ -206,6 +200,10 @@ class EventLog:
                 self._put_group(rows, gathered, group)
                 gathered.put("meta", b"last", key_of(group.last_seq) + group.last_link)
             gathered.flush()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give back what of the file counts as our memory; reading maps it again."""
         if self._address is not None:
             mapped_pages.release(self._address, self._data_path.stat().st_size)
 
@@ -225,7 +223,7 @@ class EventLog:
             raise StorageFailed(self._not_written(error)) from error
 
     def _not_written(self, error: lmdb.Error) -> str:
-        return f"The event log's index could not be written: {error}. {_room_left(self._data_path.parent)}"
+        return f"The event log's index could not be written: {error}. {room_left(self._data_path.parent)}"
 
     def _put_group(self, rows: Rows, gathered: Gathered, group: IndexedGroup) -> None:
         key = key_of(group.first_seq)

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from edge.core.limits import MIB
+from edge.core.limits import KIB, MIB
 
 FILE_NAME: Final = "reserve"
 #: From linux/falloc.h: blocks behind the end of a file, which stays as long as it was.
@@ -34,6 +34,12 @@ def allocate(fd: int, offset: int, size_bytes: int, *, behind_end: bool = False)
     if _libc.fallocate64(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def room_left(folder: Path) -> str:
+    """For an error's words: LMDB says "Input/output error" of a drive that is full, too."""
+    stat = os.statvfs(folder)
+    return f"The drive has {stat.f_bavail * stat.f_frsize // KIB} KB left."
 
 
 class Reserve:

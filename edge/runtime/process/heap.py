@@ -33,9 +33,12 @@ class Trimmer:
         later: Callable[[float, Callable[[], None]], Any],
         last_seq: Callable[[], int],
         is_idle: Callable[[], bool],
+        let_go: Callable[[], object] = lambda: None,
         trim: Callable[[], object] = lambda: _libc.malloc_trim(0),
     ) -> None:
-        self._later, self._last_seq, self._is_idle, self._trim = later, last_seq, is_idle, trim
+        """`let_go` gives back what is no heap of ours."""
+        self._later, self._last_seq, self._is_idle = later, last_seq, is_idle
+        self._let_go, self._trim = let_go, trim
         self._trimmed_seq = last_seq()
         self._seen_seq = 0
         self._waiting = False
@@ -56,3 +59,4 @@ class Trimmer:
             return
         self._trimmed_seq = self._seen_seq
         self._trim()
+        self._let_go()
