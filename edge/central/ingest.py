@@ -13,7 +13,7 @@ verdict is told. Killed anywhere, the same again ends the same. Called by the im
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,24 +64,41 @@ class Central:
 
     def take(self, data: bytes, *, deep: bool) -> Verdict:
         """One segment's bytes. `deep`: every event is looked at before the verdict, else at compaction."""
+        return self.take_all([data], deep=deep)[0]
+
+    def take_all(self, parts: Sequence[bytes], *, deep: bool) -> list[Verdict]:
+        """Several segments' bytes, in order, in one change of the ledger. StorageFailed: then none is in it."""
+        looked = [self._look(data, deep=deep) for data in parts]
+        if all(isinstance(each, Verdict) for each in looked):
+            return [each for each in looked if isinstance(each, Verdict)]
+        with self.ledger.change():
+            return [
+                each if isinstance(each, Verdict) else self._place(each, data)
+                for each, data in zip(looked, parts, strict=True)
+            ]
+
+    def _look(self, data: bytes, *, deep: bool) -> Sealed | Verdict:
+        """A segment that may be taken in, or why not."""
         try:
             sealed = open_sealed(data)
             self._require_known(sealed.manifest)
             if deep:
-                for _ in sealed.groups():
-                    pass
+                sealed.check()
         except SegmentRejected as error:
             self.shelf.refuse(self.now_ns(), REJECTED, data)
             return Verdict(REJECTED, reason=str(error))
+        return sealed
+
+    def _place(self, sealed: Sealed, data: bytes) -> Verdict:
+        """Keep a segment where it belongs. Inside a change."""
         said = sealed.manifest
         if self.ledger.has(said.log_id, said.number, sealed.id) is not None:
             return Verdict(ALREADY, said.log_id, said.number)
         state, reason = place_of(said, self.ledger.linked(said.log_id))
         self.shelf.put(said.log_id, said.number, sealed.id, data, fork=state == FORK)
-        with self.ledger.change():
-            note(self.ledger, sealed, state, len(data))
-            if state == STORED:
-                self._link_parked(said.log_id)
+        note(self.ledger, sealed, state, len(data))
+        if state == STORED:
+            self._link_parked(said.log_id)
         return Verdict(state, said.log_id, said.number, reason)
 
     def _require_known(self, said: Manifest) -> None:

@@ -110,13 +110,10 @@ class Intake:
         segments = _parts(self.uploads.whole(said.box, said.digest), said.sizes_bytes)
         note = json.dumps([said.log_id.hex(), *said.sizes_bytes]).encode()
         self.uploads.note(said.box, said.digest, note)
-        verdicts = []
-        for each in segments:
-            made = self._central.take(each, deep=self._deep)
-            verdicts.append([made.number, made.verdict, made.reason])
+        made = self._central.take_all(segments, deep=self._deep)
         self.uploads.done(said.box, said.digest)
         return {
-            "verdicts": verdicts,
+            "verdicts": [[each.number, each.verdict, each.reason] for each in made],
             "lacking": self.lacking(_values(segments)),
             "receipt": (self._central.receipt(said.log_id) or b"").hex(),
         }

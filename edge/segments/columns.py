@@ -14,23 +14,30 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, repeat
-from typing import Any, Final
+from itertools import accumulate, groupby
+from operator import add
+from struct import Struct
+from typing import Any, Final, TypeVar
 
-from edge.core.chain import Context, OpenedGroup, link_of, open_group
+from edge.core.chain import Context, OpenedGroup, last_link, link_of, open_group
 from edge.core.clock import Reading
 from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.limits import SEALED_EVENTS_MAX
 from edge.core.records import record
-from edge.segments.templates import PLAIN, Shaper, Template
+from edge.segments.templates import PLAIN, Column, Shaper, Template
 
 LAYOUT: Final = 1
 #: In an envelope: the execution and the cause are numbers of events.
 _RELATIVE: Final = frozenset({1, 6})
 _WORD_BYTES: Final = 8
+#: A group's clocks and their trust in CBOR (RFC 8949 §3.1), where both need eight bytes, as all but the first do.
+_CLOCKS: Final = Struct(">BQBQB")
+_LONG_HEAD: Final = 0x1B
+_LONG, _TOO_LONG, _SMALL = 1 << 32, 1 << 64, 24
 _WHOLE: Final = Template((b"", b""), (PLAIN,))
 """What has no template, or would not come back from it, is kept whole."""
+_T = TypeVar("_T")
 
 
 @record
@@ -136,26 +143,16 @@ def unpack(
     Not `linked`, the chain is left alone (every link is `previous`): for readers of a body whose digest was signed.
     Then only groups with events that are `wanted` may be asked for, and little else is put together.
     """
-    layout, first_seq, epochs, boots, trusts, sizes, jumps, mono, wall, *events = _fields(packed)
-    if layout != LAYOUT:
-        raise ValueError(f"its columns have layout {layout}, and this release knows up to {LAYOUT}")
-    counts = _integers(sizes, SEALED_EVENTS_MAX)
-    if sum(counts) > SEALED_EVENTS_MAX or min(counts, default=1) < 1:
-        raise ValueError(f"it holds more than {SEALED_EVENTS_MAX} events, or a group of none")
-    firsts = _firsts(first_seq, counts, dict(jumps))
-    mono_ns = list(accumulate(_integers(mono, len(counts))))
-    apart_ns = list(accumulate(_integers(wall, len(counts))))
-    seqs = [seq for first, count in zip(firsts, counts, strict=True) for seq in range(first, first + count)]
+    laid = _laid_out(packed)
     if wanted is not None:
         assert not linked, "the chain needs every event"
-        wanted = _whole_groups(firsts, counts, wanted)
-    pairs = _pairs(seqs, wanted, *events)
-    rows = zip(firsts, counts, _spread(epochs, len(counts)), _spread(boots, len(counts)),
-               _spread(trusts, len(counts)), mono_ns, apart_ns, strict=True)  # fmt: skip
-    for first, count, epoch_key, boot, trust, at_ns, apart in rows:
+        wanted = _whole_groups(laid.firsts, laid.counts, wanted)
+    pairs = _pairs(laid.seqs, wanted, *laid.events)
+    for first, count, epoch_key, head, (boot, at_ns, wall_ns, trust) in zip(
+        laid.firsts, laid.counts, laid.epochs, _heads(laid, log_id), laid.contexts, strict=True
+    ):
         if wanted is not None and first not in wanted:
             continue
-        head = encode([log_id, boot, at_ns, at_ns + apart, trust])
         parts: list[bytes] = []
         link = previous
         for seq in range(first, first + count):
@@ -163,9 +160,82 @@ def unpack(
             if linked:
                 link = link_of(link, head, epoch_key, seq, envelope, body)
             parts += (envelope, body)
-        context = Context(log_id, boot, Reading(at_ns, at_ns + apart, trust))
+        context = Context(log_id, boot, Reading(at_ns, wall_ns, trust))
         yield Unpacked(epoch_key, OpenedGroup(first, context, previous, parts, head), link)
         previous = link
+
+
+def checked(packed: bytes, log_id: bytes, previous: bytes) -> tuple[bytes, dict[str, int]]:
+    """`(the chain's link after the last event, what a manifest says of them)`, as `unpack` would give it.
+
+    Nothing is kept of the events, so a centre that only wants to know takes in twice as many. Raises ValueError.
+    """
+    laid = _laid_out(packed)
+    counts = laid.counts
+    heads = _each(_heads(laid, log_id), counts)
+    pairs = _pairs(laid.seqs, None, *laid.events)
+    link = last_link(previous, zip(heads, _each(laid.epochs, counts), laid.seqs, pairs, strict=True))
+    boots, _, wall_ns, trusts = zip(*laid.contexts, strict=True)
+    return link, {
+        "first_seq": laid.seqs[0],
+        "last_seq": laid.seqs[-1],
+        "events": len(laid.seqs),
+        "groups": len(counts),
+        "wall_min_ns": min(wall_ns),
+        "wall_max_ns": max(wall_ns),
+        "trust_min": min(trusts),
+        "boots": sum(1 for _ in groupby(boots)),
+    }
+
+
+@record
+class _Laid:
+    """The columns of groups, read, and those of their events as they are."""
+
+    firsts: list[int]
+    counts: list[int]
+    #: Number of every event.
+    seqs: Sequence[int]
+    epochs: list[bytes]
+    #: Boot id, monotonic and wall clock in ns, trust.
+    contexts: list[tuple[bytes, int, int, int]]
+    events: list[Any]
+
+
+def _laid_out(packed: bytes) -> _Laid:
+    layout, first_seq, epochs, boots, trusts, sizes, jumps, mono, wall, *events = _fields(packed)
+    if layout != LAYOUT:
+        raise ValueError(f"its columns have layout {layout}, and this release knows up to {LAYOUT}")
+    counts = _integers(sizes, SEALED_EVENTS_MAX)
+    if not counts or sum(counts) > SEALED_EVENTS_MAX or min(counts) < 1:
+        raise ValueError(f"it holds more than {SEALED_EVENTS_MAX} events, or a group of none")
+    firsts = _firsts(first_seq, counts, dict(jumps)) if jumps else _unbroken(first_seq, counts)
+    mono_ns = list(accumulate(_integers(mono, len(counts))))
+    wall_ns = list(map(add, mono_ns, accumulate(_integers(wall, len(counts)))))
+    seqs = (
+        [seq for first, count in zip(firsts, counts, strict=True) for seq in range(first, first + count)]
+        if jumps
+        else range(firsts[0], firsts[-1] + counts[-1])
+    )
+    clocks = _spread(boots, len(counts)), mono_ns, wall_ns, _spread(trusts, len(counts))
+    return _Laid(firsts, counts, seqs, _spread(epochs, len(counts)), list(zip(*clocks, strict=True)), events)
+
+
+def _heads(laid: _Laid, log_id: bytes) -> Iterator[bytes]:
+    """Each group's context as `Context.encode` has it: what two boots have in common is encoded once."""
+    known, start = b"", b""
+    for boot, at_ns, wall_ns, trust in laid.contexts:
+        if boot != known or not start:
+            known, start = boot, encode([log_id, boot, 0, 0, 0])[:-3]
+        if _LONG <= at_ns < _TOO_LONG and _LONG <= wall_ns < _TOO_LONG and 0 <= trust < _SMALL:
+            yield start + _CLOCKS.pack(_LONG_HEAD, at_ns, _LONG_HEAD, wall_ns, trust)
+        else:
+            yield encode([log_id, boot, at_ns, wall_ns, trust])
+
+
+def _each(values: Iterable[_T], counts: list[int]) -> list[_T]:
+    """What is constant over a group, for each of its events."""
+    return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
 
 def _fields(packed: bytes) -> list[Any]:
@@ -173,6 +243,10 @@ def _fields(packed: bytes) -> list[Any]:
     if type(fields) is not list or len(fields) != 12:
         raise ValueError("it is no columns")
     return fields
+
+
+def _unbroken(first_seq: int, counts: list[int]) -> list[int]:
+    return list(accumulate(counts[:-1], initial=first_seq))
 
 
 def _firsts(first_seq: int, counts: list[int], jumps: dict[int, int]) -> list[int]:
@@ -195,7 +269,7 @@ def _whole_groups(firsts: list[int], counts: list[int], wanted: range) -> range:
 
 
 def _pairs(
-    seqs: list[int], wanted: range | None, templates: Any, order: Any, columns: Any
+    seqs: Sequence[int], wanted: range | None, templates: Any, order: Any, columns: Any
 ) -> Iterator[tuple[bytes, bytes]]:
     """Envelope and body of each event, or of those that are wanted."""
     numbers = _integers(order, len(seqs))
@@ -217,7 +291,7 @@ def _pairs(
         made.append(zip(envelope.fill(items, some), body.fill(items, some), strict=True))
     if wanted is not None:
         numbers = [number for seq, number in zip(seqs, numbers, strict=True) if seq in wanted]
-    return (next(made[number]) for number in numbers)
+    return map(next, map(made.__getitem__, numbers))
 
 
 # ---- columns -----------------------------------------------------------------------------------------------
@@ -233,10 +307,11 @@ def _column(items: Sequence[bytes]) -> Any:
     return [_numbers(widths), b"".join(items)]
 
 
-def _items(column: Any, count: int, low: int, high: int) -> Iterable[bytes]:
+def _items(column: Any, count: int, low: int, high: int) -> Column:
     """The items of a column from place `low` on, up to `high`."""
     if len(column) == 1 and type(column[0]) is bytes:
-        return repeat(column[0], high - low)
+        item: bytes = column[0]
+        return item
     widths, data = column
     if type(data) is not bytes:
         raise ValueError("a column holds no bytes")
@@ -316,4 +391,4 @@ def _runs(values: Iterable[Any]) -> list[list[Any]]:
 def _spread(runs: Any, count: int) -> list[Any]:
     if sum(each[1] for each in runs) != count or min((each[1] for each in runs), default=1) < 1:
         raise ValueError("its groups and what is constant over them do not match")
-    return [value for value, times in runs for _ in range(times)]
+    return [value for value, times in runs for _ in range(times)] if len(runs) != 1 else [runs[0][0]] * count

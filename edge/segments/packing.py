@@ -8,7 +8,8 @@ Loaded by the short-lived sealer, the command line and the centre only. Never by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import zstandard
@@ -17,7 +18,9 @@ from edge.core.chain import open_group
 from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.limits import SEALED_EVENTS_MAX, SEALED_UNPACKED_BYTES_MAX
+from edge.segments import columns
 from edge.segments.columns import StoredGroup, Unpacked, pack, unpack
+from edge.segments.extent import Extent
 
 #: Groups as columns, then zstd. What is written, unless a group does not come back from columns.
 COLUMNS: Final = "columns-1+zstd"
@@ -25,6 +28,7 @@ COLUMNS: Final = "columns-1+zstd"
 PLAIN: Final = "groups-1+zstd"
 CODECS: Final = (COLUMNS, PLAIN)
 _LEVEL: Final = 19
+_Reader = Callable[..., Iterator[Unpacked]]
 
 
 def packed(groups: Sequence[StoredGroup]) -> tuple[str, bytes, int]:
@@ -50,6 +54,28 @@ def unpacked(
 
     Raises ValueError where the body is not what it says it is; LogDamaged where the chain breaks inside it.
     """
+    reader, data = _opened(codec, body, size_bytes)
+    with _as_said(codec):
+        yield from reader(data, log_id, previous, linked=linked, wanted=wanted)
+
+
+def checked(
+    codec: str, body: bytes, size_bytes: int, log_id: bytes, previous: bytes
+) -> tuple[bytes, dict[str, int]]:
+    """`(link after the last event, what a manifest says)`: `unpacked` for who keeps nothing. Raises the same."""
+    reader, data = _opened(codec, body, size_bytes)
+    with _as_said(codec):
+        if reader is unpack:
+            return columns.checked(data, log_id, previous)
+        seen, link = Extent(), previous
+        for each in reader(data, log_id, previous, linked=True, wanted=None):
+            seen.add(each.group)
+            link = each.link
+        return link, seen.fields()
+
+
+def _opened(codec: str, body: bytes, size_bytes: int) -> tuple[_Reader, bytes]:
+    """How a body is read, and its bytes. Raises ValueError."""
     if not 0 < size_bytes <= SEALED_UNPACKED_BYTES_MAX:
         raise ValueError(
             f"its body would be {size_bytes} bytes, and at most {SEALED_UNPACKED_BYTES_MAX} are opened"
@@ -60,17 +86,18 @@ def unpacked(
         raise ValueError(f"its body cannot be decompressed: {error}") from error
     if len(data) != size_bytes:
         raise ValueError(f"its body is {len(data)} bytes and should be {size_bytes}")
-    reader = {COLUMNS: unpack, PLAIN: _groups}.get(codec)
+    reader: _Reader | None = {COLUMNS: unpack, PLAIN: _groups}.get(codec)
     if reader is None:
         raise ValueError(f"its codec is {codec!r}, and this release knows {', '.join(CODECS)}")
+    return reader, data
+
+
+@contextmanager
+def _as_said(codec: str) -> Iterator[None]:
+    """What a body raises that is of another shape: lists where numbers should be, and so on. Raises ValueError."""
     try:
-        yield from reader(data, log_id, previous, linked=linked, wanted=wanted)
-    except (
-        TypeError,
-        IndexError,
-        KeyError,
-        OverflowError,
-    ) as error:  # lists where numbers should be, and so on
+        yield
+    except (TypeError, IndexError, KeyError, OverflowError) as error:
         raise ValueError(f"its body is not what {codec} says: {error}") from error
 
 

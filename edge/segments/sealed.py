@@ -3,13 +3,14 @@
     magic 8 | manifest's length 4, little-endian | manifest | signature 64 | body
 
 Made by `edge.segments.sealing`; read by sync, by bundles and by the centre. Two checks: `open_sealed` looks at
-everything but the events (signature, body's digest), `Sealed.groups` at every event. Pure but for the signature.
+everything but the events (signature, body's digest), `Sealed.check` at every event. Pure but for the signature.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from edge.core.chain import OpenedGroup
@@ -18,8 +19,9 @@ from edge.core.limits import MANIFEST_BYTES_MAX
 from edge.core.records import record
 from edge.security.signing import SIGNATURE_BYTES, signed_by
 from edge.segments.columns import Unpacked
+from edge.segments.extent import Extent
 from edge.segments.manifest import Manifest, id_of
-from edge.segments.packing import unpacked
+from edge.segments.packing import checked, unpacked
 
 MAGIC: Final = b"NEseg1\r\n"
 """With a line's end in it, so that a copy in text mode is noticed at once (as PNG does, RFC 2083 §12.11)."""
@@ -42,7 +44,7 @@ class Sealed:
         The chain is left to `groups`.
         """
         said = self.manifest
-        try:
+        with self._readable():
             for each in unpacked(
                 said.codec,
                 self.body,
@@ -53,64 +55,45 @@ class Sealed:
                 wanted=wanted,
             ):
                 yield each.group
-        except (ValueError, LogDamaged) as error:
-            raise SegmentRejected(f"Segment {said.number} of {said.box} cannot be read: {error}.") from error
 
     def groups(self) -> Iterator[Unpacked]:
         """Every group with the chain's link after it, recomputed. Raises SegmentRejected, perhaps at the end only."""
         said, seen = self.manifest, Extent()
-        where = f"Segment {said.number} of {said.box}"
         link = said.link_before
-        try:
+        with self._readable():
             for each in unpacked(said.codec, self.body, said.unpacked_bytes, said.log_id, said.link_before):
                 seen.add(each.group)
                 yield each
                 link = each.link
+        self._require(link, seen.fields())
+
+    def check(self) -> None:
+        """Look at every event and keep none: the chain over them, and what the manifest says. SegmentRejected."""
+        said = self.manifest
+        with self._readable():
+            found = checked(said.codec, self.body, said.unpacked_bytes, said.log_id, said.link_before)
+        self._require(*found)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, LogDamaged) as error:
-            raise SegmentRejected(f"{where} cannot be read: {error}.") from error
+            said = self.manifest
+            raise SegmentRejected(f"Segment {said.number} of {said.box} cannot be read: {error}.") from error
+
+    def _require(self, link: bytes, extent: dict[str, int]) -> None:
+        said = self.manifest
+        where = f"egment {said.number} of {said.box}"
         if link != said.link_after:
             raise SegmentRejected(
-                f"The events of segment {said.number} of {said.box} give the link {link.hex()[:16]}, "
+                f"The events of s{where} give the link {link.hex()[:16]}, "
                 f"and its manifest says {said.link_after.hex()[:16]}."
             )
-        if wrong := [name for name, value in seen.fields().items() if getattr(said, name) != value]:
+        if wrong := [name for name, value in extent.items() if getattr(said, name) != value]:
             raise SegmentRejected(
-                f"{where} says something else of its events than they are: {', '.join(wrong)}."
+                f"S{where} says something else of its events than they are: {', '.join(wrong)}."
             )
-
-
-class Extent:
-    """What a manifest says of the events in it, gathered group by group."""
-
-    def __init__(self) -> None:
-        self._first_seq = self._last_seq = self._events = self._groups = 0
-        self._wall_ns: list[int] = []
-        self._trust: set[int] = set()
-        self._boots: list[bytes] = []
-
-    def add(self, group: OpenedGroup) -> None:
-        """One group more, in order."""
-        self._first_seq = self._first_seq or group.first_seq
-        self._last_seq = group.last_seq
-        self._events += len(group.parts) // 2
-        self._groups += 1
-        self._wall_ns.append(group.context.at.wall_ns)
-        self._trust.add(group.context.at.wall_trust)
-        if group.context.boot_id not in self._boots[-1:]:
-            self._boots.append(group.context.boot_id)
-
-    def fields(self) -> dict[str, int]:
-        """By the manifest's names."""
-        return {
-            "first_seq": self._first_seq,
-            "last_seq": self._last_seq,
-            "events": self._events,
-            "groups": self._groups,
-            "wall_min_ns": min(self._wall_ns),
-            "wall_max_ns": max(self._wall_ns),
-            "trust_min": min(self._trust),
-            "boots": len(self._boots),
-        }
 
 
 def sealed_bytes(manifest: bytes, signature: bytes, body: bytes) -> bytes:

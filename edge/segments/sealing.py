@@ -26,9 +26,10 @@ from edge.core.limits import SEALED_BYTES, SEALED_EVENTS
 from edge.core.records import record
 from edge.security.signing import Signer
 from edge.segments.columns import StoredGroup
+from edge.segments.extent import Extent
 from edge.segments.manifest import NO_SEGMENT, ROUTINE, URGENT, Manifest, id_of
 from edge.segments.packing import packed
-from edge.segments.sealed import SUFFIX, Extent, manifest_in, sealed_bytes
+from edge.segments.sealed import SUFFIX, manifest_in, sealed_bytes
 from edge.store.blobs import BlobStore
 from edge.store.index_rows import blobs_of
 from edge.store.journal import read_groups

@@ -26,6 +26,8 @@ _NESTED_BYTES_MIN: Final = 4
 
 Hole = Any
 """PLAIN, RELATIVE, or a Template: content of a byte string."""
+Column = bytes | Iterable[bytes]
+"""What fills a hole: an item for each piece, or the one that is the same in all."""
 
 
 @record
@@ -60,33 +62,58 @@ class Template:
         """How many columns it has, those of nested templates included."""
         return sum(hole.width if isinstance(hole, Template) else 1 for hole in self.holes)
 
-    def fill(self, columns: Iterator[Iterable[bytes]], seqs: list[int]) -> list[bytes]:
+    def fill(self, columns: Iterator[Column], seqs: list[int]) -> list[bytes]:
         """The pieces of CBOR, one for each of `seqs`; takes its columns from `columns` in order. ValueError."""
-        woven: list[Iterable[bytes]] = [repeat(self.chunks[0])]
+        woven = self._woven(columns, seqs)
+        return [woven] * len(seqs) if isinstance(woven, bytes) else list(woven)
+
+    def _woven(self, columns: Iterator[Column], seqs: list[int]) -> Column:
+        """As `fill`; what is the same in all of them, once."""
+        parts: list[Column] = [self.chunks[0]]
         for hole, chunk in zip(self.holes, self.chunks[1:], strict=True):
             if isinstance(hole, Template):
-                woven.append([byte_string(content) for content in hole.fill(columns, seqs)])
+                content = hole._woven(columns, seqs)
+                _put(
+                    parts,
+                    byte_string(content) if isinstance(content, bytes) else list(map(byte_string, content)),
+                )
             elif hole == RELATIVE:
-                woven.append(_absolute(next(columns), seqs))
+                _put(parts, _absolute(next(columns), seqs))
             else:
-                woven.append(next(columns))
-            woven.append(repeat(chunk))
-        if not self.holes:
-            return [self.chunks[0]] * len(seqs)
-        return list(map(b"".join, zip(*woven)))  # noqa: B905 - chunks repeat without an end
+                _put(parts, next(columns))
+            _put(parts, chunk)
+        if len(parts) == 1:
+            return parts[0]
+        every = [repeat(part) if type(part) is bytes else part for part in parts]
+        return map(b"".join, zip(*every))  # noqa: B905 - what is the same repeats without an end
 
 
-def _absolute(items: Iterable[bytes], seqs: list[int]) -> list[bytes]:
+def _put(parts: list[Column], part: Column) -> None:
+    """One more, joined with what is before where neither differs from piece to piece."""
+    last = parts[-1]
+    if type(part) is bytes and type(last) is bytes:
+        parts[-1] = last + part
+    else:
+        parts.append(part)
+
+
+def _absolute(column: Column, seqs: list[int]) -> list[bytes]:
     """Numbers of events again, from how far back they are; of those there are few different ones."""
-    known: dict[bytes, int] = {}
-    made = []
-    for seq, item in zip(seqs, items, strict=True):
-        back = known.get(item)
-        if back is None:
-            back = known[item] = decode(item)
-        number = seq - back
-        made.append(_head(0, number) if type(number) is int and number >= 0 else encode(number))
-    return made
+    if isinstance(column, bytes):
+        back = decode(column)
+        numbers = [seq - back for seq in seqs]
+    else:
+        backs = list(column)
+        known = {item: decode(item) for item in set(backs)}
+        numbers = [seq - known[item] for seq, item in zip(seqs, backs, strict=True)]
+    return [
+        b"\x1a" + number.to_bytes(4, "big")  # what most logs are in for most of their life
+        if type(number) is int and 1 << 16 <= number < 1 << 32
+        else b"\x19" + number.to_bytes(2, "big")
+        if type(number) is int and 1 << 8 <= number < 1 << 16
+        else encode(number)
+        for number in numbers
+    ]
 
 
 _DEPTH_MAX: Final = 8

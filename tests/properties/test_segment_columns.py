@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from edge.core.clock import Reading
 from edge.core.codec import encode
 from edge.core.errors import LogDamaged
 from edge.segments.columns import StoredGroup, pack, unpack
-from edge.segments.packing import CODECS, COLUMNS, PLAIN, packed, unpacked
+from edge.segments.extent import Extent
+from edge.segments.packing import CODECS, COLUMNS, PLAIN, checked, packed, unpacked
 
 LOG = b"log-id-8"
 KEY = bytes(range(32))
@@ -69,6 +71,10 @@ def test_whatever_is_packed_comes_back(groups: list[StoredGroup]) -> None:
     last = groups[-1]
     opened = open_group(last.first_seq, last.data)
     assert back[-1].link == opened.check(opened.previous, last.epoch_key)
+    seen = Extent()
+    for each in back:
+        seen.add(each.group)
+    assert checked(codec, body, size_bytes, LOG, first_link(groups)) == (back[-1].link, seen.fields())
 
 
 @given(histories(), st.data())
@@ -85,10 +91,13 @@ def test_what_was_changed_gives_another_chain_or_is_refused(
         try:
             changed = list(unpacked(COLUMNS, body, len(columns), LOG, first_link(groups)))
         except ValueError:
+            with pytest.raises(ValueError, match=r"."):
+                checked(COLUMNS, body, len(columns), LOG, first_link(groups))
             return
-        assert [each.stored for each in changed] == [each.stored for each in whole] or (
-            changed[-1].link if changed else None
-        ) != whole[-1].link
+        assert checked(COLUMNS, body, len(columns), LOG, first_link(groups))[0] == changed[-1].link
+        assert [each.stored for each in changed] == [each.stored for each in whole] or changed[
+            -1
+        ].link != whole[-1].link
 
 
 @given(st.binary(max_size=200), st.sampled_from([*CODECS, "later-9"]))

@@ -201,12 +201,15 @@ def resigned(whole: bytes, **changed: object) -> bytes:
 def test_a_signed_lie_is_found_when_the_events_are_read(
     journal: Journal, tmp_path: Path, field: str, value: object
 ) -> None:
-    """Whoever holds the key can sign what it likes; what it says of the events is held against them."""
+    """Whoever holds the key can sign what it likes; what it says is held against the events, kept or not."""
     write(journal, 3)
     seal(tmp_path)
     lie = resigned(sealed_paths(tmp_path / "sealed")[0].read_bytes(), **{field: value})
-    with pytest.raises(SegmentRejected):
+    with pytest.raises(SegmentRejected) as read:
         list(open_sealed(lie).groups())
+    with pytest.raises(SegmentRejected) as looked_at:
+        open_sealed(lie).check()
+    assert str(looked_at.value) == str(read.value)
 
 
 @pytest.mark.parametrize(
