@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -28,17 +29,30 @@ class Centre:
         self.boxes = Boxes(self.data / "boxes")
         self.process: subprocess.Popen[str] | None = None
         self.port = 0
+        #: What its process finds in its environment beside ours.
+        self.environment: dict[str, str] = {}
 
     def start(self) -> None:
         """Start it and wait until it serves; on the same port as before, so that a box finds it again."""
+        assert self.comes_up(), "the centre did not start"
+
+    def comes_up(self) -> bool:
+        """Start it; False where it ended before it served."""
         words = ["central", "serve", "--data", str(self.data), "--port", str(self.port), "--name", NAME]
         self.process = subprocess.Popen(
-            [sys.executable, *self.command, *words, *self._more], stdout=subprocess.PIPE, text=True
+            [sys.executable, *self.command, *words, *self._more],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **self.environment},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
+        if not line:
+            self.stop()
+            return False
         assert line.startswith("serving  http"), f"the centre did not start: {line!r}"
         self.port = int(line.split(",")[0].rpartition(":")[2])
+        return True
 
     def stop(self, signal: int = 15) -> int:
         """End it; what it ended with."""
