@@ -18,11 +18,9 @@ from edge.central.ingest import Central
 from edge.central.ledger import PARKED
 from edge.central.one_time import OneTimeTokens
 from edge.central.uploads import Uploads
-from edge.core.errors import RequestRefused, SegmentRejected, StorageFailed, Unavailable
+from edge.core.errors import RequestRefused, StorageFailed, Unavailable
 from edge.core.limits import INGESTS_WAITING_MAX
 from edge.core.records import record
-from edge.segments.manifest import Manifest
-from edge.segments.sealed import manifest_in
 
 _RETRY_MS: Final = 2_000
 
@@ -79,7 +77,6 @@ class Intake:
             "through": linked.last_seq if linked is not None else 0,
             "link": linked.link.hex() if linked is not None else "",
             "held": held,
-            "budget_bytes": 0,
             "receipt": (self._central.receipt(log_id) or b"").hex(),
         }
 
@@ -114,7 +111,6 @@ class Intake:
         self.uploads.done(said.box, said.digest)
         return {
             "verdicts": [[each.number, each.verdict, each.reason] for each in made],
-            "lacking": self.lacking(_values(segments)),
             "receipt": (self._central.receipt(said.log_id) or b"").hex(),
         }
 
@@ -132,17 +128,6 @@ def _parts(data: bytes, sizes_bytes: Sequence[int]) -> list[bytes]:
     if at != len(data):
         raise RequestRefused("The sizes of the segments do not come to the parcel's.", code="parcel_invalid")
     return parts
-
-
-def _values(segments: Sequence[bytes]) -> set[bytes]:
-    """Digests of the large values that they name; one that cannot be read names none, and is judged by itself."""
-    found: set[bytes] = set()
-    for each in segments:
-        try:
-            found.update(digest for digest, _ in Manifest.decode(manifest_in(each)[0]).blobs)
-        except (ValueError, SegmentRejected):
-            continue
-    return found
 
 
 def storage_problem(error: OSError) -> StorageFailed:

@@ -93,7 +93,6 @@ class HttpsTransport:
                 bytes.fromhex(said["link"]),
                 spans(map(int, said["held"])),
                 int(said["wall_ns"]),
-                int(said["budget_bytes"]),
                 bytes.fromhex(said["receipt"]),
             )
         except (KeyError, ValueError, TypeError) as error:

@@ -47,15 +47,13 @@ class LogState:
 
     `through` and `link`: the last event that is linked to the log's beginning, and the chain there; 0 and b"" where
     nothing is. `held`: numbers `[first, last]` of segments beyond it that are there or on their way. `wall_ns`: the
-    centre's time (0: unknown). `budget_bytes`: how much the centre would like at most before it is asked again (0: no
-    bound). `receipt`: the newest one, signed, or b"".
+    centre's time (0: unknown). `receipt`: the newest one, signed, or b"".
     """
 
     through: int = 0
     link: bytes = b""
     held: tuple[tuple[int, int], ...] = ()
     wall_ns: int = 0
-    budget_bytes: int = 0
     receipt: bytes = b""
 
     def has(self, said: Manifest) -> bool:
