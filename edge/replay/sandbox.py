@@ -8,10 +8,12 @@ reach outside is no task of the blueprints that are sent (`edge.replay.shield`).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -35,6 +37,9 @@ _MESSAGE_BYTES: Final = 64 * 1024
 _WORKERS_MAX: Final = 8
 _START_S: Final = 60.0
 _SHARED_MEMORY_MB: Final = 256
+_PREFIX: Final = "edge-replay-"
+#: Held by who owns a folder, for as long as that process lives.
+_LOCK: Final = "owner"
 
 
 @record
@@ -72,7 +77,12 @@ class Sandbox:
     def __init__(self, hash_seed: int | None = None) -> None:
         # In memory where that can be: a cache is nothing to be kept.
         memory = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
-        self.folder = Path(tempfile.mkdtemp(prefix="edge-replay-", dir=memory if memory.is_dir() else None))
+        place = memory if memory.is_dir() else Path(tempfile.gettempdir())
+        _sweep(place)
+        made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
+        self._owned = (made / _LOCK).open("wb")
+        fcntl.flock(self._owned, fcntl.LOCK_EX)
+        self.folder = made.rename(place / made.name[1:])  # only now may anybody sweep it
         self.blocks = Blocks(self.folder / "cache", CACHE_BUDGET_BYTES)
         self._workers: OrderedDict[Binding, _Worker] = OrderedDict()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -166,9 +176,21 @@ class Sandbox:
         self._zygote.kill()
         self._zygote.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._owned.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         self.close()
+
+
+def _sweep(place: Path) -> None:
+    """Remove what others of this user left behind when they were killed: nobody holds their locks any longer."""
+    for folder in place.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # of another user, held, or gone this moment
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+                with (folder / _LOCK).open("r+b") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)

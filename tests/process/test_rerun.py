@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +158,24 @@ def test_an_end_that_is_not_there_is_labelled(again: Again) -> None:
     made = again.run(again.history[:-3])
     assert [each.kind for each in made.differences] == [difference.TAIL]
     assert made.same
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next() -> None:
+    """Its folder in memory goes; that of one that is alive stays."""
+    code = (
+        "import sys, time\nfrom edge.replay.sandbox import Sandbox\n"
+        "with Sandbox() as made:\n    print(made.folder, flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        folder = Path(other.stdout.readline().strip())
+        with Sandbox():
+            assert folder.is_dir()
+        other.kill()
+        other.wait()
+    assert folder.is_dir()
+    with Sandbox():
+        assert not folder.exists()
 
 
 def test_the_command(box: Box) -> None:
