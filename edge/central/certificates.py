@@ -11,7 +11,8 @@ would believe the centre no more.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from edge.core.records import record
 from edge.security.authority import make_authority, make_key, make_server, serves
 from edge.store.whole_file import write_whole
 
-#: A certificate of which less is left is made anew when the server starts: a year's certificate, a yearly restart.
+#: A certificate of which less is left is made anew, when the server starts or while it serves.
 _RENEW_S: Final = 120 * 86_400.0
 
 
@@ -62,6 +63,42 @@ def server_files(data: Path, hosts: Sequence[str], now_s: float) -> ServerFiles:
         certificate = make_server(_read(made.key), _read(signing_key), authority, hosts, now_s)
         write_whole(made.certificate, certificate)
     return made
+
+
+class Shown:
+    """The certificate that a running server shows: ours, renewed in time, or a person's, whose files are replaced."""
+
+    def __init__(self, context: ssl.SSLContext, files: Callable[[], ServerFiles]) -> None:
+        """`context` is the server's; `files` gives what it should show by now."""
+        self._context, self._files = context, files
+        self._seen = _marks(files())
+
+    def look(self) -> bool:
+        """Show who connects from now on what is in the files; whether that is new. Misconfigured, StorageFailed."""
+        files = self._files()
+        marks = _marks(files)
+        if marks == self._seen:
+            return False
+        try:
+            # What does not fit would leave the server's own context without any.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key)
+            self._context.load_cert_chain(files.certificate, files.key)
+        except (ssl.SSLError, OSError) as error:
+            raise Misconfigured(
+                f"The new certificate in {files.certificate} cannot be used: {error}.",
+                mend="The server shows the old one still. Are both files whole, and do they belong together?",
+            ) from error
+        self._seen = marks
+        return True
+
+
+def _marks(files: ServerFiles) -> list[tuple[int, int, int]]:
+    """What tells a file that was replaced or written over."""
+    try:
+        stats = [path.stat() for path in (files.certificate, files.key)]
+        return [(each.st_ino, each.st_size, each.st_mtime_ns) for each in stats]
+    except OSError as error:
+        raise StorageFailed(f"{files.certificate} cannot be read: {error.strerror}.") from error
 
 
 def _read(path: Path) -> bytes:

@@ -5,8 +5,10 @@ Called by `edge.cli.central_serve`. It needs the extra `central`. It must never 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +16,17 @@ from typing import Final
 
 import uvicorn
 
-from edge.central.certificates import ServerFiles, server_files
+from edge.central.certificates import ServerFiles, Shown, server_files
 from edge.central.http_app import app_of
 from edge.central.intake import Intake
-from edge.core.errors import Misconfigured, Unavailable
+from edge.core.errors import Misconfigured, StorageFailed, Unavailable
 from edge.core.records import record
 
 #: Uploads under way may end; what is longer is resumed.
 _GRACE_S: Final = 10
 _BACKLOG: Final = 512
+#: So often a server looks whether its certificate was, or must be, renewed.
+_RENEWAL_LOOK_S: Final = 3_600.0
 
 
 @record
@@ -36,6 +40,10 @@ class Serving:
     files: ServerFiles | None = None
     deep: bool = True
 
+    def shows(self) -> ServerFiles:
+        """The certificate it should show by now."""
+        return self.files or server_files(self.data, self.hosts, time.time())
+
 
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine can reach that address."""
@@ -47,7 +55,7 @@ def is_loopback(host: str) -> bool:
 
 def serve(said: Serving) -> int:
     """Serve until a signal. Raises Misconfigured, StorageFailed, Unavailable where another process has the folder."""
-    files = said.files or (server_files(said.data, said.hosts, time.time()) if said.hosts else None)
+    files = said.shows() if said.files or said.hosts else None
     if files is None and not is_loopback(said.host):
         raise Misconfigured(
             f"{said.host} can be reached from outside, and without TLS nothing is served there.",
@@ -80,17 +88,39 @@ def serve(said: Serving) -> int:
 
 def _run(server: uvicorn.Server, said: Serving, files: ServerFiles | None) -> None:
     server.config.load()
-    socket = server.config.bind_socket()
-    socket.listen(_BACKLOG)  # who comes as soon as the line below stands waits, and is not refused
-    port = socket.getsockname()[1]
+    at = server.config.bind_socket()
+    at.listen(_BACKLOG)  # who comes as soon as the line below stands waits, and is not refused
+    port = at.getsockname()[1]
     scheme = "http" if files is None else "https"
     print(f"serving  {scheme}://{_names(said)}:{port}, data in {said.data}", flush=True)
+    shown = Shown(server.config.ssl, said.shows) if server.config.ssl is not None else None
     try:
-        server.run(sockets=[socket])
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(_serve(server, at, shown))
     except OSError as error:
         raise Unavailable(f"The centre cannot serve on port {said.port}: {error.strerror}.") from error
     finally:
-        socket.close()
+        at.close()
+
+
+async def _serve(server: uvicorn.Server, at: socket.socket, shown: Shown | None) -> None:
+    renewing = asyncio.create_task(_renew(shown)) if shown is not None else None
+    try:
+        await server.serve(sockets=[at])
+    finally:
+        if renewing is not None:
+            renewing.cancel()
+
+
+async def _renew(shown: Shown) -> None:
+    """A server that runs for years shows a certificate that holds."""
+    while True:
+        await asyncio.sleep(_RENEWAL_LOOK_S)
+        try:
+            if shown.look():
+                print("renewed  the certificate", flush=True)
+        except (Misconfigured, StorageFailed) as error:
+            print(f"warning  {error}", flush=True)
 
 
 def _names(said: Serving) -> str:
