@@ -94,10 +94,10 @@ class _App:
                 return await handler(request)
             except EdgeError as error:
                 return self._problem(error)
+            except (ClientDisconnect, TimeoutError):  # before OSError, which a TimeoutError is
+                return Response(status_code=408, headers={"connection": "close"})
             except OSError as error:
                 return self._problem(storage_problem(error))
-            except (ClientDisconnect, TimeoutError):
-                return Response(status_code=408, headers={"connection": "close"})
 
         return answer
 
