@@ -42,6 +42,7 @@ from edge.sync import centre, priority
 from edge.sync.budget import Budget
 from edge.sync.meter import Meter
 from edge.sync.queue import Aside, Queue, Queued, SetAside
+from edge.sync.spare import Spare
 from edge.sync.transport import Delivered, LogState, Outgoing, Parcel, Transport
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ class Shipper:
         self.queue = Queue(rooms.settings.sealed_folder)
         self.aside = Aside(rooms.settings.data / centre.FOLDER)
         self._blobs = BlobStore(rooms.settings.blob_folder)
+        self._spare = Spare(rooms.settings.data / centre.FOLDER)
+        self._spare.hold()
         self._transport: Transport | None = None
         #: What the centre has, None where it must be asked; when that was, and what came there since.
         self._state: LogState | None = None
@@ -113,6 +116,8 @@ class Shipper:
             )
             turn = Turn(wait_s, f"the centre does not answer ({self._failures} times): {error}")
         except (RequestRefused, Misconfigured, ReceiptRejected, SegmentRejected, StorageFailed) as error:
+            if isinstance(error, StorageFailed) and self._spare.give():
+                return Turn(0.0, f"going on with the room that was held for this: {error}")
             self._failures += 1
             wait_s = BACKOFF_S_MAX * (0.5 + self._rooms.chance())
             turn = Turn(wait_s, f"stopped for a person: {error}", str(error))
@@ -335,6 +340,7 @@ class Shipper:
         self._arrived &= self.queue.segments.keys()
         self.aside.drop_up_to(receipt.through, self.queue)
         if freed:
+            self._spare.hold()
             logger.info(
                 "the centre has every event up to %d; %d segments left the queue", receipt.through, freed
             )

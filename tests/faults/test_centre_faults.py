@@ -31,16 +31,20 @@ from edge.segments.receipt import opened
 from edge.segments.sealed import open_sealed
 from edge.segments.sealing import Sealing, sealed_paths
 from edge.segments.verdicts import ALREADY, ARRIVED, FORK, REJECTED
+from edge.store import upstream
 from edge.store.blobs import BlobStore
 from edge.store.journal import Journal
 from edge.sync import centre as box_centre
+from edge.sync.budget import Budget
 from edge.sync.centre import Enrolment
 from edge.sync.https import HttpsTransport
+from edge.sync.spare import SPARE_BYTES
 from edge.sync.transport import Outgoing, Parcel
 from edge.testing.history import write_group
-from edge.testing.transport_conformance import nothing
+from edge.testing.transport_conformance import SIGNER, nothing
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.process.centre import Centre
+from tests.unit.shipping_rig import Shipping
 
 BOX = "pump-7"
 OLD, NEW, STRANGER = Signer(b"\1" * 32), Signer(b"\2" * 32), Signer(b"\3" * 32)
@@ -322,3 +326,27 @@ def test_the_boxs_drive_is_full(tmp_path: Path, drive: Path) -> None:
     filler.unlink()
     said, freed = box_centre.take_receipt(settings, receipt)
     assert (said.through, freed) == (segments[-1].manifest.last_seq, 4)
+
+
+def test_a_box_whose_drive_is_full_gets_out_of_it(drive: Path, tmp_path: Path) -> None:
+    """Not a block is left: the room that sync held takes the receipt, by which the box may make room again."""
+    shipping = Shipping(drive, Budget(day_bytes=1_000_000))
+    segments = shipping.grow(4)
+    shipping.restart()
+    filler = drive / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(512)):
+            pass
+    central = shipping.way.central
+    shipping.way.central = Central.open(tmp_path / "elsewhere", lambda: shipping.clock.now.wall_ns)
+    shipping.way.central.boxes.enrol(shipping.settings.box, SIGNER.public, 0)
+    shipping.way.central.signer = central.signer
+    turns = shipping.ship()
+    assert turns[-1].said == "all that is sealed is at the centre"
+    assert any("room that was held" in turn.said for turn in turns)
+    known = upstream.read(shipping.settings.data)
+    assert known is not None
+    assert known.through == segments[-1].manifest.last_seq
+    filler.unlink()
+    shipping.restart()
+    assert (shipping.settings.data / box_centre.FOLDER / "spare").stat().st_blocks * 512 >= SPARE_BYTES
