@@ -100,13 +100,20 @@ class Daemon:
                 self._note(turn)
                 self._seal_where_nobody_does()
                 self._progress.moved(turn.wait_s)
-                self._stop.wait(turn.wait_s)
+                self._rest(turn.wait_s)
         except Stopped:
             logger.info("an upload was let go; it goes on from there")
         self._service.stopping()
         self._shipper.let_go()
         self._meter.close()
         return 0
+
+    def _rest(self, wait_s: float) -> None:
+        """Wait for the next turn, the stop, or something urgent."""
+        until_s = time.monotonic() + wait_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self._stop.wait(min(left_s, SYNC_LOOK_S)) or self._shipper.urgent_came():
+                return
 
     def _moved(self, _: int) -> None:
         if self._stop.is_set():

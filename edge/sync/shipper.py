@@ -102,15 +102,21 @@ class Shipper:
         #: Where the centre's word comes by a courier it is looked for more often.
         self._answers = True
         self._failures = 0
+        #: Whether the centre said when to come again: then that is waited for.
+        self._bidden = False
+        #: Whether the queue changed since a turn looked at it.
+        self._changed = False
         #: How often an upload failed that a segment was in, while the centre answered otherwise.
         self._stumbles: Counter[int] = Counter()
 
     def turn(self) -> Turn:
         """Do at most one upload. Raises Stopped alone."""
+        self._bidden = False
         try:
             turn = self._turn()
         except Unavailable as error:
             self._failures += 1
+            self._bidden = bool(error.retry_after_ms)
             wait_s = priority.backoff_s(
                 self._failures, self._rooms.chance(), (error.retry_after_ms or 0) / 1e3
             )
@@ -125,6 +131,17 @@ class Shipper:
             return turn
         self.let_go()
         return turn
+
+    def urgent_came(self) -> bool:
+        """Whether something urgent was sealed since the last turn, which is worth one attempt before its time."""
+        if self._bidden:
+            return False
+        known = {number for number, each in self.queue.segments.items() if each.urgent}
+        try:
+            self._changed = self.queue.look() or self._changed
+        except StorageFailed:
+            return False  # the next turn says so
+        return any(each.urgent and number not in known for number, each in self.queue.segments.items())
 
     def let_go(self) -> None:
         """Close the connection and ask the centre anew next time; nothing that once hung is used again."""
@@ -141,7 +158,8 @@ class Shipper:
                 logger.warning("%s", error)
 
     def _turn(self) -> Turn:
-        if self.queue.look():
+        if self.queue.look() or self._changed:
+            self._changed = False
             self._note_unreadable()
             self._arrived &= self.queue.segments.keys()
         if (stop := self.aside.stop) is not None:

@@ -24,6 +24,7 @@ from edge.central.ledger import Ledger
 from edge.core.errors import SegmentRejected
 from edge.core.events import Event, StepDone
 from edge.core.limits import MIB
+from edge.core.retention_events import StorageRefusing
 from edge.security.signing import Signer
 from edge.segments.receipt import opened
 from edge.segments.sealing import Sealing, sealed_paths
@@ -63,12 +64,14 @@ class Written:
         self.log_id = journal.log_id
         journal.close()
 
-    def grow(self, value: int, segments: int) -> list[Outgoing]:
+    def grow(self, value: int, segments: int, *, urgent: bool = False) -> list[Outgoing]:
         """Some segments more; the values make histories differ."""
         known = len(sealed_paths(self.folder / "sealed"))
         journal = Journal(self.folder / "journal", segment_bytes=MIB)
         sealing = Sealing(self.folder / "sealed", self.signer, self._box, BlobStore(self.folder / "blobs"))
         for _ in range(segments):
+            if urgent:
+                write_group(journal, [Event(journal.next_seq, StorageRefusing("drive", 0), None)])
             for _ in range(3):
                 write_group(journal, [Event(journal.next_seq, StepDone(bytes([0x18, value])), 1)])
             list(sealing.seal(journal.folder, journal.last_seq, everything=True))

@@ -33,11 +33,14 @@ class DirectWay:
         #: Numbers of segments that make the centre fall when they come.
         self.deadly: set[int] = set()
         self.asked = 0
+        #: When the centre would like to be asked again, where it does not answer.
+        self.wants_ms: int | None = None
 
     def _fail(self) -> None:
         if self.down:
             self.down -= 1
-            raise Unavailable("The centre does not answer.") from ConnectionRefusedError()
+            away = Unavailable("The centre does not answer.", retry_after_ms=self.wants_ms)
+            raise away from ConnectionRefusedError()
 
     def state(self, log_id: bytes) -> LogState:
         """What the centre has."""
@@ -125,9 +128,9 @@ class Shipping:
                 break
         return made
 
-    def grow(self, segments: int) -> list[Outgoing]:
+    def grow(self, segments: int, *, urgent: bool = False) -> list[Outgoing]:
         """Some segments more."""
-        return self.written.grow(1, segments)
+        return self.written.grow(1, segments, urgent=urgent)
 
     @property
     def linked(self) -> int:

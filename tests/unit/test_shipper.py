@@ -191,6 +191,30 @@ def test_urgent_ones_overtake(tmp_path: Path) -> None:
     box.central.close()
 
 
+def test_what_is_urgent_waits_out_no_back_off(box: Shipping) -> None:
+    """It is worth one attempt at once, and no more of them; a centre that said when to come is not pressed."""
+    box.way.down = -1
+    box.grow(1)
+    waits = [box.shipper.turn().wait_s for _ in range(12)]
+    assert waits[-1] > 60
+    assert not box.shipper.urgent_came()
+    box.grow(1)
+    assert not box.shipper.urgent_came()
+    [urgent] = box.grow(1, urgent=True)
+    assert box.shipper.urgent_came()
+    assert not box.shipper.urgent_came()
+    asked = box.way.asked
+    assert box.shipper.turn().wait_s > 60
+    assert box.way.asked == asked + 1
+    box.way.wants_ms = 60_000
+    box.shipper.turn()
+    box.grow(1, urgent=True)
+    assert not box.shipper.urgent_came()
+    box.way.down = 0
+    box.ship()
+    assert box.way.parcels[0][0] == urgent.manifest.number
+
+
 def test_a_gap_in_the_queue_is_seen(box: Shipping) -> None:
     """A segment that somebody took away is named by its events, on the box, before anybody asks the centre."""
     box.grow(4)
