@@ -22,6 +22,11 @@ from edge.core.errors import PayloadInvalid
 from edge.core.limits import VALUE_DEPTH_MAX
 from edge.core.values import BlockRef, TableRef, ValueRef
 
+#: Content types of the payloads that a box reads.
+JSON: Final = "application/json"
+CBOR: Final = "application/cbor"
+ARROW: Final = "application/vnd.apache.arrow.stream"
+
 #: Private CBOR tag of a table reference inside our own frames and events (never accepted from outside).
 TABLE_TAG: Final = 40_961
 #: The same of a reference to a large value.

@@ -11,6 +11,8 @@ MIB = 1024 * KIB
 # ---- Requests -------------------------------------------------------------------------------------
 #: A request larger than this is refused at the gateway: 16 of them held at once stay inside a 512 MB box.
 PAYLOAD_BYTES_MAX = 8 * MIB
+#: JSON and CBOR are held decoded in the runtime; tables are not.
+VALUE_PAYLOAD_BYTES_MAX = 1 * MIB
 #: MQTT's own bound on a topic, in bytes of UTF-8 (MQTT 5 §1.5.4).
 TOPIC_BYTES_MAX = 65_535
 #: Request ids are kept for days in an index; UUIDs and ULIDs are under 40 bytes.

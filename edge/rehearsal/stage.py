@@ -12,7 +12,7 @@ import socket
 from typing import Any, Final
 
 from edge.core.clock import boot_id
-from edge.core.codec import decode, encode
+from edge.core.codec import ARROW, CBOR, decode, encode
 from edge.core.errors import RequestRefused, StorageFailed
 from edge.core.events import StepDone, StepFailed
 from edge.core.limits import MIB
@@ -24,7 +24,7 @@ from edge.rehearsal.stand_ins import Recorded, StandIns, with_stand_ins
 from edge.rehearsal.virtual_time import VirtualTime
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.engine import Engine, Receipt
-from edge.runtime.requests.admit import ARROW, CBOR, FreeSpace, Submission
+from edge.runtime.requests.admit import FreeSpace, Submission
 from edge.runtime.requests.answers import Answer
 from edge.runtime.waiting.tokens import Tokens
 from edge.runtime.workers.pool import WorkerPool

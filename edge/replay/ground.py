@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from edge.core.codec import decode, decode_cbor_payload, decode_json_payload, encode
+from edge.core.codec import ARROW, CBOR, decode, decode_cbor_payload, decode_json_payload, encode
 from edge.core.errors import CacheMiss, EdgeError
-from edge.core.events import ExecutionRequested, StepDone, TaskDone
+from edge.core.events import Event, ExecutionRequested, StepDone, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX
+from edge.core.message_input import batch_bytes, content_kind, single_input
 from edge.core.routing import (
     Routed,
     Way,
@@ -28,7 +29,9 @@ from edge.core.routing import (
 )
 from edge.core.scheduler import token_args
 from edge.core.state import Execution
+from edge.core.subscription_events import MessageReceived
 from edge.core.values import BlockRef, TableRef, ValueRef
+from edge.replay.batches import batches_of
 from edge.replay.sandbox import SHARED, Binding, Sandbox
 from edge.replay.source import Source
 from edge.store.blocks import REQUEST_TABLE, request_key
@@ -42,8 +45,6 @@ from playbooks.scope import build_scope
 from playbooks.shape import Step
 from playbooks.start import start_workload
 
-_ARROW: Final = "application/vnd.apache.arrow.stream"
-_CBOR: Final = "application/cbor"
 #: Callback tokens are made with a key that never leaves the box: a run again has these in their places.
 _TOKENS: Final = tuple(f"replayed-token-{number}" for number in range(64))
 
@@ -74,23 +75,54 @@ class Ground:
 
     def begin(self) -> None:
         """Lay out the request. Raises Missing, EvaluationFailed, LogDamaged."""
+        given = self._batch() if self.request.batch is not None else self._payload()
+        self.workload = start_workload(self.blueprint, given, self.execution_id)
+        self._workload_bytes = encode(self.workload)
+
+    def _payload(self) -> Any:
+        """What came with the request."""
         request = self.request
-        if request.batch is not None:
-            raise Missing(
-                f"Execution {self.seq} takes a batch of a subscription's messages.",
-                mend="Batches are folded again, not run again: use it without --rerun.",
-            )
         payload = request.payload or b""
         if request.payload_digest is not None:
             payload = self.source.blob(request.payload_digest)
         kind = (request.content_type or "").split(";")[0].strip().lower()
-        given: Any = {}
-        if kind == _ARROW:
+        if kind == ARROW:
             self._bring_table(payload)
-        elif payload:
-            given = decode_cbor_payload(payload) if kind == _CBOR else decode_json_payload(payload)
-        self.workload = start_workload(self.blueprint, given, self.execution_id)
-        self._workload_bytes = encode(self.workload)
+            return {}
+        if not payload:
+            return {}
+        return decode_cbor_payload(payload) if kind == CBOR else decode_json_payload(payload)
+
+    def _batch(self) -> dict[str, Any]:
+        """What a subscription handed on: one message's input, or a table of many. Raises Missing."""
+        batch, batches = self.request.batch, batches_of(self.source)
+        assert batch is not None
+        number, first, last, count = batch[:4]
+        subscription, events = batches.subscription(number, self.seq), batches.messages(self.request)
+        if subscription is None or len(events) != count:
+            raise Missing(
+                f"Execution {self.seq} took messages {first} to {last} of subscription {number}, and "
+                + (f"{len(events)} of {count} are here." if subscription else "that is not here."),
+                mend="They stand in segments before its own: bring the log from its beginning.",
+            )
+        messages = [(event, self._message(event)) for event in events]
+        if subscription.table:
+            data = batch_bytes(subscription, messages)
+            digest = hashlib.sha256(data).digest()
+            self.table = TableRef(request_key(self.seq), digest, len(data), len(messages), None)
+            self.table_bytes = data
+            return {}
+        event, payload = messages[0]
+        if content_kind(event.body.content_type) == ARROW:  # type: ignore[attr-defined]
+            self._bring_table(payload)
+        return single_input(subscription, event, payload)
+
+    def _message(self, event: Event) -> bytes:
+        body = event.body
+        assert isinstance(body, MessageReceived)
+        return (
+            self.source.blob(body.payload_digest) if body.payload_digest is not None else body.payload or b""
+        )
 
     def _bring_table(self, payload: bytes) -> None:
         key = request_key(self.seq)

@@ -6,14 +6,16 @@ segment: a log can be run again from segments and blobs alone. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from edge.core.carried import held_by
 from edge.core.chain import OpenedGroup
+from edge.core.codec import encode
 from edge.core.errors import LogDamaged
 from edge.core.events import BootStarted, CatalogRegistered, Event
+from edge.core.retention_events import Carried
 from playbooks.blueprint import Blueprint
 
 
@@ -51,20 +53,25 @@ class Pinned:
         return self._read[digest]
 
 
-#: How the envelope of an event begins that is one of these: an array of any length, then the type's code (below 24).
-_CODES: Final = frozenset({BootStarted.CODE, CatalogRegistered.CODE})
+#: How the envelope of an event begins that is one of these: an array of any length, then the type's code.
+_CODES: Final = frozenset({encode(BootStarted.CODE), encode(CatalogRegistered.CODE)})
+_CARRIED: Final = encode(Carried.CODE)
+
+
+def catalog_events(groups: Iterable[OpenedGroup]) -> Iterator[Event]:
+    """What was registered and which releases began, in order, carried by pruning or not; little else is decoded."""
+    for group in groups:
+        for place in range(0, len(group.parts), 2):
+            envelope = group.parts[place]
+            if envelope[1:2] in _CODES or envelope[1:3] == _CARRIED:
+                yield from held_by(group.event(group.first_seq + place // 2))
 
 
 def pinned_by(groups: Iterable[OpenedGroup], digests: Collection[bytes]) -> Pinned:
-    """Read groups from a log's beginning until all those playbooks were met; nothing else is decoded.
-
-    Raises LogDamaged, SegmentRejected.
-    """
+    """Read groups from a log's beginning until all those playbooks were met. Raises LogDamaged, SegmentRejected."""
     pinned, left = Pinned(), set(digests)
-    for group in groups:
-        for place in range(0, len(group.parts), 2):
-            if group.parts[place][1] in _CODES:
-                pinned.meet(group.event(group.first_seq + place // 2))
+    for event in catalog_events(groups):
+        pinned.meet(event)
         left.difference_update(pinned.found)
         if not left and pinned.releases:
             break

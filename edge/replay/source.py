@@ -25,6 +25,9 @@ class Missing:
 class Source(Protocol):
     """One log as somebody has it."""
 
+    def __hash__(self) -> int:
+        """Each source is itself: what is found in it may be kept beside it."""
+
     @property
     def log_id(self) -> bytes:
         """Which log, 8 bytes."""

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from edge.cli.client import RuntimeClient
-from edge.core.codec import decode
-from edge.runtime.requests.admit import ARROW, CBOR
+from edge.core.codec import ARROW, CBOR, decode
 from edge.vitals.samples import FIGURES, Sample
 from edge.vitals.window import stream_of
 from tests.process.box import EDGE, Box

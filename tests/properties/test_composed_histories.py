@@ -17,10 +17,10 @@ import pyarrow as pa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from edge.core.codec import ARROW
 from edge.core.events import ExecutionRequested, LoopItems, StepDone
 from edge.core.state import COMPLETED, fold
 from edge.runtime.commit import gate
-from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
 from edge.testing.plain import playbook

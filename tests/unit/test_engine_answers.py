@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from edge.core.codec import decode, encode
+from edge.core.codec import ARROW, CBOR, JSON, decode, encode
 from edge.core.events import (
     ExecutionFinished,
     ExecutionRequested,
@@ -20,7 +20,6 @@ from edge.core.events import (
     StepStarted,
 )
 from edge.core.limits import INLINE_BYTES_MAX, KIB
-from edge.runtime.requests.admit import ARROW, CBOR, JSON
 from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.store.journal import read_groups
 from edge.testing.box import Box

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from edge.core.codec import ARROW
 from edge.core.values import TableRef
 from edge.runtime.dispatch.dispatcher import MISSES_MAX
-from edge.runtime.requests.admit import ARROW
 from edge.runtime.workers.work import Work
 from edge.store.arrow_stream import stream_from_table, table_from_stream
 from edge.testing.box import Box

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from edge.core.codec import ARROW
 from edge.core.events import Event, ExecutionCancelled, ExecutionRequested, StepWaiting
 from edge.core.limits import CHILD_DEPTH_MAX, INLINE_BYTES_MAX
-from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
 from edge.testing.plain import playbook

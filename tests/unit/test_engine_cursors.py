@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from edge.core.codec import ARROW
 from edge.core.events import LoopItems, LoopStarted
 from edge.core.limits import ATTEMPTS_MAX, INLINE_BYTES_MAX
-from edge.runtime.requests.admit import ARROW
 from edge.store.arrow_stream import stream_from_table
 from edge.testing.box import Box
 from edge.testing.plain import playbook

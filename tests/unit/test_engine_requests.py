@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge.core.codec import encode
+from edge.core.codec import CBOR, JSON, encode
 from edge.core.errors import RequestRefused
 from edge.core.events import (
     CatalogRegistered,
@@ -18,7 +18,6 @@ from edge.core.events import (
     RequestRefusedNoted,
 )
 from edge.core.limits import EXECUTIONS_OPEN_MAX, REFUSALS_BURST
-from edge.runtime.requests.admit import CBOR, JSON
 from edge.store.journal import read_groups
 from edge.testing.box import Box
 from edge.testing.plain import playbook

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from edge.core import callbacks
-from edge.core.codec import decode_cbor_payload, decode_json_payload, encode
+from edge.core.codec import CBOR, JSON, decode_cbor_payload, decode_json_payload, encode
 from edge.core.errors import RequestRefused
 from edge.core.events import CallbackReceived, Event
 from edge.core.limits import CALLBACK_BYTES_MAX, INLINE_BYTES_MAX
@@ -18,7 +18,6 @@ from edge.core.state import fold
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.catalog import Catalog
 from edge.runtime.executions.executor import Executor
-from edge.runtime.requests.admit import CBOR, JSON
 from edge.runtime.requests.refusals import Refusals
 from edge.runtime.waiting.tokens import Tokens
 

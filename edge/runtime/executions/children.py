@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from edge.core.codec import check_plain, decode, encode
+from edge.core.codec import ARROW, CBOR, check_plain, decode, encode
 from edge.core.errors import CacheMiss, EdgeError, LogDamaged, PayloadInvalid, RequestRefused, StorageFailed
 from edge.core.events import CallbackReceived, Event, ExecutionRequested
 from edge.core.limits import CHILD_DEPTH_MAX, CHILDREN_OPEN_MAX, INLINE_BYTES_MAX, VALUE_BYTES_MAX
@@ -21,7 +21,6 @@ from edge.core.state import COMPLETED, RUNNING, Execution
 from edge.core.values import TableRef, ValueRef
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.executor import Executor
-from edge.runtime.requests.admit import ARROW, CBOR
 from edge.runtime.requests.answers import output_of
 from edge.runtime.running.live import Live, Place
 from edge.runtime.waiting.hosted import HostedOutcome

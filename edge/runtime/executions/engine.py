@@ -29,13 +29,7 @@ from edge.runtime.executions.callback_door import CallbackDoor
 from edge.runtime.executions.catalog import Catalog
 from edge.runtime.executions.children import Children, Surroundings, is_owed
 from edge.runtime.executions.executor import Executor
-from edge.runtime.requests.admit import (
-    FreeSpace,
-    Submission,
-    read_input,
-    request_event,
-    started_workload,
-)
+from edge.runtime.requests.admit import FreeSpace, Submission, read_input, request_event, started_workload
 from edge.runtime.requests.answers import Answer, Owed, build_answer, unless_lost
 from edge.runtime.requests.refusals import Refusals
 from edge.runtime.running.live import Live

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from edge.core.codec import decode_cbor_payload, decode_json_payload
+from edge.core.codec import ARROW, CBOR, JSON, decode_cbor_payload, decode_json_payload
 from edge.core.errors import EvaluationFailed, PayloadInvalid, RequestRefused
 from edge.core.events import ExecutionRequested
 from edge.core.limits import (
@@ -23,17 +23,13 @@ from edge.core.limits import (
     REFUSALS_BURST,
     REFUSALS_PER_S,
     RESERVE_BYTES,
+    VALUE_PAYLOAD_BYTES_MAX,
 )
 from edge.core.records import record
 from playbooks.blueprint import Blueprint
 from playbooks.start import start_workload
 
-JSON: Final = "application/json"
-CBOR: Final = "application/cbor"
-ARROW: Final = "application/vnd.apache.arrow.stream"
 CONTENT_TYPES: Final = (JSON, CBOR, ARROW)
-#: JSON and CBOR are held decoded in the runtime; tables are not.
-VALUE_PAYLOAD_BYTES_MAX: Final = 1 * MIB
 _FREE_SPACE_CHECK_S: Final = 1.0
 STORAGE_FULL: Final = "storage_full"
 #: What a decoded payload may be besides a map, as a person would call it.

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edge.core.codec import decode, encode
+from edge.core.codec import ARROW, CBOR, JSON, decode, encode
 from edge.core.errors import LogDamaged, RequestRefused
 from edge.core.events import ResponsesDelivered
 from edge.core.limits import PAYLOAD_BYTES_MAX
 from edge.core.records import record
 from edge.core.state import COMPLETED, Execution
 from edge.core.values import BlockRef, TableRef, ValueRef
-from edge.runtime.requests.admit import ARROW, CBOR, JSON
 from edge.store.blobs import BlobStore
 
 logger = logging.getLogger(__name__)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from edge.core.codec import ARROW
 from edge.core.errors import LogDamaged, RequestRefused, StorageFailed
 from edge.core.events import Event, ExecutionRequested
 from edge.core.lanes import Batch
 from edge.core.limits import INLINE_BYTES_MAX
+from edge.core.message_input import batch_bytes, content_kind, single_input
 from edge.core.state import Execution
 from edge.core.subscription_events import MessageReceived
 from edge.core.values import TableRef
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.executions.engine import Engine
-from edge.runtime.requests.admit import ARROW, started_workload
+from edge.runtime.requests.admit import started_workload
 from edge.runtime.running.live import Live
 from edge.runtime.subscriptions.intake import Intake, batch_of
-from edge.runtime.subscriptions.messages import FORM, batch_bytes, content_kind, single_input
+from edge.runtime.subscriptions.messages import FORM
 from edge.store.blocks import Blocks, request_key
 from playbooks.blueprint import Blueprint
 
