@@ -27,7 +27,7 @@ from tests.process.box import Box
 from tests.process.test_rerun import Again, planted
 
 FEW = 150
-#: Ten thousand under `scripts/test --faults`.
+#: Three thousand under `scripts/test --faults`; ten thousand take a quarter of an hour.
 EXECUTIONS = int(os.environ.get("EDGE_TEST_RERUNS", FEW))
 SEED = int(os.environ.get("EDGE_TEST_SEED", "20261126"))
 CALLERS = 3
