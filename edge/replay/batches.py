@@ -6,6 +6,7 @@ some time are kept, since executions are run again in their order. Reads a sourc
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
@@ -19,8 +20,8 @@ from playbooks.subscription import KIND, Subscription
 
 #: How the envelope of a message begins, behind its head.
 _MESSAGE: Final = encode(MessageReceived.CODE)
-#: Messages that are kept behind the newest one that was asked for: attempts come again, lanes wait for one another.
-_BEHIND_EVENTS: Final = 50_000
+#: So many messages behind the newest are kept at least: attempts come again, lanes wait for one another.
+_BEHIND_MIN: Final = 50_000
 
 
 class Batches:
@@ -34,7 +35,9 @@ class Batches:
 
     def _begin(self, after_seq: int) -> None:
         self._from_seq, self._through = after_seq + 1, after_seq
-        self._kept: dict[int, Event] = {}
+        #: The messages that are kept, and their numbers, in order.
+        self._kept: list[Event] = []
+        self._seqs: list[int] = []
         self._coming = self._messages(after_seq)
 
     def subscription(self, number: int, seq: int) -> Subscription | None:
@@ -56,24 +59,23 @@ class Batches:
             self._begin(first - 1)
         while self._through < last and (event := next(self._coming, None)) is not None:
             self._through = event.seq
-            self._kept[event.seq] = event
+            self._kept.append(event)
+            self._seqs.append(event.seq)
         self._forget(first)
         return [
             event
-            for seq, event in self._kept.items()
-            if first <= seq <= last
-            and event.execution == number
+            for event in self._kept[bisect_left(self._seqs, first) : bisect_right(self._seqs, last)]
+            if event.execution == number
             and isinstance(event.body, MessageReceived)
             and event.body.lane == lane
         ]
 
     def _forget(self, first: int) -> None:
-        until = min(first, self._through - _BEHIND_EVENTS)
-        for seq in list(self._kept):
-            if seq >= until:
-                break
-            del self._kept[seq]
-            self._from_seq = seq + 1
+        """Let go of many at a time: a list is cut once in a while, not for each batch."""
+        old = min(bisect_left(self._seqs, first), len(self._seqs) - _BEHIND_MIN)
+        if old > _BEHIND_MIN:
+            self._from_seq = self._seqs[old - 1] + 1
+            del self._kept[:old], self._seqs[:old]
 
     def _messages(self, after_seq: int) -> Iterator[Event]:
         for group in self._source.groups(after_seq):

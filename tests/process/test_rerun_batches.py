@@ -74,7 +74,7 @@ def test_messages_that_are_not_here_are_named(source: Source, monkeypatch: pytes
 
 def test_any_order_finds_the_same_messages(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """However few are kept behind: forward, backward, again."""
-    monkeypatch.setattr(batches_module, "_BEHIND_EVENTS", 2)
+    monkeypatch.setattr(batches_module, "_BEHIND_MIN", 2)
     events = [event for group in source.groups() for event in group.events()]
     requests = [each.body for each in events if isinstance(each.body, ExecutionRequested) and each.body.batch]
     batches = Batches(source)
