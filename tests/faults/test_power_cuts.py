@@ -252,7 +252,10 @@ def test_a_drive_that_lies(program: Path, children: Children, memory: Path, plan
     )
     print(f"seed {SEED}: {cuts} cuts of a drive that lies, {planted or 'nothing'} planted: {dict(seen.ends)}")
     assert bool(seen.ends["number given twice"]) == bool(planted), seen.wrong
-    assert seen.ends["wrong history"] == 0, seen.wrong
+    wrong = "\n\n".join(each for each in seen.wrong if each.startswith("wrong history"))
+    print(wrong)
+    # Whose numbers were given twice is judged by that alone.
+    assert planted or not wrong, wrong
     lost = seen.ends["told and lost"] + seen.ends["lost and named"]
     assert planted or lost, "the drive lost nothing that was told: it did not lie"
 
