@@ -15,7 +15,8 @@ from edge.cli.replayed import number_of, print_log, print_log_rerun, print_one, 
 from edge.core.errors import RequestRefused
 from edge.core.settings import load_settings
 from edge.replay.journal_source import JournalSource
-from edge.replay.reconstruct import Reconstructed, log_state, reconstruct
+from edge.replay.log_state import log_state
+from edge.replay.reconstruct import Reconstructed, reconstruct
 from edge.replay.rerun_log import rerun_log, rerun_one
 from edge.replay.source import Source
 

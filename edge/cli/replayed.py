@@ -16,7 +16,8 @@ from edge.core.errors import RequestRefused
 from edge.replay.described import described
 from edge.replay.difference import Difference
 from edge.replay.instants import instant
-from edge.replay.reconstruct import LogState, Reconstructed
+from edge.replay.log_state import LogState
+from edge.replay.reconstruct import Reconstructed
 from edge.replay.rerun import Rerun
 from edge.replay.rerun_log import TOLD_MAX, LogRerun
 from edge.replay.source import Source

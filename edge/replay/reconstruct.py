@@ -19,7 +19,7 @@ from edge.core.records import record
 from edge.core.retention_events import ExecutionCarried
 from edge.core.state import EXECUTION_BODIES, RUNNING, Execution, fold
 from edge.replay.source import Source
-from edge.replay.state_digest import log_digest, state_digest
+from edge.replay.state_digest import state_digest
 
 #: How the envelope of a copy begins, behind its head.
 _COPY_CODES: Final = frozenset(encode(each.CODE) for each in COPIES)
@@ -38,24 +38,6 @@ class Reconstructed:
     digest: bytes
     through: int
     thinned: bool = False
-
-
-@record
-class LogState:
-    """A whole log: its events and executions, and one digest of all.
-
-    `open` have not ended, of `thinned` only request, answer and end are kept, of `beheaded` the request is lost and
-    nothing can be folded. `lacks` says what of the log is not here.
-    """
-
-    events: int
-    executions: int
-    open: int
-    thinned: int
-    beheaded: int
-    through: int
-    digest: bytes
-    lacks: str = ""
 
 
 def events_of(
@@ -123,38 +105,6 @@ def histories(events: Iterable[Event]) -> Iterator[list[Event]]:
                 ended.add(execution)
                 yield going.pop(execution)
     yield from going.values()
-
-
-def log_state(source: Source, through: int | None = None) -> LogState:
-    """Everything a log says, as one digest. Raises LogDamaged, SegmentRejected."""
-    end, lacks = _end_of(source, through)
-    found: list[tuple[int, bytes]] = []
-    events = running = thinned = beheaded = last = 0
-
-    def counted() -> Iterator[Event]:
-        nonlocal events, last
-        for event in events_of(source, through=end):
-            events, last = events + 1, max(last, event.seq if end is None else min(event.seq, end))
-            yield event
-
-    for history in histories(counted()):
-        if type(held_by(history[0])[0].body) is not ExecutionRequested:
-            beheaded += 1
-            continue
-        state = fold(history)
-        found.append((state.seq, state_digest(state)))
-        running += state.status == RUNNING
-        thinned += type(history[-1].body) is ExecutionCarried
-    digest = log_digest(source.log_id, found)
-    return LogState(events, len(found), running, thinned, beheaded, last, digest, lacks)
-
-
-def _end_of(source: Source, through: int | None) -> tuple[int | None, str]:
-    """How far a log can be folded: up to what is missing of it."""
-    first = next((each for each in source.missing if through is None or each.first <= through), None)
-    if first is None:
-        return through, ""
-    return first.first - 1, f"{first.why} not here: this is the state after event {first.first - 1}"
 
 
 def reconstruct(source: Source, execution: int, through: int | None = None) -> Reconstructed:

@@ -14,8 +14,9 @@ from edge.core.chain import OpenedGroup
 from edge.core.errors import LogDamaged, RequestRefused, SegmentRejected
 from edge.core.records import record
 from edge.replay.source import Missing
+from edge.segments.columns import Rows
 from edge.segments.manifest import Manifest
-from edge.segments.sealed import manifest_in, open_sealed
+from edge.segments.sealed import Sealed, manifest_in, open_sealed
 from edge.segments.sealing import sealed_paths
 
 _START_BYTES: Final = 128 * 1024
@@ -54,15 +55,25 @@ class SealedSource:
         for each in self.files:
             if each.last_seq <= after_seq:
                 continue
-            sealed = open_sealed(each.path.read_bytes())
-            if sealed.manifest.log_id != self.log_id or sealed.manifest.number != each.number:
-                raise SegmentRejected(f"{each.path} is not segment {each.number} of log {self.log_id.hex()}.")
+            sealed = self._opened(each)
             # Signature and digest of its body hold; every link of the chain was looked at when it was taken in.
             for wanted in _windows(each, after_seq):
                 for group in sealed.read(wanted):
                     if group.last_seq > after_seq:
                         after_seq = group.last_seq
                         yield group
+
+    def columns(self) -> Iterator[tuple[list[int], list[Rows]] | list[OpenedGroup]]:
+        """As in `edge.replay.source.Columned`."""
+        for each in self.files:
+            sealed = self._opened(each)
+            yield sealed.rows() or list(sealed.read())
+
+    def _opened(self, file: SealedFile) -> Sealed:
+        sealed = open_sealed(file.path.read_bytes())
+        if sealed.manifest.log_id != self.log_id or sealed.manifest.number != file.number:
+            raise SegmentRejected(f"{file.path} is not segment {file.number} of log {self.log_id.hex()}.")
+        return sealed
 
     def blob(self, digest: bytes) -> bytes:
         """As in Source."""

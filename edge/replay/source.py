@@ -7,10 +7,11 @@ The box's own is `edge.replay.journal_source`, that of segments `edge.replay.sea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge.core.chain import OpenedGroup
 from edge.core.records import record
+from edge.segments.columns import Rows
 
 
 @record
@@ -45,3 +46,14 @@ class Source(Protocol):
 
     def blob(self, digest: bytes) -> bytes:
         """A large value. Raises LogDamaged, SegmentRejected where it is not here."""
+
+
+@runtime_checkable
+class Columned(Source, Protocol):
+    """A source that has its events as columns, too."""
+
+    def columns(self) -> Iterator[tuple[list[int], list[Rows]] | list[OpenedGroup]]:
+        """Segment by segment: rows (`edge.segments.columns.rows`), or groups where its codec has no columns.
+
+        Raises SegmentRejected.
+        """

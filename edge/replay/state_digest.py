@@ -22,7 +22,12 @@ _LEAVES: Final = frozenset({int, str, bytes, bool, float, type(None)})
 
 def state_digest(state: Execution) -> bytes:
     """32 bytes of everything that is folded of one execution."""
-    return hashlib.sha256(encode([_VERSION, as_plain(state)])).digest()
+    return hashlib.sha256(state_bytes(state)).digest()
+
+
+def state_bytes(state: Execution) -> bytes:
+    """What is hashed: everything that is folded of one execution, one way to write it."""
+    return encode([_VERSION, as_plain(state)])
 
 
 def log_digest(log_id: bytes, executions: Iterable[tuple[int, bytes]]) -> bytes:

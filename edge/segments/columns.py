@@ -10,8 +10,6 @@ Measured on a pump guard (two device effects, a minute apart) and against other 
 
 from __future__ import annotations
 
-import sys
-from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
@@ -25,12 +23,21 @@ from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.limits import SEALED_EVENTS_MAX
 from edge.core.records import record
-from edge.segments.templates import PLAIN, Column, Shaper, Template
+from edge.segments.planes import (
+    Column,
+    items_of,
+    numbers_of,
+    packed_items,
+    packed_numbers,
+    packed_runs,
+    spread,
+    steps,
+)
+from edge.segments.templates import PLAIN, Shaper, Template
 
 LAYOUT: Final = 1
 #: In an envelope: the execution and the cause are numbers of events.
 _RELATIVE: Final = frozenset({1, 6})
-_WORD_BYTES: Final = 8
 #: A group's clocks and their trust in CBOR (RFC 8949 §3.1), where both need eight bytes, as all but the first do.
 _CLOCKS: Final = Struct(">BQBQB")
 _LONG_HEAD: Final = 0x1B
@@ -65,6 +72,16 @@ class Unpacked:
         return StoredGroup(group.first_seq, self.epoch_key, data)
 
 
+@record
+class Rows:
+    """The events of one template, `seqs` their numbers. `held` is what stands in the holes, the envelope's first."""
+
+    envelope: Template
+    body: Template
+    seqs: list[int]
+    held: list[Column]
+
+
 def pack(groups: Sequence[StoredGroup]) -> bytes:
     """The groups as columns. Raises LogDamaged where one of them is not what it should be."""
     opened = [(group, open_group(group.first_seq, group.data)) for group in groups]
@@ -90,13 +107,13 @@ def _columns(opened: list[tuple[StoredGroup, OpenedGroup]]) -> list[Any]:
     return [
         LAYOUT,
         opened[0][0].first_seq,
-        _runs(group.epoch_key for group, _ in opened),
-        _runs(each.context.boot_id for _, each in opened),
-        _runs(at.wall_trust for at in readings),
-        _numbers([len(each.parts) // 2 for _, each in opened]),
+        packed_runs(group.epoch_key for group, _ in opened),
+        packed_runs(each.context.boot_id for _, each in opened),
+        packed_runs(at.wall_trust for at in readings),
+        packed_numbers([len(each.parts) // 2 for _, each in opened]),
         jumps,
-        _numbers(_steps([at.mono_ns for at in readings])),
-        _numbers(_steps([at.wall_ns - at.mono_ns for at in readings])),
+        packed_numbers(steps([at.mono_ns for at in readings])),
+        packed_numbers(steps([at.wall_ns - at.mono_ns for at in readings])),
         *_events(opened),
     ]
 
@@ -119,8 +136,8 @@ def _events(opened: list[tuple[StoredGroup, OpenedGroup]]) -> list[Any]:
     templates = [[envelope.plain(), body.plain()] for envelope, body in shapes]
     return [
         templates,
-        _numbers(order),
-        [[_column(items) for items in zip(*each, strict=True)] for each in rows],
+        packed_numbers(order),
+        [[packed_items(items) for items in zip(*each, strict=True)] for each in rows],
     ]
 
 
@@ -188,6 +205,18 @@ def checked(packed: bytes, log_id: bytes, previous: bytes) -> tuple[bytes, dict[
     }
 
 
+def rows(packed: bytes) -> tuple[list[int], list[Rows]]:
+    """Which rows each event is the next of, by its place, and all rows: the events without the chain. ValueError."""
+    fields = _fields(packed)
+    numbers, kinds = _by_template(_numbered(fields)[2], *fields[9:])
+    made = []
+    for envelope, body, own, columns in kinds:
+        items = (items_of(column, len(own), 0, len(own)) for column in columns)
+        held = [*envelope.held(items, own), *body.held(items, own)]
+        made.append(Rows(envelope, body, own, held))
+    return numbers, made
+
+
 @record
 class _Laid:
     """The columns of groups, read, and those of their events as they are."""
@@ -203,22 +232,28 @@ class _Laid:
 
 
 def _laid_out(packed: bytes) -> _Laid:
-    layout, first_seq, epochs, boots, trusts, sizes, jumps, mono, wall, *events = _fields(packed)
+    fields = _fields(packed)
+    firsts, counts, seqs = _numbered(fields)
+    _, _, epochs, boots, trusts, _, _, mono, wall, *events = fields
+    mono_ns = list(accumulate(numbers_of(mono, len(counts))))
+    wall_ns = list(map(add, mono_ns, accumulate(numbers_of(wall, len(counts)))))
+    clocks = spread(boots, len(counts)), mono_ns, wall_ns, spread(trusts, len(counts))
+    return _Laid(firsts, counts, seqs, spread(epochs, len(counts)), list(zip(*clocks, strict=True)), events)
+
+
+def _numbered(fields: list[Any]) -> tuple[list[int], list[int], Sequence[int]]:
+    """Each group's first number and its events, and the number of every event."""
+    layout, first_seq, sizes, jumps = fields[0], fields[1], fields[5], fields[6]
     if layout != LAYOUT:
         raise ValueError(f"its columns have layout {layout}, and this release knows up to {LAYOUT}")
-    counts = _integers(sizes, SEALED_EVENTS_MAX)
+    counts = numbers_of(sizes, SEALED_EVENTS_MAX)
     if not counts or sum(counts) > SEALED_EVENTS_MAX or min(counts) < 1:
         raise ValueError(f"it holds more than {SEALED_EVENTS_MAX} events, or a group of none")
     firsts = _firsts(first_seq, counts, dict(jumps)) if jumps else _unbroken(first_seq, counts)
-    mono_ns = list(accumulate(_integers(mono, len(counts))))
-    wall_ns = list(map(add, mono_ns, accumulate(_integers(wall, len(counts)))))
-    seqs = (
-        [seq for first, count in zip(firsts, counts, strict=True) for seq in range(first, first + count)]
-        if jumps
-        else range(firsts[0], firsts[-1] + counts[-1])
-    )
-    clocks = _spread(boots, len(counts)), mono_ns, wall_ns, _spread(trusts, len(counts))
-    return _Laid(firsts, counts, seqs, _spread(epochs, len(counts)), list(zip(*clocks, strict=True)), events)
+    if not jumps:
+        return firsts, counts, range(firsts[0], firsts[-1] + counts[-1])
+    each = zip(firsts, counts, strict=True)
+    return firsts, counts, [seq for first, count in each for seq in range(first, first + count)]
 
 
 def _heads(laid: _Laid, log_id: bytes) -> Iterator[bytes]:
@@ -268,25 +303,15 @@ def _whole_groups(firsts: list[int], counts: list[int], wanted: range) -> range:
     return range(held[0][0], held[-1][1]) if held else range(0)
 
 
-def _pairs(
-    seqs: Sequence[int], wanted: range | None, templates: Any, order: Any, columns: Any
-) -> Iterator[tuple[bytes, bytes]]:
+def _pairs(seqs: Sequence[int], wanted: range | None, *events: Any) -> Iterator[tuple[bytes, bytes]]:
     """Envelope and body of each event, or of those that are wanted."""
-    numbers = _integers(order, len(seqs))
-    if len(numbers) != len(seqs) or len(templates) != len(columns):
-        raise ValueError("events and templates do not match")
-    seqs_of: list[list[int]] = [[] for _ in templates]
-    for seq, number in zip(seqs, numbers, strict=True):
-        seqs_of[number].append(seq)
+    numbers, kinds = _by_template(seqs, *events)
     made: list[Iterator[tuple[bytes, bytes]]] = []
-    for (envelope_plain, body_plain), own, each in zip(templates, seqs_of, columns, strict=True):
-        envelope, body = Template.of_plain(envelope_plain), Template.of_plain(body_plain)
-        if envelope.width + body.width != len(each):
-            raise ValueError("a template and its columns do not match")
+    for envelope, body, own, columns in kinds:
         low, high = 0, len(own)
         if wanted is not None:
             low, high = bisect_left(own, wanted.start), bisect_left(own, wanted.stop)
-        items = (_items(column, len(own), low, high) for column in each)
+        items = (items_of(column, len(own), low, high) for column in columns)
         some = own[low:high]
         made.append(zip(envelope.fill(items, some), body.fill(items, some), strict=True))
     if wanted is not None:
@@ -294,101 +319,20 @@ def _pairs(
     return map(next, map(made.__getitem__, numbers))
 
 
-# ---- columns -----------------------------------------------------------------------------------------------
-
-
-def _column(items: Sequence[bytes]) -> Any:
-    """One hole's items: `[item]` where all are the same, `[width, planes]` of one width, else `[widths, bytes]`."""
-    if len(set(items)) == 1:
-        return [items[0]]
-    widths = [len(item) for item in items]
-    if len(set(widths)) == 1:
-        return [widths[0], _planes(b"".join(items), widths[0])]
-    return [_numbers(widths), b"".join(items)]
-
-
-def _items(column: Any, count: int, low: int, high: int) -> Column:
-    """The items of a column from place `low` on, up to `high`."""
-    if len(column) == 1 and type(column[0]) is bytes:
-        item: bytes = column[0]
-        return item
-    widths, data = column
-    if type(data) is not bytes:
-        raise ValueError("a column holds no bytes")
-    if type(widths) is int:
-        if widths < 1 or widths * count != len(data):
-            raise ValueError("a column has the wrong size")
-        if high - low < count:
-            data = b"".join(data[plane * count + low : plane * count + high] for plane in range(widths))
-        joined = _joined(data, widths)
-        return [joined[at : at + widths] for at in range(0, len(joined), widths)]
-    ends = list(accumulate(_integers(widths, count)))
-    if len(ends) != count or (ends[-1] if ends else 0) != len(data) or min(ends, default=0) < 0:
-        raise ValueError("a column has the wrong size")
-    return [data[start:end] for start, end in zip([0, *ends[:-1]][low:high], ends[low:high], strict=True)]
-
-
-def _planes(data: bytes, width: int) -> bytes:
-    """First bytes of all items, then second bytes, …: those of neighbours are alike, and pack together."""
-    return b"".join(data[place::width] for place in range(width))
-
-
-def _joined(data: bytes, width: int) -> bytes:
-    joined = bytearray(len(data))
-    count = len(data) // width
-    for place in range(width):
-        joined[place::width] = data[place * count : (place + 1) * count]
-    return bytes(joined)
-
-
-def _numbers(values: Sequence[int]) -> list[Any]:
-    """Whole numbers: `[width, planes]`, little-endian; negative ones folded in (0, -1, 1, -2, … as 0, 1, 2, 3, …)."""
-    folded = [value << 1 if value >= 0 else ~value << 1 | 1 for value in values]
-    width = max(1, (max(folded, default=0).bit_length() + 7) // 8)
-    return [width, _planes(b"".join(value.to_bytes(width, "little") for value in folded), width)]
-
-
-def _integers(packed: Any, count_max: int) -> list[int]:
-    width, data = packed
-    if type(width) is not int or type(data) is not bytes or not 1 <= width <= 17 or len(data) % width:
-        raise ValueError("a column of numbers has the wrong size")
-    if len(data) // width > count_max:
-        raise ValueError("a column of numbers is too long")
-    if width <= _WORD_BYTES:
-        words = array("Q", bytes(_spaced(data, width)))
-        if sys.byteorder == "big":
-            words.byteswap()
-        return [~(value >> 1) if value & 1 else value >> 1 for value in words]
-    joined = _joined(data, width)
-    folded = (int.from_bytes(joined[at : at + width], "little") for at in range(0, len(joined), width))
-    return [~(value >> 1) if value & 1 else value >> 1 for value in folded]
-
-
-def _spaced(data: bytes, width: int) -> bytearray:
-    """Planes of numbers as words of the machine's size, little-endian."""
-    count = len(data) // width
-    spaced = bytearray(_WORD_BYTES * count)
-    for place in range(width):
-        spaced[place::_WORD_BYTES] = data[place * count : (place + 1) * count]
-    return spaced
-
-
-def _steps(values: Sequence[int]) -> list[int]:
-    return [value - before for value, before in zip(values, [0, *values[:-1]], strict=True)]
-
-
-def _runs(values: Iterable[Any]) -> list[list[Any]]:
-    """Neighbours that are the same as `[value, how many]`."""
-    runs: list[list[Any]] = []
-    for value in values:
-        if runs and runs[-1][0] == value:
-            runs[-1][1] += 1
-        else:
-            runs.append([value, 1])
-    return runs
-
-
-def _spread(runs: Any, count: int) -> list[Any]:
-    if sum(each[1] for each in runs) != count or min((each[1] for each in runs), default=1) < 1:
-        raise ValueError("its groups and what is constant over them do not match")
-    return [value for value, times in runs for _ in range(times)] if len(runs) != 1 else [runs[0][0]] * count
+def _by_template(
+    seqs: Sequence[int], templates: Any, order: Any, columns: Any
+) -> tuple[list[int], list[tuple[Template, Template, list[int], list[Any]]]]:
+    """Which templates each event has, and those with their events' numbers and their columns."""
+    numbers = numbers_of(order, len(seqs))
+    if len(numbers) != len(seqs) or len(templates) != len(columns):
+        raise ValueError("events and templates do not match")
+    seqs_of: list[list[int]] = [[] for _ in templates]
+    for seq, number in zip(seqs, numbers, strict=True):
+        seqs_of[number].append(seq)
+    kinds = []
+    for (envelope_plain, body_plain), own, each in zip(templates, seqs_of, columns, strict=True):
+        envelope, body = Template.of_plain(envelope_plain), Template.of_plain(body_plain)
+        if envelope.width + body.width != len(each):
+            raise ValueError("a template and its columns do not match")
+        kinds.append((envelope, body, own, each))
+    return numbers, kinds

@@ -19,7 +19,7 @@ from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged
 from edge.core.limits import SEALED_EVENTS_MAX, SEALED_UNPACKED_BYTES_MAX
 from edge.segments import columns
-from edge.segments.columns import StoredGroup, Unpacked, pack, unpack
+from edge.segments.columns import Rows, StoredGroup, Unpacked, pack, unpack
 from edge.segments.extent import Extent
 
 #: Groups as columns, then zstd. What is written, unless a group does not come back from columns.
@@ -72,6 +72,13 @@ def checked(
             seen.add(each.group)
             link = each.link
         return link, seen.fields()
+
+
+def rows(codec: str, body: bytes, size_bytes: int) -> tuple[list[int], list[Rows]] | None:
+    """The events as their columns have them, or None where the codec has none. Raises ValueError."""
+    reader, data = _opened(codec, body, size_bytes)
+    with _as_said(codec):
+        return columns.rows(data) if reader is unpack else None
 
 
 def _opened(codec: str, body: bytes, size_bytes: int) -> tuple[_Reader, bytes]:

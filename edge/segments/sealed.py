@@ -18,10 +18,10 @@ from edge.core.errors import LogDamaged, SegmentRejected
 from edge.core.limits import MANIFEST_BYTES_MAX
 from edge.core.records import record
 from edge.security.signing import SIGNATURE_BYTES, signed_by
-from edge.segments.columns import Unpacked
+from edge.segments.columns import Rows, Unpacked
 from edge.segments.extent import Extent
 from edge.segments.manifest import Manifest, id_of
-from edge.segments.packing import checked, unpacked
+from edge.segments.packing import checked, rows, unpacked
 
 MAGIC: Final = b"NEseg1\r\n"
 """With a line's end in it, so that a copy in text mode is noticed at once (as PNG does, RFC 2083 §12.11)."""
@@ -56,6 +56,12 @@ class Sealed:
             ):
                 yield each.group
 
+    def rows(self) -> tuple[list[int], list[Rows]] | None:
+        """The events by their columns (`columns.rows`), None where the codec has none. Raises SegmentRejected."""
+        said = self.manifest
+        with self._readable():
+            return rows(said.codec, self.body, said.unpacked_bytes)
+
     def groups(self) -> Iterator[Unpacked]:
         """Every group with the chain's link after it, recomputed. Raises SegmentRejected, perhaps at the end only."""
         said, seen = self.manifest, Extent()
@@ -84,15 +90,15 @@ class Sealed:
 
     def _require(self, link: bytes, extent: dict[str, int]) -> None:
         said = self.manifest
-        where = f"egment {said.number} of {said.box}"
+        where = f"segment {said.number} of {said.box}"
         if link != said.link_after:
             raise SegmentRejected(
-                f"The events of s{where} give the link {link.hex()[:16]}, "
+                f"The events of {where} give the link {link.hex()[:16]}, "
                 f"and its manifest says {said.link_after.hex()[:16]}."
             )
         if wrong := [name for name, value in extent.items() if getattr(said, name) != value]:
             raise SegmentRejected(
-                f"S{where} says something else of its events than they are: {', '.join(wrong)}."
+                f"The manifest of {where} says something else of its events than they are: {', '.join(wrong)}."
             )
 
 

@@ -10,12 +10,15 @@ A hole keeps the item's own bytes, so that what was written by another release, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from itertools import repeat
+from operator import sub
 from typing import Any, Final
 
 from edge.core.codec import decode, encode
 from edge.core.records import record
+from edge.segments.planes import Column
 
 #: Kinds of holes: an item's bytes as they are; a number written relative to the event's; a byte string whose content
 #: is CBOR itself and has a template of its own.
@@ -26,8 +29,6 @@ _NESTED_BYTES_MIN: Final = 4
 
 Hole = Any
 """PLAIN, RELATIVE, or a Template: content of a byte string."""
-Column = bytes | Iterable[bytes]
-"""What fills a hole: an item for each piece, or the one that is the same in all."""
 
 
 @record
@@ -67,25 +68,30 @@ class Template:
         woven = self._woven(columns, seqs)
         return [woven] * len(seqs) if isinstance(woven, bytes) else list(woven)
 
+    def held(self, columns: Iterator[Column], seqs: list[int]) -> list[Column]:
+        """What stands in each hole: content of a byte string as that string, relative numbers as they are written."""
+        return [_held(hole, columns, seqs) for hole in self.holes]
+
     def _woven(self, columns: Iterator[Column], seqs: list[int]) -> Column:
         """As `fill`; what is the same in all of them, once."""
         parts: list[Column] = [self.chunks[0]]
         for hole, chunk in zip(self.holes, self.chunks[1:], strict=True):
-            if isinstance(hole, Template):
-                content = hole._woven(columns, seqs)
-                _put(
-                    parts,
-                    byte_string(content) if isinstance(content, bytes) else list(map(byte_string, content)),
-                )
-            elif hole == RELATIVE:
-                _put(parts, _absolute(next(columns), seqs))
+            if hole == RELATIVE:
+                _put(parts, as_items(absolute(next(columns), seqs)))
             else:
-                _put(parts, next(columns))
+                _put(parts, _held(hole, columns, seqs))
             _put(parts, chunk)
         if len(parts) == 1:
             return parts[0]
         every = [repeat(part) if type(part) is bytes else part for part in parts]
         return map(b"".join, zip(*every))  # noqa: B905 - what is the same repeats without an end
+
+
+def _held(hole: Hole, columns: Iterator[Column], seqs: list[int]) -> Column:
+    if not isinstance(hole, Template):
+        return next(columns)
+    content = hole._woven(columns, seqs)
+    return byte_string(content) if isinstance(content, bytes) else list(map(byte_string, content))
 
 
 def _put(parts: list[Column], part: Column) -> None:
@@ -97,23 +103,34 @@ def _put(parts: list[Column], part: Column) -> None:
         parts.append(part)
 
 
-def _absolute(column: Column, seqs: list[int]) -> list[bytes]:
+def absolute(column: Column, seqs: list[int]) -> list[Any]:
     """Numbers of events again, from how far back they are; of those there are few different ones."""
     if isinstance(column, bytes):
         back = decode(column)
-        numbers = [seq - back for seq in seqs]
-    else:
-        backs = list(column)
-        known = {item: decode(item) for item in set(backs)}
-        numbers = [seq - known[item] for seq, item in zip(seqs, backs, strict=True)]
-    return [
-        b"\x1a" + number.to_bytes(4, "big")  # what most logs are in for most of their life
-        if type(number) is int and 1 << 16 <= number < 1 << 32
-        else b"\x19" + number.to_bytes(2, "big")
-        if type(number) is int and 1 << 8 <= number < 1 << 16
-        else encode(number)
-        for number in numbers
-    ]
+        return [seq - back for seq in seqs]
+    backs = list(column)
+    known = {item: decode(item) for item in set(backs)}
+    return list(map(sub, seqs, map(known.__getitem__, backs)))
+
+
+def as_items(numbers: Sequence[int]) -> list[bytes]:
+    """Numbers of events in CBOR (RFC 8949 §3.1)."""
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    for head, code, width in ((b"\x1a", "I", 4), (b"\x19", "H", 2)):
+        if 1 << 4 * width <= low and high < 1 << 8 * width:
+            return _of_one_width(struct.pack(f">{len(numbers)}{code}", *numbers), head, width)
+    return [encode(number) for number in numbers]
+
+
+def _of_one_width(data: bytes, head: bytes, width: int) -> list[bytes]:
+    """Items that take the same bytes, put together plane by plane."""
+    size, step = len(data) // width, width + 1
+    made = bytearray(step * size)
+    made[::step] = head * size
+    for place in range(width):
+        made[1 + place :: step] = data[place::width]
+    joined = bytes(made)
+    return [joined[at : at + step] for at in range(0, len(joined), step)]
 
 
 _DEPTH_MAX: Final = 8

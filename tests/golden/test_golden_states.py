@@ -9,7 +9,8 @@ import pytest
 
 from edge.core.settings import load_settings
 from edge.replay.journal_source import JournalSource
-from edge.replay.reconstruct import LogState, log_state, reconstruct
+from edge.replay.log_state import LogState, log_state
+from edge.replay.reconstruct import reconstruct
 from edge.replay.sealed_source import folder_source
 
 HERE = Path(__file__).parent

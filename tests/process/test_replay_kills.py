@@ -20,7 +20,7 @@ from edge.core.codec import encode
 from edge.core.errors import EdgeError
 from edge.core.events import AttemptLost, Event, ExecutionResumed, StepDone, TaskDone
 from edge.replay.journal_source import JournalSource
-from edge.replay.reconstruct import log_state
+from edge.replay.log_state import log_state
 from edge.replay.rerun_log import rerun_log
 from edge.sync.bundle import MANIFEST
 from tests.process.box import Box

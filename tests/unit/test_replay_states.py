@@ -16,7 +16,8 @@ from edge.core.events import Event, ExecutionFinished, ExecutionRequested, StepD
 from edge.core.retention_events import Carried
 from edge.core.state import fold
 from edge.replay.instants import Instant, instant
-from edge.replay.reconstruct import events_of, log_state, reconstruct
+from edge.replay.log_state import log_state
+from edge.replay.reconstruct import events_of, reconstruct
 from edge.replay.sealed_source import SealedSource, folder_source
 from edge.replay.source import Missing
 from edge.replay.state_digest import state_digest

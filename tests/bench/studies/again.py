@@ -18,8 +18,9 @@ from edge.central.ingest import Central
 from edge.central.ledger import STORED, Linked
 from edge.cli.central_sources import OneSource
 from edge.core.events import Event
+from edge.replay.log_state import log_state
 from edge.replay.pinned import Pinned
-from edge.replay.reconstruct import events_of, histories, log_state, reconstruct
+from edge.replay.reconstruct import events_of, histories, reconstruct
 from edge.replay.rerun import rerun
 from edge.replay.sandbox import Sandbox
 from edge.replay.sealed_source import SealedSource, folder_source
