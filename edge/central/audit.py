@@ -25,6 +25,7 @@ from edge.segments.manifest import NO_SEGMENT, Manifest
 from edge.segments.sealed import open_sealed
 
 OK, WARN, FAIL = "ok", "warn", "fail"
+_AGAIN: Final = "edge bundle export --all FOLDER on the box, or the bundle that it came in; then edge central import FOLDER."
 _SHOWN_MAX: Final = 5
 """Of one kind of finding in one log; the rest is counted."""
 
@@ -152,9 +153,7 @@ class Audit:
                     broken.append(f"Segment {said.number} does not follow the one before it.")
                 before, before_id = said, entry.id
         for text in broken[:_SHOWN_MAX]:
-            yield Finding(
-                FAIL, box, "chain", text, "Put the file back from the bundle it came in, or from a copy."
-            )
+            yield Finding(FAIL, box, "chain", text, f"Bring it again. {_AGAIN}")
         if len(broken) > _SHOWN_MAX:
             yield Finding(FAIL, box, "chain", f"{len(broken) - _SHOWN_MAX} segments more")
         if not broken:
@@ -185,7 +184,7 @@ class Audit:
         for each in bad:
             yield Finding(
                 FAIL, box, "events", f"segment {each.number} is left out of the tables: {each.reason}",
-                "If its file was damaged here, put it back from its bundle; else its key signed what is no log.",
+                f"If its file was damaged here: {_AGAIN} Else its key signed what is no log.",
             )  # fmt: skip
         if linked is not None and (reached is None or reached[0] < linked.number):
             seen = f"up to segment {reached[0]} of {linked.number}" if reached is not None else "not yet"
@@ -262,15 +261,20 @@ class Audit:
     def _values(self, box: str, manifests: list[Manifest]) -> Iterator[Finding]:
         named = {digest for said in manifests for digest, _ in said.blobs}
         missing = [digest for digest in named if not self._shelf.has_blob(digest)]
-        if missing:
-            text = (
-                f"{len(missing)} of {len(named)} large values are not here, such as {min(missing).hex()[:16]}"
-            )
-            yield Finding(
-                WARN, box, "values", text, "Import the bundle that has them again: edge central import."
-            )
-        elif named:
+        damaged = [digest for digest in named.difference(missing) if not self._whole(digest)]
+        for state, kind, digests in ((WARN, "not here", missing), (FAIL, "damaged", damaged)):
+            if digests:
+                text = f"{len(digests)} of {len(named)} large values are {kind}, such as {min(digests).hex()[:16]}"
+                yield Finding(state, box, "values", text, f"Bring them again. {_AGAIN}")
+        if named and not missing and not damaged:
             yield Finding(OK, box, "values", f"all {len(named)} large values are here")
+
+    def _whole(self, digest: bytes) -> bool:
+        try:
+            self._shelf.blob(digest)
+        except SegmentRejected:
+            return False
+        return True
 
 
 def refused(data: Path) -> Iterator[Finding]:

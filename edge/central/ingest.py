@@ -92,7 +92,10 @@ class Central:
     def _place(self, sealed: Sealed, data: bytes) -> Verdict:
         """Keep a segment where it belongs. Inside a change."""
         said = sealed.manifest
-        if self.ledger.has(said.log_id, said.number, sealed.id) is not None:
+        known = self.ledger.has(said.log_id, said.number, sealed.id)
+        if known is not None:
+            # Its file may have rotted or gone since: what comes again puts it right.
+            self.shelf.put(said.log_id, said.number, sealed.id, data, fork=known == FORK)
             return Verdict(ALREADY, said.log_id, said.number)
         state, reason = place_of(said, self.ledger.linked(said.log_id))
         self.shelf.put(said.log_id, said.number, sealed.id, data, fork=state == FORK)

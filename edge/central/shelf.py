@@ -40,9 +40,9 @@ class Shelf:
         return folder / log_id.hex() / f"{number:012d}-{segment.hex()[:_ID_DIGITS]}{SUFFIX}"
 
     def put(self, log_id: bytes, number: int, segment: bytes, data: bytes, *, fork: bool) -> None:
-        """Keep a segment, durable when this returns. Raises StorageFailed."""
+        """Keep a segment, durable when this returns, in place of a file that no longer holds it. StorageFailed."""
         path = self.path(log_id, number, segment, fork=fork)
-        if not path.exists():
+        if _read(path) != data:
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o750)
                 flush_folder(path.parent.parent)
@@ -64,7 +64,7 @@ class Shelf:
         """Keep a large value, durable when this returns. SegmentRejected where it is another one, StorageFailed."""
         if hashlib.sha256(data).digest() != digest:
             raise SegmentRejected(f"The value {digest.hex()[:16]} was changed on its way.")
-        if not self.has_blob(digest):
+        if _read(self._blobs / digest.hex()) != data:
             write_whole(self._blobs / digest.hex(), data)
 
     def blob(self, digest: bytes) -> bytes:
@@ -87,6 +87,14 @@ class Shelf:
         digest = hashlib.sha256(data).hexdigest()[:_ID_DIGITS]
         if not any(path.stem.endswith(digest) for path in kept):
             write_whole(self._refused / f"{now_ns:020d}-{code}-{digest}{SUFFIX}", data)
+
+
+def _read(path: Path) -> bytes | None:
+    """What a file holds, None where it is absent or the drive does not give it."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _below(folder: Path) -> Iterator[Path]:

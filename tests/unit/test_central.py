@@ -89,6 +89,22 @@ def test_a_fork_that_was_parked_is_found_when_it_is_reached(central: Central, tm
     assert rows(tmp_path / "again.sqlite") == live
 
 
+@pytest.mark.parametrize("what", ["changed", "gone"])
+def test_what_comes_again_puts_a_rotten_file_right(central: Central, tmp_path: Path, what: str) -> None:
+    """A segment whose file was changed or removed is whole again once it came again, and so is a large value."""
+    import hashlib
+
+    parts, value = grow(tmp_path / "a", 1), b"large" * 99
+    central.shelf.put_blob(hashlib.sha256(value).digest(), value)
+    central.take_all(parts, deep=True)
+    for path in (*central.shelf.segments(), *(tmp_path / "central" / "blobs").iterdir()):
+        path.write_bytes(path.read_bytes()[:-1] + b"\x00") if what == "changed" else path.unlink()
+    assert [each.verdict for each in central.take_all(parts, deep=True)] == [ALREADY] * len(parts)
+    assert [path.read_bytes() for path in central.shelf.segments()] == parts
+    central.shelf.put_blob(hashlib.sha256(value).digest(), value)
+    assert central.shelf.blob(hashlib.sha256(value).digest()) == value
+
+
 def test_who_may_speak(central: Central, tmp_path: Path) -> None:
     """An unknown key is refused with the command that lets it in; a revoked one is refused from then on."""
     first, second = grow(tmp_path / "a", 1)
