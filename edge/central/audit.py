@@ -25,7 +25,10 @@ from edge.segments.manifest import NO_SEGMENT, Manifest
 from edge.segments.sealed import open_sealed
 
 OK, WARN, FAIL = "ok", "warn", "fail"
-_AGAIN: Final = "edge bundle export --all FOLDER on the box, or the bundle that it came in; then edge central import FOLDER."
+_AGAIN: Final = (
+    "edge bundle export --all FOLDER on the box, or the bundle that it came in;"
+    " then edge central import FOLDER."
+)  # fmt: skip
 _SHOWN_MAX: Final = 5
 """Of one kind of finding in one log; the rest is counted."""
 

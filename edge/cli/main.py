@@ -31,6 +31,7 @@ _GROUPS: Final = (
     "show",
     "explain",
     "replay",
+    "whatif",
     "subscription",
     "cancel",
     "callback",

@@ -1,10 +1,11 @@
 """What-if over many executions: in units, by several processes, kept apart from the log with what they were made of.
 
     derived/whatif/<key>/PROVENANCE.json            playbook, release, mode, selection
-    derived/whatif/<key>/<log>-<segment>.jsonl      a header, then one line for each execution begun in that segment
+    derived/whatif/<key>/<log>-<part>.jsonl         a header, then one line for each execution begun in that part
 
 The key is a digest of everything that decides what comes out, so the same asked again finds what is there, and one
-that was broken off goes on. A log is never edited: what is here can be thrown away. Called by `edge central whatif`.
+that was broken off goes on. A log is never edited: what is here can be thrown away. A part is a segment where there
+are segments, else some thousand events. Called by `edge whatif` and `edge central whatif`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import multiprocessing
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,16 +29,20 @@ from edge.core.events import Event, ExecutionFinished, ExecutionRequested
 from edge.core.records import record
 from edge.core.state import EXECUTION_BODIES
 from edge.replay.effects import STOP
+from edge.replay.journal_source import JournalSource
 from edge.replay.pinned import Pinned, pinned_by
 from edge.replay.sandbox import Sandbox
-from edge.replay.sealed_source import SealedFile, SealedSource, manifest_of
+from edge.replay.sealed_source import SealedSource, manifest_of
 from edge.replay.shield import shielded
+from edge.replay.source import Source
 from edge.replay.whatif import Pair, WhatIf, whatif
 from edge.store.whole_file import write_whole
 from playbooks.blueprint import Blueprint
 
 _KEY_DIGITS: Final = 16
 PROVENANCE: Final = "PROVENANCE.json"
+#: A box's own log is taken in parts of so many events.
+_PART_EVENTS: Final = 10_000
 
 
 @record
@@ -77,9 +83,19 @@ class Asked:
         }
 
 
+@record
+class Part:
+    """A part of a log: its name, its first and last event, and what playbooks its executions are pinned to."""
+
+    name: str
+    first_seq: int
+    last_seq: int
+    blueprints: tuple[bytes, ...]
+
+
 @dataclass(slots=True)
 class Unit:
-    """One segment's executions: what came of them, how many have not ended, how many have no believed time."""
+    """One part's executions: what came of them, how many have not ended, how many have no believed time."""
 
     name: str
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -122,42 +138,72 @@ def _shown(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def over(source: SealedSource, asked: Asked, derived: Derived, jobs: int) -> Iterator[Unit]:
-    """Every unit of a log, those that are there already first. Raises EdgeError.
-
-    A unit is written before it is given; broken off at any point, the same again goes on.
-    """
-    last_seq = source.files[-1].last_seq if source.files else 0
-    left: list[SealedFile] = []
-    needed: set[bytes] = set()
+def parts_of_segments(source: SealedSource, asked: Asked) -> list[Part]:
+    """Each segment that may hold an execution that is asked for. Raises SegmentRejected."""
+    parts = []
     for each in source.files:
         if asked.only and not each.first_seq <= asked.only <= each.last_seq:
             continue
         said = manifest_of(each.path)
+        if said.wall_max_ns >= asked.from_ns and said.wall_min_ns <= asked.to_ns and said.blueprints:
+            parts.append(Part(each.path.stem, each.first_seq, each.last_seq, tuple(said.blueprints)))
+    return parts
+
+
+def parts_of_journal(source: JournalSource, asked: Asked) -> list[Part]:
+    """A box's own log, so many events at a time. Raises LogDamaged."""
+    parts: list[Part] = []
+    first_seq, digests = 0, dict[bytes, None]()
+    last_seq = 0
+    for group in source.groups():
+        first_seq = first_seq or group.first_seq
+        last_seq = group.last_seq
+        for event in group.events():
+            if isinstance(event.body, ExecutionRequested) and asked.only in (0, event.seq):
+                digests[event.body.digest] = None
+        if last_seq - first_seq >= _PART_EVENTS:
+            parts.append(_part(first_seq, last_seq, digests))
+            first_seq, digests = 0, {}
+    if first_seq:
+        parts.append(_part(first_seq, last_seq, digests))
+    return [part for part in parts if part.blueprints]
+
+
+def _part(first_seq: int, last_seq: int, digests: Mapping[bytes, None]) -> Part:
+    return Part(f"{first_seq:012d}-{last_seq:012d}", first_seq, last_seq, tuple(digests))
+
+
+def over(
+    source: Source, parts: Sequence[Part], last_seq: int, asked: Asked, derived: Derived, jobs: int
+) -> Iterator[Unit]:
+    """Every unit of a log that ends at `last_seq`, those that are there already first. Raises EdgeError.
+
+    A unit is written before it is given; broken off at any point, the same again goes on.
+    """
+    left: list[Part] = []
+    for each in parts:
         known = derived.read(_name(source, each), last_seq)
         if known is not None:
             yield known
-        elif said.wall_max_ns >= asked.from_ns and said.wall_min_ns <= asked.to_ns and said.blueprints:
+        else:
             left.append(each)
-            needed.update(said.blueprints)
     if not left:
         return
-    pinned = pinned_by(source.groups(), needed)
+    digests = {digest for each in left for digest in each.blueprints}
+    work = _Work(source, last_seq, asked, derived, pinned_by(source.groups(), digests))
     shares = [left[place::jobs] for place in range(min(jobs, len(left)))]
     if len(shares) == 1:
-        yield from _work(source, asked, derived, shares[0], pinned)
+        yield from work(shares[0])
         return
-    yield from _by_processes(source, asked, derived, shares, pinned)
+    yield from _by_processes(work, shares)
 
 
-def _by_processes(
-    source: SealedSource, asked: Asked, derived: Derived, shares: list[list[SealedFile]], pinned: Pinned
-) -> Iterator[Unit]:
+def _by_processes(work: _Work, shares: list[list[Part]]) -> Iterator[Unit]:
     context = multiprocessing.get_context("fork")
     ends: list[tuple[Any, Connection]] = []
     for share in shares:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_tell, args=(theirs, source, asked, derived, share, pinned))
+        process = context.Process(target=_tell, args=(theirs, work, share))
         process.start()
         theirs.close()
         ends.append((process, ours))
@@ -179,71 +225,79 @@ def _by_processes(
         raise EdgeError(failed, mend="What was done is kept: the same command goes on from there.")
 
 
-def _tell(
-    out: Connection,
-    source: SealedSource,
-    asked: Asked,
-    derived: Derived,
-    share: list[SealedFile],
-    pinned: Pinned,
-) -> None:
+def _tell(out: Connection, work: _Work, share: list[Part]) -> None:
     try:
-        for unit in _work(source, asked, derived, share, pinned):
+        for unit in work(share):
             out.send(unit)
     except EdgeError as error:
         out.send(str(error))
 
 
-def _name(source: SealedSource, file: SealedFile) -> str:
-    return f"{source.log_id.hex()}-{file.path.stem}"
+def _name(source: Source, part: Part) -> str:
+    return f"{source.log_id.hex()}-{part.name}"
 
 
-def _work(
-    source: SealedSource, asked: Asked, derived: Derived, share: list[SealedFile], pinned: Pinned
-) -> Iterator[Unit]:
-    other = shielded(asked.blueprint)
-    pairs: dict[bytes, Pair | None] = {}
-    sandbox: Sandbox | None = None
-    try:
-        for file in share:
-            unit = Unit(_name(source, file))
-            for history in _begun_in(source, file, asked, unit):
-                digest = history[0].body.digest  # type: ignore[attr-defined]
-                if digest not in pairs:
-                    own = pinned.blueprint(digest)
-                    pairs[digest] = Pair(shielded(own), other) if own.path == asked.blueprint.path else None
-                pair = pairs[digest]
-                if pair is None:
-                    continue
-                sandbox = sandbox or Sandbox(pinned.hash_seed)
-                made: WhatIf = whatif(sandbox, source, pair, history, asked.mode, asked.model)
-                unit.results.append({"execution": f"{source.log_id.hex()}-{made.execution}", **_rest(made)})
-            unit.header = {
-                "box": source.box, "log": source.log_id.hex(), "segment": file.path.name,
-                "events": [file.first_seq, file.last_seq], "log_through": source.files[-1].last_seq,
-                "recorded_by": list(pinned.releases), "open": unit.open, "timeless": unit.timeless,
-            }  # fmt: skip
-            derived.write(unit)
-            yield unit
-    finally:
-        if sandbox is not None:
-            sandbox.close()
+@dataclass(slots=True)
+class _Work:
+    """What every process does with its share of the parts."""
+
+    source: Source
+    last_seq: int
+    asked: Asked
+    derived: Derived
+    pinned: Pinned
+
+    def __call__(self, share: Sequence[Part]) -> Iterator[Unit]:
+        pairs: dict[bytes, Pair | None] = {}
+        other = shielded(self.asked.blueprint)
+        with ExitStack() as stack:
+            sandbox: Sandbox | None = None
+            for part in share:
+                unit = Unit(_name(self.source, part))
+                for history in _begun_in(self.source, part, self.asked, unit):
+                    pair = self._pair(pairs, history, other)
+                    if pair is None:
+                        continue
+                    sandbox = sandbox or stack.enter_context(Sandbox(self.pinned.hash_seed))
+                    made = whatif(sandbox, self.source, pair, history, self.asked.mode, self.asked.model)
+                    execution_id = f"{self.source.log_id.hex()}-{made.execution}"
+                    unit.results.append({"execution": execution_id, **_rest(made)})
+                unit.header = self._header(part, unit)
+                self.derived.write(unit)
+                yield unit
+
+    def _pair(
+        self, pairs: dict[bytes, Pair | None], history: Sequence[Event], other: Blueprint
+    ) -> Pair | None:
+        """Both playbooks of an execution, None where its own is of another path."""
+        digest = history[0].body.digest  # type: ignore[attr-defined]
+        if digest not in pairs:
+            own = self.pinned.blueprint(digest)
+            pairs[digest] = Pair(shielded(own), other) if own.path == self.asked.blueprint.path else None
+        return pairs[digest]
+
+    def _header(self, part: Part, unit: Unit) -> dict[str, Any]:
+        return {
+            "box": self.source.box, "log": self.source.log_id.hex(), "part": part.name,
+            "events": [part.first_seq, part.last_seq], "log_through": self.last_seq,
+            "recorded_by": list(self.pinned.releases), "open": unit.open, "timeless": unit.timeless,
+        }  # fmt: skip
 
 
 def _rest(made: WhatIf) -> dict[str, Any]:
     return {name: value for name, value in made.plain().items() if name != "execution"}
 
 
-def _begun_in(source: SealedSource, file: SealedFile, asked: Asked, unit: Unit) -> Iterator[Sequence[Event]]:
-    """Histories that began in a segment, read on until all have ended or the log does."""
+def _begun_in(source: Source, part: Part, asked: Asked, unit: Unit) -> Iterator[Sequence[Event]]:
+    """Histories that began in a part, read on until all have ended or the log does."""
     going: dict[int, list[Event]] = {}
-    for group in source.groups(file.first_seq - 1):
-        if group.first_seq > file.last_seq and not going:
+    for group in source.groups(part.first_seq - 1):
+        if group.first_seq > part.last_seq and not going:
             return
         at = group.context.at
         for event in group.events():
             if event.seq == event.execution and isinstance(event.body, ExecutionRequested):
-                if event.seq > file.last_seq or asked.only not in (0, event.seq):
+                if event.seq > part.last_seq or asked.only not in (0, event.seq):
                     continue
                 if at.wall_trust == WALL_IMPLAUSIBLE:
                     unit.timeless += 1

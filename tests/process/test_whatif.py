@@ -56,6 +56,23 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Box, str]
     box.down()
 
 
+def test_the_box_and_a_bundle_are_asked_the_same_way(centre: tuple[Box, str], tmp_path: Path) -> None:
+    """`edge whatif` says of a box's own log, and of a stick, what the centre says; results lie in the data folder."""
+    box, data = centre
+    path = tmp_path / "other.yaml"
+    path.write_text(GUARD.replace('high: "{{ decide.high }}"', 'high: "{{ decide.to >= 4 }}"'))
+    stick = next(path for path in (Path(data).parent / "stick").iterdir() if path.is_dir())
+    asked = ("--playbook", str(path), "--json")
+    at_the_centre = json.loads(box.edge("central", "whatif", *asked, "--data", data, check=1).stdout)
+    for words in ((), ("--bundle", str(stick))):
+        told = json.loads(box.edge("whatif", *asked, *words, check=1).stdout)
+        assert {**told, "results": ""} == {**at_the_centre, "results": ""}
+        assert Path(told["results"]).is_relative_to(box.data)
+    one = at_the_centre["worst"][0]["execution"]
+    assert json.loads(box.edge("whatif", one, *asked, check=1).stdout)["kinds"] == {"changed": 1}
+    assert "No execution of guard" in box.edge("whatif", "999", *asked, check=2).stderr
+
+
 class Asks:
     """`edge central whatif` at that centre, with a playbook written for it."""
 
