@@ -47,7 +47,8 @@ REQUEST_ID = "r-1"
 PATIENCE_S = 60.0
 #: Filling a journal's file with zeros is the same call 32 times: the first, some between and the last are enough.
 SAME_CALL_STEP = 8
-KINDS = [("before", False), ("after", False), ("EIO", False), ("EIO", True), ("ENOSPC", True)]
+#: Ways to strike every call: what is refused for good is broken and full by turns, since both go one way.
+WALKS = ["before", "after", "once", "for good"]
 SLICES = 4
 
 
@@ -195,20 +196,24 @@ def test_a_sample_of_all_calls(library: Path, calls: list[str], tmp_path: Path) 
     # Another part of the walk each time would be a test that fails now and then; this one is the same each time.
     every = list(places(calls))
     chosen = [every[len(every) * number // 7] for number in range(1, 7)]
-    strike(library, tmp_path, [Fault(*_at(number, place)) for number, place in enumerate(chosen)])
+    strike(
+        library,
+        tmp_path,
+        [fault_of(WALKS[number % len(WALKS)], place) for number, place in enumerate(chosen)],
+    )
 
 
-def _at(number: int, place: int) -> tuple[str, int, bool]:
-    kind, lasting = KINDS[number % len(KINDS)]
-    return kind, place, lasting
+def fault_of(walk: str, place: int) -> Fault:
+    """What a walk does at one call."""
+    if walk == "for good":
+        return Fault("EIO" if place % 2 else "ENOSPC", place, lasting=True)
+    return Fault("EIO" if walk == "once" else walk, place)
 
 
 @pytest.mark.faults_full
 @pytest.mark.parametrize("slice_number", range(SLICES))
-@pytest.mark.parametrize(("kind", "lasting"), KINDS)
-def test_every_call(
-    kind: str, lasting: bool, slice_number: int, library: Path, calls: list[str], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("walk", WALKS)
+def test_every_call(walk: str, slice_number: int, library: Path, calls: list[str], tmp_path: Path) -> None:
     """Killed before, killed after, refused at each call: nothing accepted is lost, nothing is answered twice."""
     chosen = list(places(calls))[slice_number::SLICES]
-    strike(library, tmp_path, [Fault(kind, place, lasting) for place in chosen])
+    strike(library, tmp_path, [fault_of(walk, place) for place in chosen])

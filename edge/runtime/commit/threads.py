@@ -38,13 +38,21 @@ class JobThread:
             try:
                 job()
             except StorageFailed as error:
-                self._loop.call_soon_threadsafe(self._failed, error)
+                self._tell(self._failed, error)
             except Exception as error:  # noqa: BLE001 - the thread's top: whatever it is, nothing more is flushed
-                self._loop.call_soon_threadsafe(self._failed, unexpected(error))
+                self._tell(self._failed, unexpected(error))
             else:
-                self._loop.call_soon_threadsafe(then)
+                self._tell(then)
 
         self._jobs.put(work)
+
+    def _tell(self, then: Callable[..., None], *given: StorageFailed) -> None:
+        """Go on in the loop; where that has ended, the runtime is ending, and nobody waits for it."""
+        try:
+            self._loop.call_soon_threadsafe(then, *given)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
 
     async def result_of(self, job: Callable[[], _T]) -> _T:
         """Run a job on the thread and wait for what it gives; any error ends the runtime."""
