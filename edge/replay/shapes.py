@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, cast
@@ -64,7 +65,8 @@ _CODE, _EXECUTION, _CAUSE = (0,), (1,), (6,)
 #: What stands for a number where an execution's own belongs, and the shape of an event that has none.
 _OWN: Final = -1
 RAW: Final = 0
-#: A field that holds its default is written down as if it were not there; of those kept only a number has one.
+#: A field that holds its default is written down as if it were not there; of those kept these have one to hold.
+_COUNTED: Final = frozenset({"duration_us"})
 _DEFAULT: Final = encode(0)
 #: First bytes of tagged items (RFC 8949 §3): references.
 _TAGS: Final = frozenset(range(0xC0, 0xE0))
@@ -132,9 +134,7 @@ class Shapes:
         seqs, held = rows.seqs, rows.held
         columns = [_each(as_items(absolute(held[place], seqs)) if place == places.cause else held[place])
                    for place in places.kept]  # fmt: skip
-        executions = [
-            number or seq for number, seq in zip(absolute(held[places.execution], seqs), seqs, strict=True)
-        ]
+        numbered = as_items(seqs)
         common = (rows.envelope, rows.body, places.kept, places.tagged)
         looked = [held[place] for place in places.looked]
         if all(type(each) is bytes for each in looked):
@@ -142,7 +142,7 @@ class Shapes:
         else:
             alike = zip(*map(_each, looked))  # noqa: B905 - what is the same repeats without an end
             numbers = (self._number(common, items, places) for items in alike)
-        return zip(numbers, executions, zip(as_items(seqs), *columns))  # noqa: B905
+        return zip(numbers, _executions(held[places.execution], seqs, numbered), zip(numbered, *columns))  # noqa: B905
 
     def _number(self, common: Row, looked: tuple[bytes, ...], places: _Places) -> int:
         key = (common, looked)
@@ -182,11 +182,14 @@ class _Places:
         for place in kept:
             column: Any = rows.held[place]
             items = (column,) if type(column) is bytes else column
-            tags = _TAGS.isdisjoint(map(_first, items))
-            if _DEFAULT in items or not (tags or _TAGS.issuperset(map(_first, items))):
+            name = tail[place - first][0]
+            if any(_FIELDS[kind][name] in _COUNTED for kind in kinds) and _DEFAULT in items:
                 return None
-            if not tags:
-                tagged.append(place)
+            if isinstance(rows.body.holes[place - first], Template) or _TAGS.isdisjoint(map(_first, items)):
+                continue
+            if not _TAGS.issuperset(map(_first, items)):
+                return None
+            tagged.append(place)
         if cause is not None:
             kept.insert(0, cause)
         looked = (place for place in range(first + len(tail)) if place != execution and place not in kept)
@@ -204,6 +207,14 @@ class _Places:
         cause = None if self.cause is None else 1 + self.kept.index(self.cause)
         tagged = tuple(1 + self.kept.index(place) for place in self.tagged)
         return EventShape(_BY_CODE[code], head, tail, 1 + len(self.kept), cause, tagged)
+
+
+def _executions(column: Column, seqs: list[int], numbered: Sequence[bytes]) -> list[int]:
+    """Which execution each event is of; a request, whose own number it is, says 0."""
+    if column == numbered:
+        return seqs
+    found = absolute(column, seqs)
+    return [number or seq for number, seq in zip(found, seqs, strict=True)] if 0 in found else found
 
 
 def _kinds(rows: Rows) -> set[type[Body]] | None:
@@ -225,6 +236,7 @@ def _keeps(kind: type[Body], path: Path) -> bool:
     return name in _KEPT.get(kind, ()) and (kind, (name, *path[1:])) not in _LOOKED_AT
 
 
+@lru_cache(maxsize=1_024)
 def _paths(template: Template) -> list[Path] | None:
     """Where in the value each hole stands. None where the template is no list or map of ours."""
     items = [encode(_MARK + number) for number in range(len(template.holes))]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, compress, groupby
 from operator import add
 from struct import Struct
 from typing import Any, Final, TypeVar
@@ -41,6 +41,7 @@ _RELATIVE: Final = frozenset({1, 6})
 #: A group's clocks and their trust in CBOR (RFC 8949 §3.1), where both need eight bytes, as all but the first do.
 _CLOCKS: Final = Struct(">BQBQB")
 _LONG_HEAD: Final = 0x1B
+_BYTE: Final = 256
 _LONG, _TOO_LONG, _SMALL = 1 << 32, 1 << 64, 24
 _WHOLE: Final = Template((b"", b""), (PLAIN,))
 """What has no template, or would not come back from it, is kept whole."""
@@ -319,6 +320,22 @@ def _pairs(seqs: Sequence[int], wanted: range | None, *events: Any) -> Iterator[
     return map(next, map(made.__getitem__, numbers))
 
 
+def _by_number(seqs: Sequence[int], numbers: list[int], count: int) -> list[list[int]]:
+    """The events of each number, in order. Raises ValueError where a number is none."""
+    if min(numbers) < 0 or max(numbers) >= count:
+        raise ValueError("an event has no template")
+    if count <= _BYTE:
+        packed, zeros = bytes(numbers), bytes(_BYTE)
+        return [
+            list(compress(seqs, packed.translate(zeros[:each] + b"\x01" + zeros[each + 1 :])))
+            for each in range(count)
+        ]
+    made: list[list[int]] = [[] for _ in range(count)]
+    for seq, number in zip(seqs, numbers, strict=True):
+        made[number].append(seq)
+    return made
+
+
 def _by_template(
     seqs: Sequence[int], templates: Any, order: Any, columns: Any
 ) -> tuple[list[int], list[tuple[Template, Template, list[int], list[Any]]]]:
@@ -326,10 +343,8 @@ def _by_template(
     numbers = numbers_of(order, len(seqs))
     if len(numbers) != len(seqs) or len(templates) != len(columns):
         raise ValueError("events and templates do not match")
-    seqs_of: list[list[int]] = [[] for _ in templates]
-    for seq, number in zip(seqs, numbers, strict=True):
-        seqs_of[number].append(seq)
     kinds = []
+    seqs_of = _by_number(seqs, numbers, len(templates))
     for (envelope_plain, body_plain), own, each in zip(templates, seqs_of, columns, strict=True):
         envelope, body = Template.of_plain(envelope_plain), Template.of_plain(body_plain)
         if envelope.width + body.width != len(each):

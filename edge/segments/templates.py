@@ -13,12 +13,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from itertools import repeat
-from operator import sub
+from operator import add, sub
 from typing import Any, Final
 
 from edge.core.codec import decode, encode
 from edge.core.records import record
-from edge.segments.planes import Column
+from edge.segments.planes import Column, pieces
 
 #: Kinds of holes: an item's bytes as they are; a number written relative to the event's; a byte string whose content
 #: is CBOR itself and has a template of its own.
@@ -91,7 +91,15 @@ def _held(hole: Hole, columns: Iterator[Column], seqs: list[int]) -> Column:
     if not isinstance(hole, Template):
         return next(columns)
     content = hole._woven(columns, seqs)
-    return byte_string(content) if isinstance(content, bytes) else list(map(byte_string, content))
+    return byte_string(content) if isinstance(content, bytes) else _byte_strings(list(content))
+
+
+def _byte_strings(contents: list[bytes]) -> list[bytes]:
+    """Each content as `byte_string` gives it."""
+    sizes = list(map(len, contents))
+    if max(sizes, default=0) < len(_HEADS):
+        return list(map(add, map(_HEADS.__getitem__, sizes), contents))
+    return list(map(byte_string, contents))
 
 
 def _put(parts: list[Column], part: Column) -> None:
@@ -113,7 +121,7 @@ def absolute(column: Column, seqs: list[int]) -> list[Any]:
     return list(map(sub, seqs, map(known.__getitem__, backs)))
 
 
-def as_items(numbers: Sequence[int]) -> list[bytes]:
+def as_items(numbers: Sequence[int]) -> Sequence[bytes]:
     """Numbers of events in CBOR (RFC 8949 §3.1)."""
     low, high = min(numbers, default=0), max(numbers, default=0)
     for head, code, width in ((b"\x1a", "I", 4), (b"\x19", "H", 2)):
@@ -122,15 +130,14 @@ def as_items(numbers: Sequence[int]) -> list[bytes]:
     return [encode(number) for number in numbers]
 
 
-def _of_one_width(data: bytes, head: bytes, width: int) -> list[bytes]:
+def _of_one_width(data: bytes, head: bytes, width: int) -> Sequence[bytes]:
     """Items that take the same bytes, put together plane by plane."""
     size, step = len(data) // width, width + 1
     made = bytearray(step * size)
     made[::step] = head * size
     for place in range(width):
         made[1 + place :: step] = data[place::width]
-    joined = bytes(made)
-    return [joined[at : at + step] for at in range(0, len(joined), step)]
+    return pieces(bytes(made), step)
 
 
 _DEPTH_MAX: Final = 8
@@ -145,9 +152,7 @@ def _kind(hole: Any) -> int:
 def byte_string(content: bytes) -> bytes:
     """A byte string in CBOR's shortest form (RFC 8949 §3.1)."""
     size = len(content)
-    if size < 24:
-        return _SHORT[size] + content
-    return _head(0x40, size) + content
+    return (_HEADS[size] if size < len(_HEADS) else _head(0x40, size)) + content
 
 
 def _head(major: int, number: int) -> bytes:
@@ -159,7 +164,7 @@ def _head(major: int, number: int) -> bytes:
     raise ValueError("a length does not fit in 64 bits")
 
 
-_SHORT: Final = tuple(bytes([0x40 | size]) for size in range(24))
+_HEADS: Final = tuple(_head(0x40, size) for size in range(256))
 
 
 class Shaper:

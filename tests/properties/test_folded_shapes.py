@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +260,12 @@ def test_a_field_called_kept_that_is_looked_at_is_noticed(
         ]
     with pytest.raises(AssertionError, match="does not fold as its shapes do"):
         log_state(sealed(tmp_path, random.Random(1), events))
+
+
+def test_every_kept_field_that_has_a_default_is_watched_for_it() -> None:
+    """A default is left out of a state; so a field that the fold keeps may hold one only where that is looked for."""
+    for kind, names in shapes._KEPT.items():
+        known = {each.name: each for each in fields(kind)}
+        assert names <= known.keys()
+        has_one = {name for name in names if known[name].default not in (None, MISSING)}
+        assert has_one <= shapes._COUNTED, kind
