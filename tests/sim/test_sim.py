@@ -32,7 +32,7 @@ def test_a_sample_of_worlds() -> None:
 @pytest.mark.faults_full
 @pytest.mark.parametrize("part", range(PARTS))
 def test_many_worlds(part: int) -> None:
-    """As the sample: 36 seeds, some sixty days of a box."""
+    """As the sample: 36 seeds, some eighty days of a box."""
     each = -(-SEEDS // PARTS)
     done = simulated("--seed", str(SEED + part * each), "--seeds", str(each), "--steps", "400")
     print(done.stdout)
