@@ -21,10 +21,11 @@ from edge.core.loops import Rows, as_items, as_rows, first_failure, joined
 from edge.core.records import record
 from edge.core.routing import ctx_clash
 from edge.core.scheduler import Admit, Command, FailStep, Finish, Run, RunLoop, decide
+from edge.core.settling import completed, said_ways
 from edge.core.state import RUNNING, Execution, evolve
 from edge.core.values import BlockRef, TableRef
 from edge.replay.difference import Output
-from edge.replay.ground import Ground, Missing, completed
+from edge.replay.ground import Ground, Missing
 from edge.replay.sandbox import WorkerLost
 from edge.worker.claims import FAILED, MISS, PAUSE, Items, Outcome, Progress, TaskRecord
 from playbooks.evaluate import evaluate, truth
@@ -222,7 +223,7 @@ class Course:
         ground, state = self.ground, self.state
         assert state is not None
         routed, problem = ground.routed(index, visit, state, written)
-        arc, ways = ground.ways(index, state, routed)
+        arc, ways = said_ways(ground.blueprint, ground.blueprint.steps[index], state, routed)
         made = StepDone(
             body.value, body.table, body.digest, arc=arc, ctx=routed.patches, problem=problem, ways=ways
         )

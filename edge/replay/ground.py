@@ -7,7 +7,7 @@ makes claims. Outputs are kept by step and visit, so that a step sees those of t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,18 +16,9 @@ from edge.core.errors import CacheMiss, EdgeError
 from edge.core.events import Event, ExecutionRequested, StepDone, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX
 from edge.core.message_input import batch_bytes, content_kind, single_input
-from edge.core.routing import (
-    Routed,
-    Way,
-    check_args,
-    check_ctx,
-    envelope,
-    needs_ways,
-    no_arc_matched,
-    route,
-    ways_on,
-)
+from edge.core.routing import Routed, envelope
 from edge.core.scheduler import token_args
+from edge.core.settling import led, led_failed
 from edge.core.state import Execution
 from edge.core.subscription_events import MessageReceived
 from edge.core.values import BlockRef, TableRef, ValueRef
@@ -39,7 +30,6 @@ from edge.tools.registry import runs_author_code
 from edge.worker.claims import Callbacks, Claim, Items, Outcome, Progress, TaskRecord
 from playbooks.blueprint import Blueprint
 from playbooks.deferred import Deferred
-from playbooks.lookups import told_of_failed
 from playbooks.outputs import seen_with
 from playbooks.scope import build_scope
 from playbooks.shape import Step
@@ -294,27 +284,12 @@ class Ground:
     ) -> tuple[Routed, dict[str, Any] | None]:
         """Where a step that is done leads in a state, or why that cannot be said; `written` is its policies'."""
         step = self.blueprint.steps[index]
-        if written is None and not step.arcs and not step.set:
-            return Routed(), None
-        if written is None and step.goes_on_plainly:
-            return Routed((Way(0),)), None
         try:
-            scope, ctx = self._routing_scope(step, visit, state, None), state.ctx
-            if written:
-                ctx = {**ctx, **written}
-                routed = route(step, {**scope, "ctx": ctx}, ctx)
-                routed = Routed(routed.ways, {**written, **(routed.patches or {})})
-            else:
-                routed = route(step, scope, ctx)
-            check_ctx(state.ctx, routed.patches)
-            check_args(routed)
+            return led(
+                self.blueprint, step, state, written, lambda: self._routing_scope(step, visit, state, None)
+            )
         except CacheMiss as error:
             raise Missing(f"Step {step.name} cannot be routed: {error.message}") from error
-        except EdgeError as error:
-            return Routed(), completed(state, error.problem())
-        if step.arcs and not routed.ways and self.blueprint.arc_needed:
-            return routed, no_arc_matched(step)
-        return routed, None
 
     def failed(
         self,
@@ -326,36 +301,12 @@ class Ground:
     ) -> tuple[list[Any] | None, dict[str, Any] | None]:
         """Where a step that failed leads: `(ways, ctx patches)`, as `edge.core.events.StepFailed` has them."""
         step = self.blueprint.steps[index]
-        ways: list[Any] | None = [] if step.best_effort else None
-        if not any(arc.on_failure for arc in step.arcs):
-            return ways, written or None
-        ctx = {**state.ctx, **(written or {})}
         try:
-            scope = {**self._routing_scope(step, visit, state, problem), "ctx": ctx}
-            routed = route(step, scope, ctx, failed=True)
-            check_ctx(state.ctx, routed.patches)
-            check_args(routed)
+            return led_failed(
+                self.blueprint, step, state, written, lambda: self._routing_scope(step, visit, state, problem)
+            )
         except EdgeError:
             return None, None
-        if not routed.ways:
-            return ways, written or None
-        patches = {**(written or {}), **(routed.patches or {})}
-        return ways_on(self.blueprint, step, routed), patches or None
-
-    def ways(self, index: int, state: Execution, routed: Routed) -> tuple[int | None, list[Any] | None]:
-        """How an outcome's event says where the step leads: an arc's number where that is enough."""
-        if needs_ways(state.tokens, routed):
-            return None, ways_on(self.blueprint, self.blueprint.steps[index], routed)
-        return (routed.ways[0].arc if routed.ways else None), None
-
-
-def completed(state: Execution, problem: Mapping[str, Any]) -> dict[str, Any]:
-    """What an expression failed of, with what its scope could not tell (as the runtime completes it)."""
-    if problem.get("code") != "expression_undefined":
-        return dict(problem)
-    known = state.steps.items()
-    failed = {name: str((step.problem or {}).get("code")) for name, step in known if step.status == "failed"}
-    return told_of_failed(dict(problem), failed)
 
 
 def records_of(tasks: Iterable[TaskDone]) -> tuple[TaskRecord, ...]:

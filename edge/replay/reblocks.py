@@ -19,10 +19,11 @@ from edge.core.limits import INLINE_PURE_BYTES_MAX, TASK_RUNS_MAX
 from edge.core.loop_state import LoopState
 from edge.core.loops import Rows, as_items, as_rows, blocks_in, joined
 from edge.core.scheduler import token_args
+from edge.core.settling import completed, said_ways
 from edge.core.state import Execution
 from edge.core.values import BlockRef, TableRef, ValueRef
 from edge.replay.difference import ABSENT, EXTRA, PURE, SAME, VARIES, Difference, Output, classified
-from edge.replay.ground import Ground, Missing, completed, records_of
+from edge.replay.ground import Ground, Missing, records_of
 from edge.replay.sandbox import WorkerLost
 from edge.worker.claims import FAILED, MISS, PAUSE, Items, Outcome, Progress, TaskRecord
 from playbooks.evaluate import evaluate, truth
@@ -190,7 +191,8 @@ class Reblocks:
         assert event.step is not None
         was = event.body
         index = self._ground.blueprint.step_index[event.step]
-        written = _by_rules(self._ground.blueprint.steps[index], was.ctx)  # type: ignore[attr-defined]
+        step = self._ground.blueprint.steps[index]
+        written = _by_rules(step, was.ctx)  # type: ignore[attr-defined]
         now: StepDone | StepFailed
         compared: tuple[str, ...] = ("ways", "ctx")
         if isinstance(body, StepFailed):
@@ -200,7 +202,7 @@ class Reblocks:
             return body, None
         else:
             routed, failure = self._ground.routed(index, event.visit, before, written)
-            arc, ways = self._ground.ways(index, before, routed)
+            arc, ways = said_ways(self._ground.blueprint, step, before, routed)
             now = replace(body, arc=arc, ways=ways, ctx=routed.patches, problem=failure)
             compared = ("arc", "ways", "ctx", "problem")
         if type(was) is not type(now):

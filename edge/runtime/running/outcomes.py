@@ -12,19 +12,16 @@ from edge.core.errors import CacheMiss, EdgeError
 from edge.core.event_body import Body
 from edge.core.events import AttemptLost, ExecutionFinished, StepDone, StepFailed, TaskDone
 from edge.core.limits import INLINE_BYTES_MAX, INLINE_PURE_BYTES_MAX
-from edge.core.routing import Routed, Way, check_args, check_ctx, needs_ways, no_arc_matched, route, ways_on
+from edge.core.routing import Routed
 from edge.core.scheduler import Finish
+from edge.core.settling import NOWHERE, completed, led, led_failed, said_ways
 from edge.core.values import BlockRef, TableRef
 from edge.runtime.commit.gate import CommitGate
 from edge.runtime.running.live import Live
 from edge.runtime.running.rebuild import Outputs
 from edge.store.blocks import Blocks
 from edge.worker.claims import FAILED, Outcome, TaskRecord
-from playbooks.lookups import told_of_failed
 from playbooks.shape import Step
-
-_ON_BY_FIRST = Routed((Way(0),))
-_NOWHERE = Routed()
 
 
 class Recorder:
@@ -75,31 +72,13 @@ class Recorder:
     ) -> tuple[Routed, dict[str, Any] | None]:
         """Where a step that is done leads, or why that cannot be said; `written` is what its policies set."""
         step = live.blueprint.steps[index]
-        if written is None:
-            if not step.arcs and not step.set:
-                return _NOWHERE, None
-            if step.goes_on_plainly:
-                return _ON_BY_FIRST, None
         try:
-            scope, ctx = live.routing_scope(index), live.state.ctx
-            if written:
-                ctx = {**ctx, **written}
-                routed = route(step, {**scope, "ctx": ctx}, ctx)
-                routed = Routed(routed.ways, {**written, **(routed.patches or {})})
-            else:
-                routed = route(step, scope, ctx)
-            check_ctx(live.state.ctx, routed.patches)
-            check_args(routed)
+            return led(live.blueprint, step, live.state, written, lambda: live.routing_scope(index))
         except CacheMiss as error:
             if step.effect != "write":
                 raise
             # It had its effect, so it is done; what its arcs ask for is gone.
-            return _NOWHERE, {**error.problem(), "code": "cache_lost"}
-        except EdgeError as error:
-            return _NOWHERE, _completed(live, error.problem())
-        if step.arcs and not routed.ways and live.blueprint.arc_needed:
-            return routed, no_arc_matched(step)
-        return routed, None
+            return NOWHERE, {**error.problem(), "code": "cache_lost"}
 
     def keep_item(self, live: Live, step: str, ref: BlockRef, *, claim_bound: bool) -> None:
         """Keep the block that a loop's item gave, in the blob store too. Raises CacheMiss."""
@@ -113,7 +92,7 @@ class Recorder:
         step = live.blueprint.steps[index]
         self._outputs.keep_loop(live, step.name, value)
         routed, problem = self._routed(live, index, None)
-        arc, ways = self._ways(live, step, routed)
+        arc, ways = said_ways(live.blueprint, step, live.state, routed)
         digest = hashlib.sha256(value).digest()
         return StepDone(digest=digest, arc=arc, ctx=routed.patches, problem=problem, ways=ways)
 
@@ -127,23 +106,15 @@ class Recorder:
     ) -> StepFailed:
         """The body for a step that failed for good, with the arcs that ask for failures."""
         step = live.blueprint.steps[index]
-        problem = _completed(live, problem)
-        ways: list[Any] | None = [] if step.best_effort else None
-        ctx = {**live.state.ctx, **(written or {})}
-        patches = written
-        if any(arc.on_failure for arc in step.arcs):
-            try:
-                scope = {**live.routing_scope(index, problem), "ctx": ctx}
-                routed = route(step, scope, ctx, failed=True)
-                check_ctx(live.state.ctx, routed.patches)
-                check_args(routed)
-            except EdgeError as error:
-                said = f"{problem.get('message', '')} And its arcs could not be asked: {error.message}"
-                return StepFailed({**problem, "message": said.strip()}, duration_us)
-            if routed.ways:
-                ways = ways_on(live.blueprint, step, routed)
-                patches = {**(written or {}), **(routed.patches or {})}
-        return StepFailed(problem, duration_us, ways, patches or None)
+        problem = completed(live.state, problem)
+        try:
+            ways, patches = led_failed(
+                live.blueprint, step, live.state, written, lambda: live.routing_scope(index, problem)
+            )
+        except EdgeError as error:
+            said = f"{problem.get('message', '')} And its arcs could not be asked: {error.message}"
+            return StepFailed({**problem, "message": said.strip()}, duration_us)
+        return StepFailed(problem, duration_us, ways, patches)
 
     def keep(self, live: Live, name: str, outcome: Outcome, *, claim_bound: bool) -> None:
         """Keep a step's output for the steps that read it."""
@@ -181,7 +152,7 @@ class Recorder:
         if value is not None and pure and len(value) > INLINE_PURE_BYTES_MAX:
             digest = hashlib.sha256(value).digest()
             value = None
-        arc, ways = self._ways(live, step, routed)
+        arc, ways = said_ways(live.blueprint, step, live.state, routed)
         return StepDone(
             value,
             outcome.table,
@@ -193,13 +164,6 @@ class Recorder:
             problem,
             ways,
         )
-
-    @staticmethod
-    def _ways(live: Live, step: Step, routed: Routed) -> tuple[int | None, list[Any] | None]:
-        """How the event says where the step leads: an arc's number where that is enough."""
-        if needs_ways(live.state.tokens, routed):
-            return None, ways_on(live.blueprint, step, routed)
-        return (routed.ways[0].arc if routed.ways else None), None
 
     def finished(self, live: Live, goal: Finish) -> ExecutionFinished:
         """The body of the end. Raises CacheMiss where the answer's table vanished."""
@@ -223,12 +187,3 @@ class Recorder:
         digest = hashlib.sha256(data).digest()
         self._gate.store_blob(digest, data)
         return ExecutionFinished(goal.status, name, None, digest, kind)
-
-
-def _completed(live: Live, problem: dict[str, Any]) -> dict[str, Any]:
-    """What an expression failed of, with what its scope could not tell: which of the missing steps have failed."""
-    if problem.get("code") != "expression_undefined":
-        return problem
-    known = live.state.steps.items()
-    failed = {name: str((step.problem or {}).get("code")) for name, step in known if step.status == "failed"}
-    return told_of_failed(problem, failed)
