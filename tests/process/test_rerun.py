@@ -153,6 +153,38 @@ def test_numbers_within_a_tolerance_are_a_class_of_their_own(again: Again) -> No
     assert not made.same
 
 
+WAVERS = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: wavers, path: wavers}
+workflow:
+  - step: end
+    tool:
+      kind: python
+      code: |
+        import threading
+        turns, other = 0, threading.Thread(target=lambda: sum(range(300_000)))
+        other.start()
+        while other.is_alive():
+            turns += 1
+        result = {'turns': turns}
+"""
+
+
+def test_what_differs_from_run_to_run_is_no_change(tmp_path: Path) -> None:
+    """A block that counts while a thread works gives another output each time: that is said, and no change claimed."""
+    box = Box(tmp_path, 1)
+    box.start("runtime")
+    box.register(WAVERS)
+    box.run("wavers", {})
+    box.down()
+    again = Again(box)
+    first = again.run(again.history).differences[0]
+    again.sandbox.close()
+    assert (first.kind, first.step) == (difference.VARIES, "end")
+    assert first.was != first.now
+
+
 def test_an_end_that_is_not_there_is_labelled(again: Again) -> None:
     """A log that was cut tells so; what there is of it is the same."""
     made = again.run(again.history[:-3])

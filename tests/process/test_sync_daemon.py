@@ -14,10 +14,12 @@ from random import Random
 
 import pytest
 
+from edge.core.errors import Unavailable
 from edge.segments.sealing import number_of, read_head, sealed_paths
 from edge.store import upstream
+from edge.sync import box_door
 from edge.sync.bundle import manifest_of
-from edge.sync.centre import Enrolment, document
+from edge.sync.centre import Enrolment, document, parse
 from tests.process.box import PLUS_ONE, Box
 from tests.process.centre import Centre
 from tests.process.test_service_life import WATCHDOG_US, Ear
@@ -188,6 +190,42 @@ def test_a_box_whose_centre_takes_sticks_only_is_left_alone(tmp_path: Path) -> N
     assert ear.queued()[0] == "READY=1"
     ear.close()
     assert "nothing that is sealed" in box.edge("sync", "status").stdout
+
+
+def test_it_has_the_box_seal_where_that_does_not_by_itself(tmp_path: Path) -> None:
+    """Asked by its socket the runtime of a box without `centre` seals all there is; one that is away is named."""
+    box = Box(tmp_path, 1)
+    box.start("runtime")
+    box.register(PLUS_ONE)
+    box.run("p", {"n": 1})
+    assert box_door.seal(box.settings) == ""
+    head = read_head(box.settings.sealed_folder)
+    assert head is not None
+    assert head.last_seq >= 5
+    box.down()
+    with pytest.raises(Unavailable, match="No runtime serves"):
+        box_door.seal(box.settings)
+
+
+def test_a_box_whose_key_was_enrolled_ships_without_a_token(tmp_path: Path) -> None:
+    """`edge central enrol BOX KEY --url` makes a file with address and authority, and nothing to redeem."""
+    box, centre = Box(tmp_path, 1, centre=True), Centre(tmp_path)
+    box.start("runtime")
+    box.register(PLUS_ONE)
+    box.ask("seal")
+    centre.start()
+    path = tmp_path / "enrolment.json"
+    key = manifest_of(sealed_paths(box.settings.sealed_folder)[0]).key.hex()
+    where = ("--out", str(path), "--url", centre.url, "--data", str(centre.data))
+    box.edge("central", "enrol", "testbox", key, *where)
+    made = parse(path.read_bytes(), "here")
+    assert (made.token, made.url) == ("", centre.url)
+    assert "BEGIN CERTIFICATE" in made.authority
+    box.edge("sync", "enrol", str(path))
+    box.edge("sync", "push")
+    assert json.loads(box.edge("sync", "status", "--json").stdout)["receipted"] > 0
+    assert centre.stop() == 0
+    box.down()
 
 
 def test_a_box_without_a_centre_is_told_so(box: Box) -> None:
