@@ -159,6 +159,7 @@ kind: Playbook
 metadata: {name: wavers, path: wavers}
 workflow:
   - step: end
+    spec: {effect: pure}
     tool:
       kind: python
       code: |
@@ -172,7 +173,7 @@ workflow:
 
 
 def test_what_differs_from_run_to_run_is_no_change(tmp_path: Path) -> None:
-    """A block that counts while a thread works gives another output each time: that is said, and no change claimed."""
+    """A block that counts while a thread works gives another output each time: no change of it is claimed."""
     box = Box(tmp_path, 1)
     box.start("runtime")
     box.register(WAVERS)
