@@ -75,6 +75,21 @@ def _open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
             map_size_bytes //= 2
 
 
+def _opened_tables(env: lmdb.Environment, *, readonly: bool) -> dict[str, Any]:
+    """Every table by name, new ones made in one transaction: each of its own would be flushed. Raises lmdb.Error."""
+    if not readonly:
+        with env.begin(write=True) as txn:
+            return {name.decode(): env.open_db(name, txn=txn) for name in _TABLES}
+    made: dict[str, Any] = {}
+    for name in _TABLES:
+        try:
+            made[name.decode()] = env.open_db(name, create=False)
+        except lmdb.NotFoundError:
+            if name not in _LATER_TABLES:
+                raise
+    return made
+
+
 class EventLog:
     """The open LMDB environment."""
 
@@ -88,13 +103,7 @@ class EventLog:
         try:
             self._env = _open_environment(folder, readonly)
             self._env.reader_check()
-            self._db: dict[str, Any] = {}
-            for name in _TABLES:
-                try:
-                    self._db[name.decode()] = self._env.open_db(name, create=not readonly)
-                except lmdb.NotFoundError:
-                    if name not in _LATER_TABLES:
-                        raise
+            self._db = _opened_tables(self._env, readonly=readonly)
             self._joined = self._are_joined()
             if not readonly:
                 self._begin_anew()

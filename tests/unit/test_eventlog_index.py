@@ -386,3 +386,11 @@ def test_an_index_opens_where_address_space_is_short(tmp_path: Path) -> None:
     refused = opened(900 * MIB)
     assert refused.returncode == 1
     assert "cannot be opened" in refused.stderr
+
+
+def test_a_new_index_takes_two_commits_and_an_old_one_none(tmp_path: Path) -> None:
+    """Each commit is flushed: a box's first start should not wait for one per table, and a restart for none."""
+    for _ in range(2):
+        EventLog(tmp_path / "index").close()
+        with lmdb.open(str(tmp_path / "index"), readonly=True, max_dbs=9) as env:
+            assert env.info()["last_txnid"] == 2
