@@ -8,9 +8,9 @@ and at every power of two. Called by `edge.replay.log_state`. Pure.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from operator import itemgetter
 
 from edge.core.codec import decode, encode
@@ -42,24 +42,22 @@ class Program:
     def digest(self, items: Sequence[bytes]) -> bytes:
         """As `state_digest` gives it for the folded events."""
         picked = self._pick(items)
-        if self._tagged:
+        if self._tagged:  # references are written in another way
             told = list(picked)
             for number in self._tagged:
                 told[number] = encode(as_plain(decode(told[number])))
             picked = tuple(told)
-        return hashlib.sha256(self._form % picked).digest()
+        return sha256(self._form % picked).digest()
 
 
 def _marks(shapes: Sequence[EventShape]) -> list[bytes]:
     """Bytes that stand for items: made of what the shapes say, so that none of them can say the same."""
-    told = hashlib.sha256()
+    told = sha256()
     for shape in shapes:
         for part in (*shape.envelope, *shape.body):
             told.update(part if isinstance(part, bytes) else b"%d" % part)
     seed = told.digest()
-    return [
-        hashlib.sha256(seed + b"%d" % number).digest() for number in range(sum(each.width for each in shapes))
-    ]
+    return [sha256(seed + b"%d" % number).digest() for number in range(sum(each.width for each in shapes))]
 
 
 def _form(told: bytes, marks: list[bytes]) -> tuple[bytes, list[int]]:

@@ -32,10 +32,8 @@ def state_bytes(state: Execution) -> bytes:
 
 def log_digest(log_id: bytes, executions: Iterable[tuple[int, bytes]]) -> bytes:
     """32 bytes of all executions of one log; `executions` are numbers and digests, in any order."""
-    made = hashlib.sha256(b"noetl-edge-log-state\x01" + log_id)
-    for seq, digest in sorted(executions):
-        made.update(seq.to_bytes(8, "big") + digest)
-    return made.digest()
+    told = b"".join(seq.to_bytes(8, "big") + digest for seq, digest in sorted(executions))
+    return hashlib.sha256(b"noetl-edge-log-state\x01" + log_id + told).digest()
 
 
 def as_plain(value: Any) -> Any:

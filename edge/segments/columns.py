@@ -325,7 +325,7 @@ def _by_number(seqs: Sequence[int], numbers: list[int], count: int) -> list[list
     if min(numbers) < 0 or max(numbers) >= count:
         raise ValueError("an event has no template")
     if count <= _BYTE:
-        packed, zeros = bytes(numbers), bytes(_BYTE)
+        packed, zeros, seqs = bytes(numbers), bytes(_BYTE), list(seqs)
         return [
             list(compress(seqs, packed.translate(zeros[:each] + b"\x01" + zeros[each + 1 :])))
             for each in range(count)
