@@ -25,7 +25,7 @@ Tables (keys big-endian, so that they sort by time). Each value ends in a checks
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -77,16 +77,14 @@ def _open_environment(folder: Path, readonly: bool) -> lmdb.Environment:
 
 def _opened_tables(env: lmdb.Environment, *, readonly: bool) -> dict[str, Any]:
     """Every table by name, new ones made in one transaction: each of its own would be flushed. Raises lmdb.Error."""
-    if not readonly:
-        with env.begin(write=True) as txn:
-            return {name.decode(): env.open_db(name, txn=txn) for name in _TABLES}
     made: dict[str, Any] = {}
-    for name in _TABLES:
-        try:
-            made[name.decode()] = env.open_db(name, create=False)
-        except lmdb.NotFoundError:
-            if name not in _LATER_TABLES:
-                raise
+    with nullcontext() if readonly else env.begin(write=True) as txn:
+        for name in _TABLES:
+            try:
+                made[name.decode()] = env.open_db(name, txn=txn, create=not readonly)
+            except lmdb.NotFoundError:
+                if name not in _LATER_TABLES:
+                    raise
     return made
 
 
@@ -132,37 +130,28 @@ class EventLog:
         """Empty an index of an earlier release, which catching up with the journal fills again; begin a new one."""
         if self._joined:
             return
-        with self._env.begin(write=True) as txn:
-            rows = Rows(txn, self._db)
+        with self._env.begin(write=True) as txn, closing(Rows(txn, self._db)) as rows:
             rows.begin()
-            rows.close()
         self._joined = True
 
     @staticmethod
     def there(folder: Path) -> bool:
         """Whether a folder holds an index that something was written to."""
-        path = folder / "data.mdb"
-        if not path.exists():
+        if not (folder / "data.mdb").exists():
             return False
         try:
             log = EventLog(folder, readonly=True)
         except StorageFailed:  # its tables were never made
             return False
-        try:
+        with closing(log):
             return log.last()[0] > 0
-        finally:
-            log.close()
 
     @contextmanager
     def reading(self) -> Iterator[Rows]:
         """The tables, for reading: what LMDB raises over a page that is damaged is damage of the log. LogDamaged."""
         try:
-            with self._env.begin() as txn:
-                rows = Rows(txn, self._db, joined=self._joined)
-                try:
-                    yield rows
-                finally:
-                    rows.close()
+            with self._env.begin() as txn, closing(Rows(txn, self._db, joined=self._joined)) as rows:
+                yield rows
         except lmdb.Error as error:
             found = damaged(str(error))
             self.on_damage(found)
@@ -220,12 +209,8 @@ class EventLog:
     def writing(self) -> Iterator[Rows]:
         """The tables in a write transaction; index thread only. StorageFailed, LogDamaged: then nothing is done."""
         try:
-            with self._env.begin(write=True) as txn:
-                rows = Rows(txn, self._db)
-                try:
-                    yield rows
-                finally:
-                    rows.close()
+            with self._env.begin(write=True) as txn, closing(Rows(txn, self._db)) as rows:
+                yield rows
         except _DAMAGE as error:
             raise damaged(str(error)) from error
         except lmdb.Error as error:
