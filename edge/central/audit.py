@@ -26,9 +26,9 @@ from edge.segments.sealed import open_sealed
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _AGAIN: Final = (
-    "edge bundle export --all FOLDER on the box, or the bundle that it came in;"
-    " then edge central import FOLDER."
-)  # fmt: skip
+    "edge central import FOLDER, with the bundle that it came in, or put the file back from a copy of this folder. "
+    "A box keeps no segment that it has a receipt for."
+)
 _SHOWN_MAX: Final = 5
 """Of one kind of finding in one log; the rest is counted."""
 

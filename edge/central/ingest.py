@@ -21,7 +21,7 @@ from typing import BinaryIO
 from edge.central.boxes import Boxes
 from edge.central.ledger import FORK, PARKED, STORED, Ledger, Linked
 from edge.central.shelf import Shelf
-from edge.core.errors import SegmentRejected, Unavailable
+from edge.core.errors import Misconfigured, SegmentRejected, Unavailable
 from edge.core.records import record
 from edge.security.signing import SEED_BYTES, Signer
 from edge.segments import verdicts
@@ -57,7 +57,12 @@ class Central:
     @classmethod
     def open(cls, data: Path, now_ns: Callable[[], int], *, taking: bool = False) -> Central:
         """Open or begin a centre; alone where it is for `taking` in. Misconfigured, StorageFailed, Unavailable."""
-        data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        try:
+            data.mkdir(parents=True, exist_ok=True, mode=0o750)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Misconfigured(
+                f"{data} is no folder.", mend="Name the centre's folder with --data."
+            ) from error
         lock = _held(data / "lock") if taking else None
         signer = Signer(read_or_make_key(data / "central.key", SEED_BYTES))
         return cls(Shelf(data), Ledger(data / "ledger.sqlite"), Boxes(data / "boxes"), signer, now_ns, lock)
@@ -81,7 +86,7 @@ class Central:
         """A segment that may be taken in, or why not."""
         try:
             sealed = open_sealed(data)
-            self._require_known(sealed.manifest)
+            self._require_known(sealed)
             if deep:
                 sealed.check()
         except SegmentRejected as error:
@@ -96,6 +101,9 @@ class Central:
         if known is not None:
             # Its file may have rotted or gone since: what comes again puts it right.
             self.shelf.put(said.log_id, said.number, sealed.id, data, fork=known == FORK)
+            if known == FORK:
+                why = f"Segment {said.number} is of another history, and was kept aside before."
+                return Verdict(FORK, said.log_id, said.number, why)
             return Verdict(ALREADY, said.log_id, said.number)
         state, reason = place_of(said, self.ledger.linked(said.log_id))
         self.shelf.put(said.log_id, said.number, sealed.id, data, fork=state == FORK)
@@ -104,7 +112,8 @@ class Central:
             self._link_parked(said.log_id)
         return Verdict(state, said.log_id, said.number, reason)
 
-    def _require_known(self, said: Manifest) -> None:
+    def _require_known(self, sealed: Sealed) -> None:
+        said = sealed.manifest
         owner = self.boxes.of_key(said.key)
         if owner is None:
             raise SegmentRejected(
@@ -117,7 +126,7 @@ class Central:
                 f"Segment {said.number} says that it is of box {said.box}, and its key is box {box.box}'s.",
                 mend=f"Was the box renamed? Give it the name {box.box} again (box in its edge.toml).",
             )
-        if key.revoked_ns:
+        if key.revoked_ns and self.ledger.has(said.log_id, said.number, sealed.id) is None:
             raise SegmentRejected(
                 f"The key of box {box.box} that signed segment {said.number} was revoked.",
                 mend="What it had sent before is here still. Give the box a new key, and enrol that.",
@@ -144,8 +153,12 @@ class Central:
         return signed(made, self.signer)
 
     def close(self) -> None:
-        """Close the ledger."""
+        """Close the ledger, and let others take in."""
         self.ledger.close()
+        self.let_in()
+
+    def let_in(self) -> None:
+        """Let others take in."""
         if self.lock is not None:
             self.lock.close()
 

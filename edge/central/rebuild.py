@@ -6,23 +6,34 @@ segment of two with one number came first, and is therefore the log's, stands in
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
 from edge.central.ingest import note, place_of
 from edge.central.ledger import FORK, Ledger
 from edge.central.shelf import Shelf
+from edge.core.errors import StorageFailed
 from edge.segments.sealed import open_sealed
 
 
 def rebuild(shelf: Shelf, path: Path) -> int:
-    """Write a ledger of all that is kept, in place of the one at `path`; how many segments. SegmentRejected."""
+    """Write a ledger of all that is kept, in place of the one at `path`; how many segments.
+
+    Nobody may take in meanwhile. Raises SegmentRejected, StorageFailed.
+    """
     made = path.with_name(f"{path.name}.part")
     made.unlink(missing_ok=True)
-    ledger = Ledger(made)
-    with ledger.change():
-        count = _fill(ledger, shelf.segments(), fork=False) + _fill(ledger, shelf.forks(), fork=True)
-    ledger.close()
+    try:
+        ledger = Ledger(made)
+        with ledger.change():
+            count = _fill(ledger, shelf.segments(), fork=False) + _fill(ledger, shelf.forks(), fork=True)
+        ledger.close()
+    except sqlite3.Error as error:
+        raise StorageFailed(
+            f"The centre's ledger could not be made again: {error}.",
+            mend="Make room; the old one is as it was.",
+        ) from error
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         path.with_name(name).unlink(missing_ok=True)
     made.rename(path)

@@ -12,6 +12,7 @@ reads the store; it looks into no segment.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,11 +43,14 @@ class Shelf:
     def put(self, log_id: bytes, number: int, segment: bytes, data: bytes, *, fork: bool) -> None:
         """Keep a segment, durable when this returns, in place of a file that no longer holds it. StorageFailed."""
         path = self.path(log_id, number, segment, fork=fork)
+        was = path.stat() if path.exists() else None
         if _read(path) != data:
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o750)
                 flush_folder(path.parent.parent)
             write_whole(path, data)
+            if was is not None:  # it came when it first did: by that it is known since
+                os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
 
     def segments(self) -> Iterator[Path]:
         """Every segment that is kept, linked or not, by log and number."""

@@ -135,7 +135,7 @@ def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: b
         f"{made.size_bytes / 1e6:.1f} MB"
     )
     print(f"copied   {copied} of {counted(len(made.items), 'file')}")
-    print(f"key      {fingerprint(last.key)}")
+    print(f"key      {last.key.hex()}")
     print("safe     all is written: the stick may be unmounted and pulled out")
 
 

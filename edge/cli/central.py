@@ -16,6 +16,7 @@ from edge.central.ingest import REJECTED, Central
 from edge.central.ledger import FORK
 from edge.central.rebuild import rebuild
 from edge.cli import central_audit, central_query, central_replay, central_serve
+from edge.cli.central_sources import require_centre
 from edge.cli.progress import Progress
 from edge.core.errors import RequestRefused, SegmentRejected
 from edge.security.signing import fingerprint
@@ -71,12 +72,14 @@ def _key(text: str) -> bytes:
 
 
 def _revoke(given: argparse.Namespace) -> int:
+    require_centre(given.data)
     _open(given).boxes.revoke(given.box, _key(given.key), time.time_ns())
     print(f"revoked  {given.box}, key {fingerprint(_key(given.key))}: nothing more that it signs is taken")
     return 0
 
 
 def _boxes(given: argparse.Namespace) -> int:
+    require_centre(given.data)
     for box in _open(given).boxes.all():
         for key in box.keys:
             said = "revoked" if key.revoked_ns else "enrolled"
@@ -140,9 +143,11 @@ def _leave_receipt(central: Central, log_id: bytes, place: Path) -> None:
 def _rebuild(given: argparse.Namespace) -> int:
     if not given.data.is_dir():
         raise RequestRefused(f"{given.data} is no folder of a centre.", mend="Name it with --data.")
-    central = _open(given)
-    central.close()
+    # A server would go on with the ledger that is replaced, and tell boxes what nobody finds again.
+    central = Central.open(given.data, time.time_ns, taking=True)
+    central.ledger.close()
     count = rebuild(central.shelf, given.data / "ledger.sqlite")
+    central.let_in()
     print(f"rebuilt  the ledger from {count} segments")
     made = central_query.compacted(given.data, anew=True)
     print(f"rebuilt  the tables: {made.events} events in {made.files} files")

@@ -186,6 +186,9 @@ def _asked(given: argparse.Namespace) -> Tables:
 def _to_parquet(answer: Any, path: Path) -> int:
     from pyarrow import parquet
 
+    if not path.parent.is_dir():
+        raise RequestRefused(f"There is no folder {path.parent}.", mend="Make it, or name another file.")
+
     part = path.with_name(f"{path.name}.part")
     rows = 0
     try:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge import VERSION
+from edge.core.chain import OpenedGroup
 from edge.core.clock import WALL_IMPLAUSIBLE
 from edge.core.codec import encode_canonical
 from edge.core.errors import EdgeError
@@ -121,9 +122,12 @@ class Derived:
         path = self.folder / f"{name}.jsonl"
         if not path.exists():
             return None
-        header, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        if header["open"] and header["log_through"] < last_seq:
-            return None
+        try:
+            header, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            if header["open"] and header["log_through"] < last_seq:
+                return None
+        except (ValueError, KeyError, TypeError):
+            return None  # damaged: it is made again
         return Unit(name, lines, header["open"], header["timeless"], header)
 
     def write(self, unit: Unit) -> None:
@@ -146,15 +150,15 @@ def parts_of_segments(source: SealedSource, asked: Asked) -> list[Part]:
             continue
         said = manifest_of(each.path)
         if said.wall_max_ns >= asked.from_ns and said.wall_min_ns <= asked.to_ns and said.blueprints:
-            parts.append(Part(each.path.stem, each.first_seq, each.last_seq, tuple(said.blueprints)))
+            name = f"{each.number:012d}-{said.body_digest.hex()[:_KEY_DIGITS]}"
+            parts.append(Part(name, each.first_seq, each.last_seq, tuple(said.blueprints)))
     return parts
 
 
 def parts_of_journal(source: JournalSource, asked: Asked) -> list[Part]:
     """A box's own log, so many events at a time. Raises LogDamaged."""
     parts: list[Part] = []
-    first_seq, digests = 0, dict[bytes, None]()
-    last_seq = 0
+    first_seq, last_seq, digests = 0, 0, dict[bytes, None]()
     for group in source.groups():
         first_seq = first_seq or group.first_seq
         last_seq = group.last_seq
@@ -162,15 +166,17 @@ def parts_of_journal(source: JournalSource, asked: Asked) -> list[Part]:
             if isinstance(event.body, ExecutionRequested) and asked.only in (0, event.seq):
                 digests[event.body.digest] = None
         if last_seq - first_seq >= _PART_EVENTS:
-            parts.append(_part(first_seq, last_seq, digests))
+            parts.append(_part(first_seq, group, digests))
             first_seq, digests = 0, {}
     if first_seq:
-        parts.append(_part(first_seq, last_seq, digests))
+        parts.append(_part(first_seq, group, digests))
     return [part for part in parts if part.blueprints]
 
 
-def _part(first_seq: int, last_seq: int, digests: Mapping[bytes, None]) -> Part:
-    return Part(f"{first_seq:012d}-{last_seq:012d}", first_seq, last_seq, tuple(digests))
+def _part(first_seq: int, last: OpenedGroup, digests: Mapping[bytes, None]) -> Part:
+    """Named after its last link but one too: the log of a copied card has the same numbers."""
+    name = f"{first_seq:012d}-{last.last_seq:012d}-{last.previous.hex()[:_KEY_DIGITS]}"
+    return Part(name, first_seq, last.last_seq, tuple(digests))
 
 
 def over(

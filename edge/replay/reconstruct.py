@@ -148,7 +148,7 @@ def _belongs(event: Event, execution: int) -> bool:
 
 def _absent(source: Source, execution: int) -> RequestRefused:
     first = next((group.first_seq for group in source.groups()), 0)
-    if first > execution:
+    if first > execution > 0:
         return RequestRefused(
             f"The log begins at event {first} now: execution {execution} was pruned.",
             mend="Replay it where the log was stored upstream: edge central show.",

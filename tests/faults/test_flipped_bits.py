@@ -19,7 +19,7 @@ from tests.faults.log_on_trial import ANSWERED, ANSWERS, WRITE
 
 SEED = int(os.environ.get("EDGE_TEST_SEED", "20261125"))
 FLIPS = 20
-FLIPS_WHOLE = 600
+FLIPS_WHOLE = 400
 
 
 @pytest.fixture(scope="module")

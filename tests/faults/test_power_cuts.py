@@ -24,7 +24,7 @@ CUTS = 20
 CUTS_WHOLE = 1_200
 #: Of a planted bug, at most: they end with the first that is wrong.
 CUTS_UNTIL_SEEN = 300
-RUINED_WHOLE = 200
+RUINED_WHOLE = 120
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ SEED = int(os.environ.get("EDGE_TEST_SEED", "20261125"))
 LIVES = 4
 REQUESTS_PER_LIFE = 40
 CUTS = 8
-CUTS_WHOLE = 150
+CUTS_WHOLE = 100
 
 
 @pytest.fixture(scope="module")

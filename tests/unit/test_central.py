@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from edge.central.boxes import Boxes
 from edge.central.ingest import ALREADY, REJECTED, Central
 from edge.central.ledger import FORK, PARKED, STORED, Ledger
 from edge.central.rebuild import rebuild
+from edge.cli.main import main
 from edge.core.errors import Misconfigured, ReceiptRejected, RequestRefused, SegmentRejected
 from edge.core.events import Event, StepDone
 from edge.core.limits import MIB
@@ -63,7 +65,7 @@ def test_a_cloned_card_is_a_fork(central: Central, tmp_path: Path) -> None:
     verdicts = [central.take(each, deep=True) for each in cloned]
     assert [each.verdict for each in verdicts] == [FORK, FORK]
     assert "was a card copied" in verdicts[0].reason
-    assert central.take(cloned[0], deep=True).verdict == ALREADY
+    assert central.take(cloned[0], deep=True).verdict == FORK
     linked = central.ledger.linked(open_sealed(own[0]).manifest.log_id)
     assert linked is not None
     assert linked.id == open_sealed(own[-1]).id
@@ -105,6 +107,33 @@ def test_what_comes_again_puts_a_rotten_file_right(central: Central, tmp_path: P
     assert central.shelf.blob(hashlib.sha256(value).digest()) == value
 
 
+def test_a_mended_file_came_when_it_first_did_even_by_a_key_revoked_since(
+    central: Central, tmp_path: Path
+) -> None:
+    """`--known-at` goes by a file's time; and what was believed when it came needs no key that still is."""
+    parts = grow(tmp_path / "a", 1)
+    central.take_all(parts, deep=True)
+    paths = list(central.shelf.segments())
+    for path in paths:
+        path.write_bytes(b"")
+        os.utime(path, ns=(5, 5))
+    central.boxes.revoke("pump-7", SIGNER.public, 9)
+    assert [each.verdict for each in central.take_all(parts, deep=True)] == [ALREADY] * len(parts)
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == [(part, 5) for part in parts]
+    assert central.take(grow(tmp_path / "a", 2)[0], deep=True).verdict == REJECTED
+
+
+def test_nobody_makes_the_ledger_again_under_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server would go on with the file that is replaced, and give receipts for what nobody finds again."""
+    serving = Central.open(tmp_path / "central", lambda: 7, taking=True)
+    assert main(["central", "rebuild", "--data", str(tmp_path / "central")]) == 3
+    assert "stop the other one" in capsys.readouterr().err
+    serving.close()
+    assert main(["central", "rebuild", "--data", str(tmp_path / "central")]) == 0
+
+
 def test_who_may_speak(central: Central, tmp_path: Path) -> None:
     """An unknown key is refused with the command that lets it in; a revoked one is refused from then on."""
     first, second = grow(tmp_path / "a", 1)
@@ -121,7 +150,7 @@ def test_who_may_speak(central: Central, tmp_path: Path) -> None:
     assert stranger.take(first, deep=True).verdict == STORED
     stranger.boxes.revoke("pump-7", SIGNER.public, 2)
     assert "was revoked" in stranger.take(second, deep=True).reason
-    assert stranger.take(first, deep=True).verdict == REJECTED
+    assert stranger.take(first, deep=True).verdict == ALREADY, "what was believed once may be brought again"
     assert len(list((tmp_path / "other" / "refused").iterdir())) == 2
 
 
