@@ -48,7 +48,7 @@ def _at_once() -> list[tuple[Any, ...]]:
 AT_ONCE = _at_once()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_any_order_and_any_compactions_give_the_same_tables(data: st.DataObject) -> None:
     """Never an event twice, linked rows are exactly the linked beginning, and in the end all is as made at once."""

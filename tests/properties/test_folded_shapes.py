@@ -212,7 +212,7 @@ def sealed(folder: Path, r: random.Random, events: list[Event]) -> SealedSource:
     return folder_source(folder / "sealed")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32))
 def test_by_shapes_it_is_the_same(seed: int) -> None:
     """State by state and in all counts, with retries, loops, waits, failures, references, copies, cut anywhere."""
