@@ -83,8 +83,7 @@ def _whatif(given: argparse.Namespace) -> int:
     journal = JournalSource(settings)
     asked = asked_of(given, 0 if given.execution is None else number_of(given.execution, journal))
     derived = begun(settings.data, asked)
-    parts = parts_of_journal(journal, asked)
-    last_seq = parts[-1].last_seq if parts else 0
+    parts, last_seq = parts_of_journal(journal, asked)
     return told(list(over(journal, parts, last_seq, asked, derived, given.jobs)), asked, derived, given)
 
 

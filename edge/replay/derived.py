@@ -24,7 +24,7 @@ from typing import Any, Final
 from edge import VERSION
 from edge.core.chain import OpenedGroup
 from edge.core.clock import WALL_IMPLAUSIBLE
-from edge.core.codec import encode_canonical
+from edge.core.codec import encode, encode_canonical
 from edge.core.errors import EdgeError
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested
 from edge.core.records import record
@@ -44,6 +44,8 @@ _KEY_DIGITS: Final = 16
 PROVENANCE: Final = "PROVENANCE.json"
 #: A box's own log is taken in parts of so many events.
 _PART_EVENTS: Final = 10_000
+#: How the envelope of a request goes on behind its head.
+_REQUESTED: Final = encode(ExecutionRequested.CODE)
 
 
 @record
@@ -155,27 +157,29 @@ def parts_of_segments(source: SealedSource, asked: Asked) -> list[Part]:
     return parts
 
 
-def parts_of_journal(source: JournalSource, asked: Asked) -> list[Part]:
-    """A box's own log, so many events at a time. Raises LogDamaged."""
+def parts_of_journal(source: JournalSource, asked: Asked) -> tuple[list[Part], int]:
+    """A box's own log, so many events at a time, and the last event of all of it. Raises LogDamaged."""
     parts: list[Part] = []
     first_seq, last_seq, digests = 0, 0, dict[bytes, None]()
     for group in source.groups():
         first_seq = first_seq or group.first_seq
         last_seq = group.last_seq
-        for event in group.events():
-            if isinstance(event.body, ExecutionRequested) and asked.only in (0, event.seq):
-                digests[event.body.digest] = None
+        for place in range(0, len(group.parts), 2):
+            seq = group.first_seq + place // 2
+            if group.parts[place][1:2] == _REQUESTED and asked.only in (0, seq):
+                digests[group.event(seq).body.digest] = None  # type: ignore[attr-defined]
         if last_seq - first_seq >= _PART_EVENTS:
             parts.append(_part(first_seq, group, digests))
             first_seq, digests = 0, {}
     if first_seq:
         parts.append(_part(first_seq, group, digests))
-    return [part for part in parts if part.blueprints]
+    return [part for part in parts if part.blueprints], last_seq
 
 
 def _part(first_seq: int, last: OpenedGroup, digests: Mapping[bytes, None]) -> Part:
-    """Named after its last link but one too: the log of a copied card has the same numbers."""
-    name = f"{first_seq:012d}-{last.last_seq:012d}-{last.previous.hex()[:_KEY_DIGITS]}"
+    """Named after its end, too, and with it the chain: the log of a copied card has the same numbers."""
+    end = hashlib.sha256(b"".join((last.previous, last.context_bytes, *last.parts))).hexdigest()
+    name = f"{first_seq:012d}-{last.last_seq:012d}-{end[:_KEY_DIGITS]}"
     return Part(name, first_seq, last.last_seq, tuple(digests))
 
 

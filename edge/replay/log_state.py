@@ -108,7 +108,7 @@ def _by_shapes(folded: _Folded, source: Columned) -> tuple[int, int]:
             numbers, rows = part
             streams = [by_shape.shapes.stream(each) for each in rows]
             by_shape.meet(map(next, map(streams.__getitem__, numbers)))
-            events, last = events + len(numbers), max(last, *(each.seqs[-1] for each in rows))
+            events, last = events + len(numbers), max(last, *(each.seqs[-1] for each in rows if each.seqs))
         else:
             by_shape.meet(raw(event) for group in part for event in group.events())
             events, last = events + sum(len(each.parts) // 2 for each in part), part[-1].last_seq

@@ -126,7 +126,10 @@ def as_items(numbers: Sequence[int]) -> Sequence[bytes]:
     low, high = min(numbers, default=0), max(numbers, default=0)
     for head, code, width in ((b"\x1a", "I", 4), (b"\x19", "H", 2)):
         if 1 << 4 * width <= low and high < 1 << 8 * width:
-            return _of_one_width(struct.pack(f">{len(numbers)}{code}", *numbers), head, width)
+            try:
+                return _of_one_width(struct.pack(f">{len(numbers)}{code}", *numbers), head, width)
+            except struct.error as error:
+                raise ValueError(f"a number of an event is none: {error}") from error
     return [encode(number) for number in numbers]
 
 
