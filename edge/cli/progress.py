@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final
+from typing import Final, Self
 
 _BAR: Final = 30
 _PER_S: Final = 10
 
 
 class Progress:
-    """A bar on standard error. Call it with what was done since the last call."""
+    """A bar on standard error, inside a `with`. Call it with what was done since the last call."""
 
     def __init__(self, total_bytes: int, label: str) -> None:
         self._total_bytes, self._label = max(1, total_bytes), label
@@ -31,9 +31,12 @@ class Progress:
             self._shown_s = now_s
             self._show(now_s)
 
-    def end(self) -> None:
-        """The last state, and an end of the line."""
-        if self._seen:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The last state, and an end of the line: what is said next has a line of its own."""
+        if self._seen and self._done_bytes:
             self._show(time.monotonic())
             print(file=sys.stderr)
 

@@ -16,7 +16,7 @@ from edge.cli.seal import seal
 from edge.core.errors import Misconfigured
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import SEED_BYTES, Signer
-from edge.segments.sealing import read_head
+from edge.segments.cuts import read_head
 from edge.store.key_file import read_or_make_key
 from edge.sync import centre
 from edge.sync.budget import METERED
@@ -68,11 +68,10 @@ def _push(given: argparse.Namespace) -> int:
         due = backlog(settings, transport.state(head.log_id))
         if given.dry_run:
             return _dry_run(given, settings, due)
-        progress = Progress(due.segments_bytes + sum(due.values.values()), "sending")
-        made = push(settings, transport, head.log_id, progress)
-        progress.end()
+        with Progress(due.segments_bytes + sum(due.values.values()), "sending") as progress:
+            made = push(settings, transport, head.log_id, progress)
     except KeyboardInterrupt:
-        print("\nstopped  what was sent is at the centre; the same command goes on where it stopped")
+        print("stopped  what was sent is at the centre; the same command goes on where it stopped")
         return 130
     finally:
         transport.close()
@@ -113,6 +112,7 @@ def _dry_run(given: argparse.Namespace, settings: Settings, due: Backlog) -> int
     wire = (size_bytes + requests * _REQUEST_BYTES) / 1e6
     print(f"would    send {len(due.paths)} segments and {len(due.values)} values, {size_bytes / 1e6:.2f} MB")
     print(f"requests {requests}, some {wire:.2f} MB with what goes around them")
+    print("beside   what is not sealed yet: --dry-run seals nothing")
     cost = "metered: it may cost" if link == METERED else f"{link or 'none'}"
     print(f"link     {cost}")
     for each in due.unreadable:

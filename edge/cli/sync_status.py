@@ -71,13 +71,18 @@ def _tell(said: Status) -> None:
     if said.waiting_segments:
         age = f", the oldest {_lasting(said.oldest_age_s)}" if said.oldest_age_s is not None else ""
         first = f"up to event {said.sealed_through}"
+        values = (
+            f" and {_size(said.waiting_values_bytes)} of large values" if said.waiting_values_bytes else ""
+        )
         print(
-            f"waiting  {counted(said.waiting_segments, 'segment')}, {_size(said.waiting_bytes)}, {first}{age}"
+            f"waiting  {counted(said.waiting_segments, 'segment')}, {_size(said.waiting_bytes)}{values}, {first}{age}"
         )
         if said.eta_s is not None:
             print(f"takes    {_lasting(said.eta_s)} at the budget, where nothing else holds it up")
     else:
         print("waiting  nothing that is sealed")
+    if said.unsealed:
+        print(f"beside   {counted(said.unsealed, 'event')} that are not sealed yet")
     left = [f"{size / 1e6:.1f} MB left this {name}" for name, size in _left(said) if size is not None]
     print(f"link     {said.link}: {'; '.join([str(said.budget), *left])}")
     if said.daemon:

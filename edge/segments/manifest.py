@@ -106,6 +106,21 @@ class Manifest:
         lost = any(first <= last_seq + 1 and last == self.first_seq - 1 for first, last in self.losses)
         return self.link_before == link or lost
 
+    def follows(self, segment: bytes, last_seq: int, link: bytes) -> bool:
+        """Whether it goes on after a segment with that id, which ends with event `last_seq`, the chain at `link`.
+
+        A segment that another release of the box sealed again has another id and the same events: then the chain
+        alone says it, and where that begins anew, over a loss, the id alone.
+        """
+        return self.joins(last_seq, link) and (self.previous == segment or self.link_before == link)
+
+    def same_events(self, other: Manifest) -> bool:
+        """Whether both are of the same events, where the chain of both holds; it does not matter who sealed them."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("log_id", "number", "first_seq", "last_seq", "events", "link_before", "link_after")
+        )
+
     def _require_sense(self) -> None:
         holds = (
             1 <= self.first_seq <= self.last_seq

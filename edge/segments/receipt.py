@@ -61,6 +61,7 @@ def unchecked(data: bytes) -> CentreReceipt:
             raise ValueError("its fields are not those of a receipt")
     except (ValueError, TypeError) as error:
         raise ReceiptRejected(
-            f"The receipt cannot be read: {error}.", mend="Is the box of an older release?"
+            "That is no receipt, or one of another release.",
+            mend="A receipt is the file RECEIPT in a bundle that was imported, or the text of its picture.",
         ) from error
     return CentreReceipt(log_id, through, link, wall_ns)

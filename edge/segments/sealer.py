@@ -19,18 +19,23 @@ from edge.core.errors import EdgeError, StorageFailed
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import SEED_BYTES, Signer
 from edge.segments.sealing import Sealing
+from edge.store import upstream
 from edge.store.blobs import BlobStore
+from edge.store.journal import last_seq_in
 from edge.store.key_file import read_or_make_key
-from edge.store.segment_file import SegmentReader, segment_paths
+from edge.store.segment_file import log_id_of, segment_paths
 
 #: Flushes of the box's own work come first.
 _NICENESS: Final = 10
 
 
 def sealing_of(settings: Settings) -> Sealing:
-    """The sealing of a box, with its log key, made at the first need. Raises Misconfigured, StorageFailed."""
+    """The sealing of a box, its log key made at the first need. Raises LogDamaged, Misconfigured, StorageFailed."""
     signer = Signer(read_or_make_key(settings.log_key_path, SEED_BYTES))
-    return Sealing(settings.sealed_folder, signer, settings.box, BlobStore(settings.blob_folder))
+    receipt = upstream.read(settings.data)
+    if receipt is not None and receipt.log_id != log_id_of(settings.journal_folder):
+        receipt = None  # of the log before this one
+    return Sealing(settings.sealed_folder, signer, settings.box, BlobStore(settings.blob_folder), receipt)
 
 
 def durable_end(journal: Path) -> int:
@@ -39,11 +44,8 @@ def durable_end(journal: Path) -> int:
     It is read before it is flushed, so that a runtime which starts meanwhile may write on. A torn end is left as it
     is, for the runtime to judge. Raises StorageFailed.
     """
+    last_seq = last_seq_in(journal)
     for path in segment_paths(journal)[-1:]:
-        reader = SegmentReader(path)
-        last_seq = reader.header.first_seq - 1
-        for frame in reader.frames():
-            last_seq = frame.first_seq + frame.count - 1
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -52,8 +54,7 @@ def durable_end(journal: Path) -> int:
                 os.close(fd)
         except OSError as error:
             raise StorageFailed(f"{path.name} could not be flushed: {error.strerror}.") from error
-        return last_seq
-    return 0
+    return last_seq
 
 
 def main() -> int:

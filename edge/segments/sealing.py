@@ -1,8 +1,9 @@
 """Sealing: groups of the journal become signed segments, one after the other, each naming the one before.
 
-Called by the sealer's process (`edge.segments.sealer`). The folder of sealed segments is a queue that sync empties;
-what was sealed last stands in `head`, so that an empty queue goes on where it was. Killed at any point, the same
-again ends the same: a segment is written whole beside, flushed, then named, and `head` follows it.
+Called by the sealer's process (`edge.segments.sealer`), and by an export that wants delivered ones once more. The
+folder of sealed segments is a queue that sync empties; where the log was cut stands beside it (`edge.segments.cuts`),
+so that an empty queue goes on where it was, and a segment that was lost is sealed again as it was. Killed at any
+point, the same again ends the same: a cut is noted first, then its segment is written whole beside, flushed, named.
 
 It reads the journal's files and the blobs' sizes, never opens the index, and seals nothing above the number it is
 given: what a runtime has not flushed yet must not be seen outside the box (design §4).
@@ -10,22 +11,22 @@ given: what a runtime has not flushed yet must not be seen outside the box (desi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from edge import VERSION
 from edge.core.chain import OpenedGroup
-from edge.core.codec import decode, encode
 from edge.core.errors import LogDamaged, Misconfigured
 from edge.core.events import FORMAT_VERSION, URGENT_TYPES, Event, ExecutionRequested
 from edge.core.limits import SEALED_BYTES, SEALED_EVENTS
-from edge.core.records import record
 from edge.security.signing import Signer
 from edge.segments.columns import StoredGroup
+from edge.segments.cuts import OLD_HEAD_FILE, Cut, Cuts, old_head
 from edge.segments.extent import Extent
 from edge.segments.manifest import NO_SEGMENT, ROUTINE, URGENT, Manifest, id_of
 from edge.segments.packing import packed
@@ -33,22 +34,11 @@ from edge.segments.sealed import SUFFIX, manifest_in, sealed_bytes
 from edge.store.blobs import BlobStore
 from edge.store.index_rows import blobs_of
 from edge.store.journal import read_groups
-from edge.store.segment_file import SegmentHeader
+from edge.store.segment_file import SegmentHeader, segment_paths
+from edge.store.upstream import Receipt
 from edge.store.whole_file import write_whole
 
-HEAD_FILE: Final = "head"
 _START_BYTES: Final = 128 * 1024
-
-
-@record
-class Head:
-    """The segment sealed last: its number, id, last event and the chain's link after that."""
-
-    log_id: bytes
-    number: int
-    id: bytes
-    last_seq: int
-    link: bytes
 
 
 @dataclass(slots=True)
@@ -99,24 +89,45 @@ class _Batch:
 class Sealing:
     """The folder of sealed segments of one log, and the key that signs them."""
 
-    def __init__(self, folder: Path, signer: Signer, box: str, blobs: BlobStore) -> None:
+    def __init__(
+        self, folder: Path, signer: Signer, box: str, blobs: BlobStore, receipt: Receipt | None = None
+    ) -> None:
+        """`receipt` is what the centre has: that is not sealed again by itself where it is not in the folder."""
         self._folder, self._signer, self._box, self._blobs = folder, signer, box, blobs
+        self._receipt, self._cuts = receipt, Cuts(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
-    def head(self) -> Head | None:
-        """What was sealed last; None where nothing was. Raises LogDamaged."""
-        known = read_head(self._folder)
-        paths = sealed_paths(self._folder)
-        if paths and (known is None or number_of(paths[-1]) > known.number):
-            # Killed between the segment and its note.
-            return self._note(head_of(paths[-1]))
-        return known
+    def head(self) -> Cut | None:
+        """What was sealed last; None where nothing was. Raises LogDamaged, SegmentRejected, StorageFailed.
+
+        What the cuts do not say, since their file was lost, is taken from the folder and from the receipt.
+        """
+        cuts = self._cuts.all()
+        newest = max(cuts, default=-1)
+        for cut in self._found_elsewhere(newest):
+            if cut.number > newest:
+                self._cuts.add([cut])
+                cuts[cut.number] = cut
+        with contextlib.suppress(FileNotFoundError):
+            (self._folder / OLD_HEAD_FILE).unlink()
+        return cuts[max(cuts)] if cuts else None
+
+    def _found_elsewhere(self, newest: int) -> Iterator[Cut]:
+        """Cuts beyond number `newest` of which others know; perhaps one twice."""
+        for path in sealed_paths(self._folder):
+            if number_of(path) > newest:
+                yield cut_of(path)
+        if newest < 0 and (old := old_head(self._folder)) is not None:
+            yield old
+        if (said := self._receipt) is not None and said.segment:
+            yield Cut(said.log_id, said.number, said.segment, said.through, said.link)
 
     def seal(self, journal: Path, through: int, *, everything: bool) -> Iterator[tuple[Path, Manifest]]:
         """Seal what of the journal is not sealed yet, up to event `through`; each segment as it is made.
 
-        A last one that is not full is left for later unless `everything` is wanted or it is urgent. Raises
-        LogDamaged where the journal does not go on from what was sealed, StorageFailed.
+        A last one that is not full is left for later unless `everything` is wanted or it is urgent. What should be
+        in the folder and is not comes after that. Raises LogDamaged where the journal does not go on from what was
+        sealed, StorageFailed.
         """
         head = self.head()
         batch = _Batch()
@@ -125,26 +136,89 @@ class Sealing:
                 break
             if batch.stored and header.lost and header.first_seq == group.first_seq:
                 # The chain does not go on over what the log itself calls lost: it begins anew with a segment.
-                head, made = self._write(batch, head)
+                head, made = self._next(batch, head)
                 yield made
                 batch = _Batch()
             if head is not None and not batch.stored:
                 _require_joining(head, header, group)
             batch.add(header, group, data)
             if batch.full:
-                head, made = self._write(batch, head)
+                head, made = self._next(batch, head)
                 yield made
                 batch = _Batch()
         if batch.stored and (everything or batch.urgent):
-            yield self._write(batch, head)[1]
+            yield self._next(batch, head)[1]
+        yield from self.seal_lost(journal, through)
+        self._cuts.forget_before(next((int(path.stem) for path in segment_paths(journal)), 0))
 
-    def _write(self, batch: _Batch, head: Head | None) -> tuple[Head, tuple[Path, Manifest]]:
+    def seal_lost(self, journal: Path, through: int) -> Iterator[tuple[Path, Manifest]]:
+        """Seal again what should be in the folder, up to event `through`. Raises LogDamaged, StorageFailed."""
+        there = {number_of(path) for path in sealed_paths(self._folder)}
+        receipted = self._receipt.through if self._receipt is not None else 0
+        lost = [
+            cut
+            for cut in self._cuts.all().values()
+            if cut.number not in there and receipted < cut.last_seq <= through
+        ]
+        for cut, manifest, data in self._again(journal, lost):
+            if (made := _cut(manifest)) != cut:
+                self._cuts.add([made])
+            yield self._write(manifest, data)
+
+    def seal_delivered(self, journal: Path) -> Iterator[tuple[Manifest, bytes]]:
+        """What the folder does not have any more, sealed once more as far back as the journal goes; writes nothing.
+
+        Raises LogDamaged.
+        """
+        there = {number_of(path) for path in sealed_paths(self._folder)}
+        gone = [cut for cut in self._cuts.all().values() if cut.number not in there]
+        for _, manifest, data in self._again(journal, gone):
+            yield manifest, data
+
+    def _again(self, journal: Path, wanted: Iterable[Cut]) -> Iterator[tuple[Cut, Manifest, bytes]]:
+        """Segments once more, by their cuts in order, as far as the journal has their events.
+
+        Each is the same to the byte, but where another release wrote it: then its id is another, its events are not.
+        """
+        known = self._cuts.all()
+        due = [cut for cut in wanted if cut.number == 0 or cut.number - 1 in known]
+        if not due:
+            return
+        begins = {number + 1: cut.last_seq for number, cut in known.items()}
+        groups = read_groups(journal, begins.get(due[0].number, 0))
+        each = next(groups, None)
+        for cut in due:
+            batch, before = _Batch(), known.get(cut.number - 1)
+            while each is not None and each[1].last_seq <= cut.last_seq:
+                if each[1].first_seq > begins.get(cut.number, 0):
+                    batch.add(*each)
+                each = next(groups, None)
+            if batch.link == cut.link:
+                manifest, data = self._sealed(batch, before)
+                if before is None or manifest.joins(before.last_seq, before.link):
+                    known[cut.number] = _cut(manifest)
+                    yield cut, manifest, data
+
+    def _next(self, batch: _Batch, head: Cut | None) -> tuple[Cut, tuple[Path, Manifest]]:
+        manifest, data = self._sealed(batch, head)
+        made = _cut(manifest)
+        self._cuts.add([made])
+        return made, self._write(manifest, data)
+
+    def _write(self, manifest: Manifest, data: bytes) -> tuple[Path, Manifest]:
+        """Name a segment whose cut is noted."""
+        path = self._folder / name_of(manifest.number)
+        write_whole(path, data)
+        return path, manifest
+
+    def _sealed(self, batch: _Batch, before: Cut | None) -> tuple[Manifest, bytes]:
+        """A segment's manifest and all its bytes."""
         assert batch.header is not None
         codec, body, unpacked_bytes = packed(batch.stored)
         manifest = Manifest(
             log_id=batch.header.log_id,
-            number=head.number + 1 if head is not None else 0,
-            previous=head.id if head is not None else NO_SEGMENT,
+            number=before.number + 1 if before is not None else 0,
+            previous=before.id if before is not None else NO_SEGMENT,
             link_before=batch.link_before,
             link_after=batch.link,
             codec=codec,
@@ -162,10 +236,7 @@ class Sealing:
             **batch.extent.fields(),
         )
         raw = manifest.encode()
-        path = self._folder / f"{manifest.number:012d}{SUFFIX}"
-        write_whole(path, sealed_bytes(raw, self._signer.sign(raw), body))
-        made = Head(manifest.log_id, manifest.number, id_of(raw), manifest.last_seq, manifest.link_after)
-        return self._note(made), (path, manifest)
+        return manifest, sealed_bytes(raw, self._signer.sign(raw), body)
 
     def _sizes(self, batch: _Batch) -> Iterator[tuple[bytes, int]]:
         for digest in batch.blobs:
@@ -174,17 +245,18 @@ class Sealing:
             except FileNotFoundError:
                 continue  # an output that is made again, or went with the events that needed it
 
-    def _note(self, head: Head) -> Head:
-        said = encode([head.log_id, head.number, head.id, head.last_seq, head.link])
-        write_whole(self._folder / HEAD_FILE, said)
-        return head
+
+def _cut(manifest: Manifest) -> Cut:
+    said = manifest
+    return Cut(said.log_id, said.number, id_of(said.encode()), said.last_seq, said.link_after)
 
 
-def _require_joining(head: Head, header: SegmentHeader, group: OpenedGroup) -> None:
+def _require_joining(head: Cut, header: SegmentHeader, group: OpenedGroup) -> None:
     if header.log_id != head.log_id:
         raise Misconfigured(
             f"The sealed segments are of log {head.log_id.hex()}, the journal is of {header.log_id.hex()}.",
-            mend="Take away the folder `sealed` once what is in it has been delivered: a new log is sealed anew.",
+            mend="Take away the folder `sealed` and the file `sealed.cuts` once what is in it has been delivered: "
+            "a new log is sealed anew.",
         )
     lost = header.first_seq - header.lost <= head.last_seq + 1 and header.first_seq == group.first_seq
     if group.previous != head.link and not (header.lost and lost):
@@ -194,34 +266,24 @@ def _require_joining(head: Head, header: SegmentHeader, group: OpenedGroup) -> N
         )
 
 
-def read_head(folder: Path) -> Head | None:
-    """What a folder of segments says was sealed last. Raises LogDamaged."""
-    path = folder / HEAD_FILE
-    try:
-        log_id, number, segment, last_seq, link = decode(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise LogDamaged(
-            f"{path} cannot be read: {error}.", mend="Remove it where the newest segment is there."
-        ) from error
-    return Head(log_id, number, segment, last_seq, link)
-
-
-def head_of(path: Path) -> Head:
-    """A segment file as the newest one. Raises SegmentRejected."""
+def cut_of(path: Path) -> Cut:
+    """Where the log was cut for a segment, from its file. Raises SegmentRejected, LogDamaged."""
     with path.open("rb") as file:
         raw, _, _ = manifest_in(file.read(_START_BYTES))
     try:
-        manifest = Manifest.decode(raw)
+        return _cut(Manifest.decode(raw))
     except ValueError as error:
         raise LogDamaged(f"{path.name} cannot be read: {error}.") from error
-    return Head(manifest.log_id, manifest.number, id_of(raw), manifest.last_seq, manifest.link_after)
 
 
 def sealed_paths(folder: Path) -> list[Path]:
     """All segments of a folder, oldest first."""
     return sorted(path for path in folder.glob(f"*{SUFFIX}") if path.stem.isdigit())
+
+
+def name_of(number: int) -> str:
+    """The name of a segment's file, in a queue and in a bundle."""
+    return f"{number:012d}{SUFFIX}"
 
 
 def number_of(path: Path) -> int:

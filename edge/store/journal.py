@@ -335,6 +335,17 @@ def _link_after(frame: Frame, header: SegmentHeader) -> bytes:
     return group.check(group.previous, header.epoch_key)
 
 
+def last_seq_in(folder: Path) -> int:
+    """The last event of a journal's files, 0 where there is none; it may not be durable yet. Raises LogDamaged."""
+    for path in segment_file.segment_paths(folder)[-1:]:
+        reader = SegmentReader(path)
+        last_seq = reader.header.first_seq - 1
+        for frame in reader.frames():
+            last_seq = frame.first_seq + frame.count - 1
+        return last_seq
+    return 0
+
+
 def read_groups(folder: Path, after_seq: int = 0) -> Iterator[tuple[SegmentHeader, OpenedGroup, bytes]]:
     """Every sound group that ends above `after_seq`, oldest first, with its segment's header and its bytes.
 

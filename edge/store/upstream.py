@@ -17,16 +17,23 @@ from edge.core.records import record
 from edge.store.whole_file import write_whole
 
 FILE_NAME: Final = "receipt"
-_VERSION: Final = 1
+_VERSION: Final = 2
+#: Version 1 ended with the link.
+_PARTS: Final = {1: 4, 2: 6}
 
 
 @record
 class Receipt:
-    """The centre has every event of log `log_id` up to `through`; the chain's link after that one is `link`."""
+    """The centre has every event of log `log_id` up to `through`; the chain's link after that one is `link`.
+
+    `number` and `segment` are the number and id of the segment that ends there, b"" where that is not known.
+    """
 
     log_id: bytes
     through: int
     link: bytes
+    number: int = 0
+    segment: bytes = b""
 
 
 def read(folder: Path) -> Receipt | None:
@@ -34,12 +41,10 @@ def read(folder: Path) -> Receipt | None:
     path = folder / FILE_NAME
     try:
         parts = decode(path.read_bytes())
-        version, log_id, through, link = parts
+        version, *said = parts
         if (
-            version != _VERSION
-            or type(log_id) is not bytes
-            or type(through) is not int
-            or type(link) is not bytes
+            len(parts) != _PARTS.get(version)
+            or list(map(type, said)) != [bytes, int, bytes, int, bytes][: len(said)]
         ):
             raise ValueError("its fields are not those of a receipt")
     except FileNotFoundError:
@@ -49,7 +54,7 @@ def read(folder: Path) -> Receipt | None:
             f"The receipt in {path} cannot be read: {error}.",
             mend="Remove it: sync writes the next one. Until then nothing is pruned.",
         ) from error
-    return Receipt(log_id, through, link)
+    return Receipt(*said)
 
 
 def write(folder: Path, receipt: Receipt) -> None:
@@ -65,4 +70,5 @@ def write(folder: Path, receipt: Receipt) -> None:
         )
     if known is not None and known.through >= receipt.through:
         return
-    write_whole(folder / FILE_NAME, encode([_VERSION, receipt.log_id, receipt.through, receipt.link]))
+    said = [receipt.log_id, receipt.through, receipt.link, receipt.number, receipt.segment]
+    write_whole(folder / FILE_NAME, encode([_VERSION, *said]))

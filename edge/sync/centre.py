@@ -8,17 +8,19 @@ retention (`edge.store.upstream`), and what it covers leaves the queue of sealed
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from edge.core.errors import Misconfigured, ReceiptRejected, SegmentRejected, StorageFailed
+from edge.core.errors import LogDamaged, Misconfigured, ReceiptRejected, SegmentRejected, StorageFailed
 from edge.core.records import record
 from edge.core.settings import Settings
+from edge.segments.cuts import Cut, Cuts, read_head
 from edge.segments.receipt import CentreReceipt, opened
-from edge.segments.sealing import read_head, sealed_paths
+from edge.segments.sealing import cut_of, sealed_paths
 from edge.store import upstream
 from edge.store.whole_file import write_whole
-from edge.sync.bundle import manifest_of
 
 #: The problem's code where a receipt is the centre's own and speaks of a history that this box does not have.
 OTHER_HISTORY: Final = "other_history"
@@ -58,14 +60,17 @@ def parse(data: bytes, where: str) -> Enrolment:
     """What such a file says. Raises Misconfigured."""
     try:
         said = json.loads(data)
+        if type(said) is not dict:
+            raise ValueError("it is no JSON object")
         key = bytes.fromhex(said["centre_key"])
         if said["format"] != _FORMAT or len(key) != _KEY_BYTES:
             raise ValueError("it is of another format")
         more = [str(said.get(name, "")) for name in ("url", "authority", "token")]
         return Enrolment(key, str(said["box"]), more[0], more[1], int(said.get("made_s", 0)), more[2])
     except (ValueError, KeyError, TypeError) as error:
+        lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise Misconfigured(
-            f"{where} is no enrolment: {error}.",
+            f"{where} is no enrolment: {lacks}.",
             mend="Make one at the centre: edge central enrol BOX KEY --out FILE.",
         ) from error
 
@@ -108,31 +113,36 @@ def take_receipt(settings: Settings, data: bytes) -> tuple[CentreReceipt, int]:
             mend="Is it another box's stick?",
         )
     known = upstream.read(settings.data)
-    covered = []
-    joins = head.last_seq == receipt.through and head.link == receipt.link
-    for path in sealed_paths(settings.sealed_folder):
-        try:
-            said = manifest_of(path)
-        except SegmentRejected:
-            continue  # a damaged file is for a person, and its neighbours say whether the receipt is ours
-        if said.last_seq > receipt.through:
-            joins = joins or said.joins(receipt.through, receipt.link)
-            break  # a backlog of a year is not read for each receipt
-        joins = joins or (said.last_seq == receipt.through and said.link_after == receipt.link)
-        covered.append(path)
-    if not joins and (known is None or known.through < receipt.through):
+    covered = dict(_covered(settings, receipt.through))
+    ends = chain(Cuts(settings.sealed_folder), covered.values(), (head,))
+    end = next((cut for cut in ends if (cut.last_seq, cut.link) == (receipt.through, receipt.link)), None)
+    if end is None and (known is None or known.through < receipt.through):
         # A centre's receipt ends where one of this box's own segments does. Nothing is let go without that one.
         raise ReceiptRejected(
             f"The centre has another history up to event {receipt.through} than this box.",
             mend="Was a card copied, or the data folder put back? `edge central audit` shows both.",
             code=OTHER_HISTORY,
         )
-    upstream.write(settings.data, upstream.Receipt(receipt.log_id, receipt.through, receipt.link))
+    if end is not None:
+        made = upstream.Receipt(receipt.log_id, receipt.through, receipt.link, end.number, end.id)
+        upstream.write(settings.data, made)
     if known is None or known.through <= receipt.through:
         _keep(newest_receipt_path(settings), data)
     for path in covered:
         path.unlink()
     return receipt, len(covered)
+
+
+def _covered(settings: Settings, through: int) -> Iterator[tuple[Path, Cut]]:
+    """Segments of the queue that end at event `through` or before; what lies behind them is not read."""
+    for path in sealed_paths(settings.sealed_folder):
+        try:
+            cut = cut_of(path)
+        except (SegmentRejected, LogDamaged):
+            continue  # a damaged file is for a person
+        if cut.last_seq > through:
+            return
+        yield path, cut
 
 
 def newest_receipt_path(settings: Settings) -> Path:

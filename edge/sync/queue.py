@@ -36,6 +36,8 @@ class Queued:
     priority: int
     wall_max_ns: int
     size_bytes: int
+    #: Of the large values that it names; the centre may have some of them.
+    values_bytes: int
 
     @property
     def urgent(self) -> bool:
@@ -99,6 +101,7 @@ def _queued(path: Path) -> Queued:
         said.priority,
         said.wall_max_ns,
         size_bytes,
+        sum(value_bytes for _, value_bytes in said.blobs),
     )
 
 

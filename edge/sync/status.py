@@ -5,6 +5,7 @@ Called by `edge sync status`. Read-only; needs no daemon, no runtime and no netw
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,9 @@ from edge.core.clock import WALL_IMPLAUSIBLE, SystemClock, boot_id
 from edge.core.errors import Misconfigured
 from edge.core.records import record
 from edge.core.settings import Settings
-from edge.segments.sealing import read_head
+from edge.segments.cuts import read_head
 from edge.store import upstream
+from edge.store.journal import last_seq_in
 from edge.sync import centre
 from edge.sync.budget import DAY_NS, METERED, S_NS, Budget
 from edge.sync.bundle import manifest_of
@@ -27,9 +29,11 @@ from edge.sync.queue import Aside, Queue, SetAside
 class Status:
     """See the fields. Bytes and seconds; None where nobody can tell.
 
-    `receipted`: the last event that the centre has receipted; `gaps`: events `[first, last]` that neither the centre
-    nor the queue has; `eta_s`: how long the backlog takes at the budget, None where that sets no bound; `daemon`:
-    what `edge-sync` said last, "" where it never did; `problems`: what a person must look at.
+    `receipted`: the last event that the centre has receipted; `waiting_values_bytes`: large values that waiting
+    segments name, of which the centre may have some; `unsealed`: events at the log's end that are not sealed yet;
+    `gaps`: events `[first, last]` that neither the centre nor the queue has; `eta_s`: how long the backlog takes at
+    the budget, None where that sets no bound; `daemon`: what `edge-sync` said last, "" where it never did;
+    `problems`: what a person must look at.
     """
 
     log_id: str
@@ -38,6 +42,8 @@ class Status:
     sealed_through: int
     waiting_segments: int
     waiting_bytes: int
+    waiting_values_bytes: int
+    unsealed: int
     oldest_age_s: float | None
     gaps: list[tuple[int, int]]
     aside: list[SetAside]
@@ -69,22 +75,26 @@ def status_of(settings: Settings) -> Status:
     link = link_of(settings) or METERED
     left = Meter(budgets, settings.data / centre.FOLDER, clock, boot_id()).left(link)
     waiting_bytes = sum(each.size_bytes for each in waiting)
+    values_bytes = sum(each.values_bytes for each in waiting)
+    sealed_through = head.last_seq if head is not None else 0
     believed = now.wall_trust != WALL_IMPLAUSIBLE and waiting
     said = _note(settings)
     return Status(
         log_id=head.log_id.hex() if head is not None else "",
         enrolled=_enrolled(settings),
         receipted=through,
-        sealed_through=head.last_seq if head is not None else 0,
+        sealed_through=sealed_through,
         waiting_segments=len(waiting),
         waiting_bytes=waiting_bytes,
+        waiting_values_bytes=values_bytes,
+        unsealed=max(0, last_seq_in(settings.journal_folder) - sealed_through),
         oldest_age_s=max((now.wall_ns - waiting[0].wall_max_ns) / S_NS, 0.0) if believed else None,
         gaps=gaps,
         aside=aside,
         link=link,
         budget=budgets[link],
         left=left,
-        eta_s=eta_s(waiting_bytes, budgets[link], left),
+        eta_s=eta_s(waiting_bytes + values_bytes, budgets[link], left),
         daemon=str(said.get("said", "")),
         problems=list(_problems(queue, aside, gaps, str(said.get("trouble", "")))),
     )
@@ -134,12 +144,21 @@ def _enrolled(settings: Settings) -> bool:
 
 
 def _note(settings: Settings) -> dict[str, Any]:
-    """What the daemon wrote; a file that is absent or half there says nothing."""
+    """What the daemon wrote; a file that is absent or half there says nothing.
+
+    A trouble that it had before the newest receipt came, perhaps by a person's hand, is over.
+    """
+    path = settings.data / "run" / "sync.json"
     try:
-        said = json.loads((settings.data / "run" / "sync.json").read_text("utf-8"))
+        said = json.loads(path.read_text("utf-8"))
+        if not isinstance(said, dict):
+            return {}
+        with contextlib.suppress(FileNotFoundError):
+            if centre.newest_receipt_path(settings).stat().st_mtime_ns > path.stat().st_mtime_ns:
+                said.pop("trouble", None)
     except (OSError, ValueError):
         return {}
-    return said if isinstance(said, dict) else {}
+    return said
 
 
 def _problems(
@@ -151,7 +170,7 @@ def _problems(
     noted = {each.number for each in aside}
     for number, why in queue.unreadable.items():
         if number not in noted:
-            yield f"segment {number} cannot be read on the box: {why}"
+            yield f"segment {number} cannot be read on the box: {why} Move that file away: it is sealed again"
     for first, last in gaps:
         yield f"events {first} to {last} are neither at the centre nor in the queue"
     if trouble and not aside:

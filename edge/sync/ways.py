@@ -11,7 +11,7 @@ from edge.core.clock import SystemClock
 from edge.core.errors import Misconfigured, Unavailable
 from edge.core.settings import Settings
 from edge.security.signing import SEED_BYTES, Signer
-from edge.segments.sealing import read_head
+from edge.segments.cuts import read_head
 from edge.store.key_file import read_or_make_key
 from edge.sync import centre
 from edge.sync.folder import FolderTransport

@@ -29,6 +29,7 @@ from edge.security.signing import Signer
 from edge.segments.receipt import opened
 from edge.segments.sealing import Sealing, sealed_paths
 from edge.segments.verdicts import ALREADY, ARRIVED, FORK, LEFT, PARKED, REJECTED, STORED
+from edge.store import upstream
 from edge.store.blobs import BlobStore
 from edge.store.journal import Journal
 from edge.sync.transport import Outgoing, Parcel, Transport
@@ -68,7 +69,8 @@ class Written:
         """Some segments more; the values make histories differ."""
         known = len(sealed_paths(self.folder / "sealed"))
         journal = Journal(self.folder / "journal", segment_bytes=MIB)
-        sealing = Sealing(self.folder / "sealed", self.signer, self._box, BlobStore(self.folder / "blobs"))
+        blobs, receipt = BlobStore(self.folder / "blobs"), upstream.read(self.folder)
+        sealing = Sealing(self.folder / "sealed", self.signer, self._box, blobs, receipt)
         for _ in range(segments):
             if urgent:
                 write_group(journal, [Event(journal.next_seq, StorageRefusing("drive", 0), None)])

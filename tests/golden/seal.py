@@ -12,6 +12,7 @@ from edge.core.codec import encode
 from edge.security.signing import Signer
 from edge.segments import packing, sealing
 from edge.segments.columns import StoredGroup
+from edge.segments.cuts import Cuts
 from edge.segments.sealing import Sealing
 from edge.store.blobs import BlobStore
 
@@ -37,7 +38,7 @@ def main() -> int:
             place = folder / log.name / codec.partition("+")[0]
             made = Sealing(place, SIGNER, "golden", BlobStore(log / "blobs"))
             count = len(list(made.seal(log / "journal", 2**62, everything=True)))
-            (place / sealing.HEAD_FILE).unlink()
+            Cuts(place).path.unlink()
             print(f"{place}: {count}")
     return 0
 

@@ -15,7 +15,8 @@ from random import Random
 import pytest
 
 from edge.core.errors import Unavailable
-from edge.segments.sealing import number_of, read_head, sealed_paths
+from edge.segments.cuts import read_head
+from edge.segments.sealing import number_of, sealed_paths
 from edge.store import upstream
 from edge.sync import box_door
 from edge.sync.bundle import manifest_of

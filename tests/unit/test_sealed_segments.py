@@ -15,14 +15,16 @@ from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected, Storage
 from edge.core.events import BootStarted, Event, ExecutionRequested, Gap, StepDone
 from edge.core.limits import MIB, SEALED_EVENTS
 from edge.security.signing import Signer, fingerprint, signed_by
+from edge.segments.cuts import Cuts
 from edge.segments.manifest import NO_SEGMENT, URGENT, Manifest
 from edge.segments.packing import PLAIN
 from edge.segments.sealed import open_sealed, sealed_bytes
-from edge.segments.sealing import HEAD_FILE, Sealing, sealed_paths
+from edge.segments.sealing import Sealing, sealed_paths
 from edge.store.blobs import BlobStore
 from edge.store.journal import Journal, read_groups
 from edge.store.recovery import carry_out, make_plan
 from edge.store.segment_file import SegmentReader, segment_paths
+from edge.store.upstream import Receipt
 from edge.testing.history import write_group
 
 SIGNER = Signer(bytes(range(32)))
@@ -102,21 +104,22 @@ def test_it_goes_on_where_it_was_when_the_queue_is_empty(journal: Journal, tmp_p
     segment = open_sealed(path.read_bytes())
     path.unlink()
     write(journal, 10)
-    (second,) = seal(tmp_path)
+    has = Receipt(first.log_id, first.last_seq, first.link_after)
+    more = Sealing(tmp_path / "sealed", SIGNER, "box-1", BlobStore(tmp_path / "blobs"), has)
+    ((_, second),) = more.seal(tmp_path / "journal", ALL, everything=True)
     assert (second.number, second.previous, second.link_before) == (1, segment.id, first.link_after)
 
 
-def test_killed_between_a_segment_and_its_note(journal: Journal, tmp_path: Path) -> None:
-    """The newest file counts where the note is older than it."""
+def test_killed_between_a_cut_and_its_segment(journal: Journal, tmp_path: Path) -> None:
+    """The cut stands before the segment has its name: it is made then, after what is new."""
     write(journal, 10)
     seal(tmp_path)
-    before = (tmp_path / "sealed" / HEAD_FILE).read_bytes()
     write(journal, 10)
     seal(tmp_path)
-    (tmp_path / "sealed" / HEAD_FILE).write_bytes(before)
-    (tmp_path / "sealed" / "000000000002.segment.part").write_bytes(b"half")
+    newest = sealed_paths(tmp_path / "sealed")[-1]
+    newest.rename(newest.with_name("000000000001.segment.part"))
     write(journal, 10)
-    assert [each.number for each in seal(tmp_path)] == [2]
+    assert [each.number for each in seal(tmp_path)] == [2, 1]
     assert unsealed(tmp_path) == stored(tmp_path)
 
 
@@ -127,6 +130,7 @@ def test_the_same_history_is_sealed_to_the_same_bytes(journal: Journal, tmp_path
     once = [path.read_bytes() for path in sealed_paths(tmp_path / "sealed")]
     for path in (tmp_path / "sealed").iterdir():
         path.unlink()
+    Cuts(tmp_path / "sealed").path.unlink()
     seal(tmp_path)
     assert [path.read_bytes() for path in sealed_paths(tmp_path / "sealed")] == once
 
@@ -144,7 +148,7 @@ def test_another_history_is_not_sealed(journal: Journal, tmp_path: Path) -> None
         seal(tmp_path)
     head = sealing(tmp_path).head()
     assert head is not None
-    sealing(tmp_path)._note(replace(head, log_id=other.log_id))
+    Cuts(tmp_path / "sealed").add([replace(head, log_id=other.log_id)])
     with pytest.raises(LogDamaged, match="it is another history"):
         seal(tmp_path)
 

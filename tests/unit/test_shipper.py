@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -43,6 +44,34 @@ def test_all_goes_once_and_the_receipt_empties_the_queue(box: Shipping) -> None:
     receipt = upstream.read(box.settings.data)
     assert receipt is not None
     assert receipt.through == box.linked == 33
+
+
+def test_a_lost_queue_goes_on_where_the_centre_is(box: Shipping) -> None:
+    """Somebody emptied the folder before all was sent: what the centre lacks is sealed again, and no more."""
+    box.grow(4)
+    box.ship()
+    box.grow(3)
+    for path in sealed_paths(box.settings.sealed_folder):
+        path.unlink()
+    assert status_of(box.settings).gaps == [(13, 21)]
+    box.grow(1)
+    assert status_of(box.settings).gaps == []
+    box.ship()
+    assert box.way.parcels == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert box.linked == 24
+    assert status_of(box.settings).problems == []
+
+
+def test_a_trouble_from_before_the_newest_receipt_is_over(box: Shipping) -> None:
+    """The daemon's note stays when it stops; what a person brought by hand since is newer."""
+    note = box.settings.data / "run" / "sync.json"
+    note.parent.mkdir(exist_ok=True)
+    box.grow(1)
+    note.write_text('{"said": "stopped", "trouble": "the centre did not answer"}')
+    assert status_of(box.settings).problems == ["the centre did not answer"]
+    box.ship()
+    os.utime(note, (5, 5))
+    assert status_of(box.settings).problems == []
 
 
 def test_an_idle_box_asks_nothing(box: Shipping) -> None:
@@ -103,6 +132,7 @@ def test_a_poison_segment_is_set_aside_and_the_rest_goes_on(box: Shipping) -> No
     box.ship()
     assert [numbers for numbers in box.way.parcels if 0 in numbers] == [[0, 1, 2, 3, 4]]
     said = status_of(box.settings)
+    assert said.unsealed == 0
     assert [each.number for each in said.aside] == [0]
     assert any("segment 0" in problem for problem in said.problems)
     assert said.waiting_segments == 5
