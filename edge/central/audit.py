@@ -21,13 +21,14 @@ from edge.central.tables_catalog import Catalog
 from edge.core.errors import SegmentRejected
 from edge.core.records import record
 from edge.security.signing import fingerprint
-from edge.segments.manifest import NO_SEGMENT, Manifest
+from edge.segments.manifest import Manifest
 from edge.segments.sealed import open_sealed
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _AGAIN: Final = (
-    "edge central import FOLDER, with the bundle that it came in, or put the file back from a copy of this folder. "
-    "A box keeps no segment that it has a receipt for."
+    "edge bundle export FOLDER --all on the box, which seals it again as far back as its journal goes, or the "
+    "bundle that it came in; then edge central import FOLDER --data HERE, beside no server. Or put the file back "
+    "from a copy of this folder."
 )
 _SHOWN_MAX: Final = 5
 """Of one kind of finding in one log; the rest is counted."""
@@ -141,18 +142,18 @@ class Audit:
         linked = self._ledger.linked(log_id)
         broken: list[str] = []
         before: Manifest | None = None
-        before_id = NO_SEGMENT
+        before_id = b""
         entries = [*self._ledger.segments(log_id, STORED), *self._ledger.segments(log_id, PARKED)]
         for entry in entries:
             try:
                 said = self._manifest(entry)
             except SegmentRejected as error:
                 broken.append(str(error))
-                before, before_id = None, entry.id
+                before = None
                 continue
             manifests.append(said)
             if entry.state == STORED:
-                if said.previous != before_id or not _joins(before, said):
+                if before is not None and not said.follows(before_id, before.last_seq, before.link_after):
                     broken.append(f"Segment {said.number} does not follow the one before it.")
                 before, before_id = said, entry.id
         for text in broken[:_SHOWN_MAX]:
@@ -311,10 +312,6 @@ def _between(since_ns: int, until_ns: int) -> str:
     return (
         f"between {said_at(since_ns)} and {said_at(until_ns)}" if since_ns else f"before {said_at(until_ns)}"
     )
-
-
-def _joins(before: Manifest | None, said: Manifest) -> bool:
-    return before is None or said.joins(before.last_seq, before.link_after)
 
 
 def _whole(box: str, log_id: bytes, linked: Linked | None, count: int) -> Finding:

@@ -130,37 +130,40 @@ class Compactor:
 
     def _batches(self, catalog: Catalog) -> Iterator[_Batch]:
         batch = _Batch()
-        for entry, again in self._due(catalog):
-            self._add(batch, entry, again=again)
+        for entry, bad in self._due(catalog):
+            self._add(batch, entry, bad)
             if batch.full:
                 yield batch
                 batch = _Batch()
         if batch.reached or batch.fit:
             yield batch
 
-    def _due(self, catalog: Catalog) -> Iterator[tuple[Entry, bool]]:
-        """Linked segments that are not in, log by log in order; with True those that could not be read before."""
+    def _due(self, catalog: Catalog) -> Iterator[tuple[Entry, Quarantined | None]]:
+        """Linked segments that are not in, log by log in order; first those that could not be read, as they were.
+
+        One that was sealed again may stand for such a one: its id is another, its number and events are not.
+        """
         for bad in catalog.quarantined():
             for entry in self._ledger.segments(bad.log_id, STORED, bad.number, bad.number):
                 reached = catalog.reached(bad.log_id)
-                if entry.id == bad.id and reached is not None and entry.number <= reached[0]:
-                    yield entry, True
+                if reached is not None and entry.number <= reached[0]:
+                    yield entry, bad
         for _, log_id in self._ledger.log_ids():
             reached, linked = catalog.reached(log_id), self._ledger.linked(log_id)
             if linked is not None:
                 first = reached[0] + 1 if reached is not None else 0
                 for entry in self._ledger.segments(log_id, STORED, first, linked.number):
-                    yield entry, False
+                    yield entry, None
 
-    def _add(self, batch: _Batch, entry: Entry, *, again: bool) -> None:
+    def _add(self, batch: _Batch, entry: Entry, bad: Quarantined | None) -> None:
         rows = self._rows(entry, linked=True)
-        if not again:
+        if bad is None:
             batch.reached[entry.log_id] = entry
         if isinstance(rows, Quarantined):
-            if not again:
+            if bad is None:
                 batch.unfit.append(rows)
             return
-        batch.fit.append((entry.log_id, entry.number, entry.id))
+        batch.fit.append((entry.log_id, entry.number, bad.id if bad is not None else entry.id))
         batch.segments += 1
         batch.events += rows.num_rows
         batch.bytes += rows.nbytes

@@ -1,14 +1,15 @@
 """What is missing of the logs at a centre: exact ranges of events, of which box, since when. Pure over the ledger.
 
-A gap is seen only once something behind it has come: what a box has not sent at all is no gap. Used by
+A gap is seen only once something behind it has come, or where a file is gone: what a box has not sent at all is
+no gap. Used by
 `edge central gaps` and by the audit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from edge.central.ledger import PARKED, STORED, Ledger
+from edge.central.ledger import PARKED, STORED, Entry, Ledger
 from edge.core.records import record
 
 
@@ -28,11 +29,14 @@ class Gap:
     until_ns: int
 
 
-def gaps(ledger: Ledger) -> Iterator[Gap]:
-    """Every gap, by box, log and range."""
+def gaps(ledger: Ledger, is_here: Callable[[Entry], bool] = lambda entry: True) -> Iterator[Gap]:
+    """Every gap, by box, log and range; also what was here, and of which `is_here` says that its file is gone."""
     for box, log_id in ledger.log_ids():
         linked = ledger.linked(log_id)
         last, since_ns = 0, 0
+        for entry in ledger.segments(log_id, STORED):
+            if not is_here(entry):
+                yield Gap(box, log_id, entry.first_seq, entry.last_seq, entry.wall_min_ns, entry.wall_max_ns)
         if linked is not None:
             last = linked.last_seq
             newest = next(ledger.segments(log_id, STORED, linked.number, linked.number), None)

@@ -13,19 +13,19 @@ verdict is told. Killed anywhere, the same again ends the same. Called by the im
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from edge.central.boxes import Boxes
-from edge.central.ledger import FORK, PARKED, STORED, Ledger, Linked
+from edge.central.ledger import FORK, PARKED, STORED, Entry, Ledger, Linked
 from edge.central.shelf import Shelf
 from edge.core.errors import Misconfigured, SegmentRejected, Unavailable
 from edge.core.records import record
 from edge.security.signing import SEED_BYTES, Signer
 from edge.segments import verdicts
-from edge.segments.manifest import NO_SEGMENT, Manifest
+from edge.segments.manifest import Manifest
 from edge.segments.receipt import CentreReceipt, signed
 from edge.segments.sealed import Sealed, open_sealed
 from edge.store.key_file import read_or_make_key
@@ -105,12 +105,27 @@ class Central:
                 why = f"Segment {said.number} is of another history, and was kept aside before."
                 return Verdict(FORK, said.log_id, said.number, why)
             return Verdict(ALREADY, said.log_id, said.number)
+        if (ours := sealed_anew(self.ledger, self.shelf, said)) is not None:
+            return self._keep_ours(ours, sealed, data)
         state, reason = place_of(said, self.ledger.linked(said.log_id))
         self.shelf.put(said.log_id, said.number, sealed.id, data, fork=state == FORK)
         note(self.ledger, sealed, state, len(data))
         if state == STORED:
             self._link_parked(said.log_id)
         return Verdict(state, said.log_id, said.number, reason)
+
+    def _keep_ours(self, ours: Entry, sealed: Sealed, data: bytes) -> Verdict:
+        """Of two with the same events the first stays; where its file is damaged what comes takes its place."""
+        said = sealed.manifest
+        try:
+            sealed.check()
+        except SegmentRejected as error:
+            self.shelf.refuse(self.now_ns(), REJECTED, data)
+            return Verdict(REJECTED, reason=str(error))
+        if self.shelf.read(ours.log_id, ours.number, ours.id) is None:
+            self.shelf.put(said.log_id, said.number, sealed.id, data, fork=False, instead_of=ours.id)
+            self.ledger.exchange(ours, sealed.id, said, len(data))
+        return Verdict(ALREADY, said.log_id, said.number)
 
     def _require_known(self, sealed: Sealed) -> None:
         said = sealed.manifest
@@ -140,9 +155,17 @@ class Central:
             if not waiting:
                 return
             for each in waiting:
-                sealed = open_sealed(self.shelf.path(log_id, due, each.id).read_bytes())
-                state, _ = place_of(sealed.manifest, self.ledger.linked(log_id))
-                note(self.ledger, sealed, state, each.bytes)
+                self._link_one(each)
+
+    def _link_one(self, parked: Entry) -> None:
+        sealed = self.shelf.read(parked.log_id, parked.number, parked.id)
+        if sealed is None or sealed_anew(self.ledger, self.shelf, sealed.manifest) is not None:
+            # Rotten, or a second one of the same events: as if it had not come.
+            self.shelf.drop(parked.log_id, parked.number, parked.id)
+            self.ledger.forget(parked)
+            return
+        state, _ = place_of(sealed.manifest, self.ledger.linked(parked.log_id))
+        note(self.ledger, sealed, state, parked.bytes)
 
     def receipt(self, log_id: bytes) -> bytes | None:
         """What a box may show for it that its log is here, signed; None where nothing of it is linked."""
@@ -188,6 +211,29 @@ def note(ledger: Ledger, sealed: Sealed, state: str, size_bytes: int) -> None:
         ledger.link(made)
 
 
+def sealed_anew(ledger: Ledger, shelf: Shelf, said: Manifest) -> Entry | None:
+    """The linked segment that has the same events as one with another id; None where there is none."""
+    for ours in ledger.segments(said.log_id, STORED, said.number, said.number):
+        same = (ours.first_seq, ours.last_seq, ours.events) == (said.first_seq, said.last_seq, said.events)
+        if same and said.link_after in _links_after(ledger, shelf, ours):
+            return ours
+    return None
+
+
+def _links_after(ledger: Ledger, shelf: Shelf, ours: Entry) -> Iterator[bytes]:
+    """The chain's link after a linked segment, by whoever knows it: the ledger, its file, the file after it."""
+    linked = ledger.linked(ours.log_id)
+    if linked is not None and linked.number == ours.number:
+        yield linked.link
+    if (sealed := shelf.read(ours.log_id, ours.number, ours.id)) is not None:
+        yield sealed.manifest.link_after
+    for after in ledger.segments(ours.log_id, STORED, ours.number + 1, ours.number + 1):
+        if (
+            sealed := shelf.read(after.log_id, after.number, after.id)
+        ) is not None and not sealed.manifest.losses:
+            yield sealed.manifest.link_before
+
+
 def place_of(said: Manifest, linked: Linked | None) -> tuple[str, str]:
     """Where a segment belongs in a log that is linked so far: `(state, why where it is a fork)`. Pure."""
     expected = linked.number + 1 if linked is not None else 0
@@ -198,8 +244,7 @@ def place_of(said: Manifest, linked: Linked | None) -> tuple[str, str]:
             FORK,
             f"Segment {said.number} is here already with other events: was a card copied, or put back?",
         )
-    before = linked.id if linked is not None else NO_SEGMENT
-    if said.previous != before or (linked is not None and not said.joins(linked.last_seq, linked.link)):
+    if linked is not None and not said.follows(linked.id, linked.last_seq, linked.link):
         return (
             FORK,
             f"Segment {said.number} does not follow what is here of this log: it is of another history.",

@@ -128,6 +128,19 @@ class Ledger:
         values = (made.log_id, made.box, made.number, made.id, made.last_seq, made.link, made.events)
         self._db.execute("INSERT OR REPLACE INTO logs VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
+    def exchange(self, ours: Entry, segment: bytes, said: Manifest, size_bytes: int) -> None:
+        """Another segment with the same events stands for a linked one from now on."""
+        self.forget(ours)
+        self.note(segment, ours.state, said, size_bytes)
+        self._db.execute(
+            "UPDATE logs SET id = ? WHERE log_id = ? AND id = ?", (segment, ours.log_id, ours.id)
+        )
+
+    def forget(self, entry: Entry) -> None:
+        """Let go of a segment's row."""
+        place = (entry.log_id, entry.number, entry.id)
+        self._db.execute("DELETE FROM segments WHERE log_id = ? AND number = ? AND id = ?", place)
+
     def everything(self) -> list[tuple[Any, ...]]:
         """Every row of every table, in order: what a rebuilt ledger must equal."""
         rows = [("log", *row) for row in self._db.execute("SELECT * FROM logs ORDER BY log_id")]

@@ -13,7 +13,7 @@ from pathlib import Path
 from edge.central.ingest import note, place_of
 from edge.central.ledger import FORK, Ledger
 from edge.central.shelf import Shelf
-from edge.core.errors import StorageFailed
+from edge.core.errors import SegmentRejected, StorageFailed
 from edge.segments.sealed import open_sealed
 
 
@@ -44,7 +44,14 @@ def _fill(ledger: Ledger, paths: Iterable[Path], *, fork: bool) -> int:
     count = 0
     for path in paths:
         data = path.read_bytes()
-        sealed = open_sealed(data)
+        try:
+            sealed = open_sealed(data)
+        except SegmentRejected as error:
+            raise SegmentRejected(
+                f"{path}: {error.message} The old ledger stays.",
+                mend="Bring that segment again (edge bundle export FOLDER --all on its box, edge central import), or "
+                "move the file away: what follows it is then parked.",
+            ) from error
         state = FORK if fork else place_of(sealed.manifest, ledger.linked(sealed.manifest.log_id))[0]
         note(ledger, sealed, state, len(data))
         count += 1

@@ -6,7 +6,7 @@
     refused/<time>-<reason>.segment              what could not be taken, for a person to look at
 
 A file is whole under its name or absent, and durable before anybody is told of it. Called by ingest and by whoever
-reads the store; it looks into no segment.
+reads the store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.core.errors import SegmentRejected
-from edge.segments.sealed import SUFFIX
+from edge.segments.sealed import SUFFIX, Sealed, open_sealed
 from edge.store.segment_file import flush_folder
 from edge.store.whole_file import write_whole
 
@@ -40,17 +40,38 @@ class Shelf:
         folder = self._forks if fork else self._segments
         return folder / log_id.hex() / f"{number:012d}-{segment.hex()[:_ID_DIGITS]}{SUFFIX}"
 
-    def put(self, log_id: bytes, number: int, segment: bytes, data: bytes, *, fork: bool) -> None:
-        """Keep a segment, durable when this returns, in place of a file that no longer holds it. StorageFailed."""
+    def put(
+        self, log_id: bytes, number: int, segment: bytes, data: bytes, *, fork: bool, instead_of: bytes = b""
+    ) -> None:
+        """Keep a segment, durable when this returns, in place of a file that no longer holds it. StorageFailed.
+
+        `instead_of` is the id of a damaged one with the same events; its file goes.
+        """
         path = self.path(log_id, number, segment, fork=fork)
-        was = path.stat() if path.exists() else None
+        before = self.path(log_id, number, instead_of) if instead_of else path
+        was = before.stat() if before.exists() else None
         if _read(path) != data:
             if not path.parent.exists():
                 path.parent.mkdir(mode=0o750)
                 flush_folder(path.parent.parent)
+            if before != path:
+                before.unlink(missing_ok=True)
             write_whole(path, data)
             if was is not None:  # it came when it first did: by that it is known since
                 os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+    def read(self, log_id: bytes, number: int, segment: bytes) -> Sealed | None:
+        """A segment that is kept, signature and digests checked; None where its file is not here, or damaged."""
+        data = _read(self.path(log_id, number, segment))
+        try:
+            sealed = open_sealed(data or b"")
+        except SegmentRejected:
+            return None
+        return sealed if sealed.id == segment else None
+
+    def drop(self, log_id: bytes, number: int, segment: bytes) -> None:
+        """Let go of a parked segment's file."""
+        self.path(log_id, number, segment).unlink(missing_ok=True)
 
     def segments(self) -> Iterator[Path]:
         """Every segment that is kept, linked or not, by log and number."""

@@ -22,6 +22,8 @@ from edge.cli.story import counted
 from edge.core.errors import Misconfigured
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import fingerprint
+from edge.segments.cuts import read_head
+from edge.segments.sealer import sealing_of
 from edge.store import upstream
 from edge.store.blobs import BlobStore
 from edge.sync import bundle, bundle_check
@@ -46,7 +48,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     )
     export.add_argument("folder", type=Path, metavar="FOLDER", help="where the stick is mounted")
     export.add_argument(
-        "--all", action="store_true", help="also what the centre has, as far as it is here still"
+        "--all", action="store_true", help="also what the centre has, as far back as the journal goes"
     )
     export.add_argument("--same-drive", action="store_true", help="the folder may be on the box's own drive")
     export.add_argument("--dry-run", action="store_true", help="only say what would be copied")
@@ -71,30 +73,47 @@ def _export(given: argparse.Namespace) -> int:
         seal(settings)
     receipt = None if given.all else upstream.read(settings.data)
     after = receipt.through if receipt is not None else 0
-    made = bundle.contents(settings.sealed_folder, BlobStore(settings.blob_folder), after)
-    if made is None:
+    blobs = BlobStore(settings.blob_folder)
+    if given.dry_run:
+        return _dry_run(given, bundle.contents(settings.sealed_folder, blobs, after))
+    head = read_head(settings.sealed_folder)
+    if head is None or head.last_seq <= after:
         return _say(
             given, "nothing to carry: the centre has all that is sealed" if after else "nothing is sealed yet"
         )
-    place = given.folder / made.folder_name
-    if given.dry_run:
-        absent_bytes = sum(item.size_bytes for item in bundle.missing(made, place))
-        more = "and what is not sealed yet; --dry-run seals nothing"
-        return _say(given, f"would copy {absent_bytes / 1e6:.1f} MB into {place} {more}", bytes=absent_bytes)
+    place = given.folder / bundle.folder_name(settings.box, head.log_id)
     with bundle.alone(place):
+        again: list[Path] = []
+        if given.all:
+            delivered = sealing_of(settings).seal_delivered(settings.journal_folder)
+            again = bundle.add_again(delivered, place)
+        made = bundle.contents(settings.sealed_folder, blobs, after, again)
+        if made is None:
+            return _say(given, "nothing of it is on this box any more")
         absent = bundle.missing(made, place)
         bundle.require_room(absent, place)
-        progress = Progress(sum(item.size_bytes for item in absent), "copying")
         try:
-            bundle.export(made, absent, place, progress)
+            with Progress(sum(item.size_bytes for item in absent), "copying") as progress:
+                bundle.export(made, absent, place, progress)
         except KeyboardInterrupt:
-            progress.end()
             print("stopped: what is copied stays, and the same command goes on from there", file=sys.stderr)
             raise
-        progress.end()
     os.sync()
     _say_exported(made, place, len(absent), as_json=given.json)
     return 0
+
+
+def _dry_run(given: argparse.Namespace, made: bundle.Contents | None) -> int:
+    absent_bytes = 0
+    where = ""
+    if made is not None:
+        place = given.folder / made.folder_name
+        absent_bytes = sum(item.size_bytes for item in bundle.missing(made, place))
+        where = f" into {place}"
+    more = (
+        "and what is not sealed yet" + (", or delivered" if given.all else "") + "; --dry-run seals nothing"
+    )
+    return _say(given, f"would copy {absent_bytes / 1e6:.1f} MB{where} {more}", bytes=absent_bytes)
 
 
 def _say(given: argparse.Namespace, words: str, **figures: int) -> int:
@@ -107,6 +126,11 @@ def _require_other_drive(given: argparse.Namespace, settings: Settings) -> None:
     if not given.folder.is_dir():
         raise Misconfigured(
             f"{given.folder} is no folder.", mend="Is the stick mounted? `lsblk` shows where."
+        )
+    if (given.folder / bundle.MANIFEST).is_file():
+        raise Misconfigured(
+            f"{given.folder} is a bundle itself.",
+            mend=f"Name the folder that it lies in: {given.folder.parent}.",
         )
     same = given.folder.stat().st_dev == settings.data.stat().st_dev
     if same and not given.same_drive:
@@ -140,9 +164,8 @@ def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: b
 
 
 def _verify(given: argparse.Namespace) -> int:
-    progress = Progress(_size_bytes(given.folder), "reading")
-    verdict = bundle_check.verify(given.folder, progress)
-    progress.end()
+    with Progress(_size_bytes(given.folder), "reading") as progress:
+        verdict = bundle_check.verify(given.folder, progress)
     if given.json:
         print(json.dumps({each.name: getattr(verdict, each.name) for each in fields(verdict)}))
         return 1 if verdict.problems else 0

@@ -104,7 +104,8 @@ def _as_json(finding: Finding) -> str:
 def _gaps(given: argparse.Namespace) -> int:
     central = opened(given.data)
     found = 0
-    for gap in gaps(central.ledger):
+    shelf = central.shelf
+    for gap in gaps(central.ledger, lambda each: shelf.path(each.log_id, each.number, each.id).exists()):
         found += 1
         if given.json:
             print(json.dumps({"kind": "gap", "box": gap.box, "log_id": gap.log_id.hex(), "first": gap.first,

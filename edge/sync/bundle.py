@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected, Storage
 from edge.core.records import record
 from edge.segments.manifest import Manifest
 from edge.segments.sealed import SUFFIX, manifest_in, open_sealed
-from edge.segments.sealing import sealed_paths
+from edge.segments.sealing import name_of, number_of, sealed_paths
 from edge.store.blobs import BlobStore
 from edge.store.segment_file import flush_folder
 from edge.store.whole_file import write_whole
@@ -76,17 +76,20 @@ def folder_name(box: str, log_id: bytes) -> str:
     return f"noetl-edge-{box}-{log_id.hex()}"
 
 
-def contents(sealed_folder: Path, blobs: BlobStore, after: int = 0) -> Contents | None:
+def contents(
+    sealed_folder: Path, blobs: BlobStore, after: int = 0, again: Iterable[Path] = ()
+) -> Contents | None:
     """What there is to be carried: segments that go beyond event `after` and their blobs. None where nothing is.
 
-    Everything is read and checked before anything is copied: what is damaged or missing on the box must be known
-    while somebody stands before it. Raises StorageFailed, and SegmentRejected with all that is wrong.
+    `again` are files of segments that left the queue and are in the bundle already (`add_again`). Everything is read
+    and checked before anything is copied: what is damaged or missing on the box must be known while somebody stands
+    before it. Raises StorageFailed, and SegmentRejected with all that is wrong.
     """
     items: list[Item] = []
     manifests: list[Manifest] = []
     wrong: list[str] = []
     digests: dict[bytes, int] = {}
-    for path in sealed_paths(sealed_folder):
+    for path in sorted((*sealed_paths(sealed_folder), *again), key=number_of):
         try:
             data = path.read_bytes()
             manifest = open_sealed(data).manifest
@@ -113,7 +116,8 @@ def contents(sealed_folder: Path, blobs: BlobStore, after: int = 0) -> Contents 
     if wrong:
         raise SegmentRejected(
             "Not all that is to be carried is whole on this box:\n  " + "\n  ".join(wrong),
-            mend="Where nothing was pruned yet, move the folder `sealed` aside: the next export seals the log anew.",
+            mend="Move a damaged segment out of the folder `sealed`: the next export seals it again, as far back as "
+            "the journal goes.",
         )
     return Contents(items, manifests) if manifests else None
 
@@ -133,9 +137,11 @@ def manifest_of(path: Path) -> Manifest:
 def missing(made: Contents, place: Path) -> list[Item]:
     """Files that are not in the bundle as they are on the box. Misconfigured where another history is there."""
     found = [item for item in made.items if not _is_there(item, place)]
-    for item in found:
-        _require_no_other(item, place / item.name)
-    return found
+    return [
+        item
+        for item in found
+        if not item.name.endswith(SUFFIX) or not _stands_for(manifest_of(item.source), place / item.name)
+    ]
 
 
 def _is_there(item: Item, place: Path) -> bool:
@@ -145,16 +151,37 @@ def _is_there(item: Item, place: Path) -> bool:
         return False
 
 
-def _require_no_other(item: Item, target: Path) -> None:
-    """A segment that is whole and another one is never written over: its events may be nowhere else."""
-    if not item.name.endswith(SUFFIX) or not target.is_file():
-        return
-    with contextlib.suppress(SegmentRejected):
-        open_sealed(target.read_bytes())
-        raise Misconfigured(
-            f"{target} is whole, and of another history than this box's.",
-            mend="Was a card copied, or the data folder put back? Keep that folder for the centre, and name another.",
-        )
+def _stands_for(said: Manifest, target: Path) -> bool:
+    """Whether a whole segment with the same events lies there. Raises Misconfigured where one with others does.
+
+    That is never written over: its events may be nowhere else.
+    """
+    try:
+        there = open_sealed(target.read_bytes())
+        there.check()
+    except (FileNotFoundError, SegmentRejected):
+        return False
+    if there.manifest.same_events(said):
+        return True
+    raise Misconfigured(
+        f"{target} is whole, and of another history than this box's.",
+        mend="Was a card copied, or the data folder put back? Keep that folder for the centre, and name another.",
+    )
+
+
+def add_again(sealed: Iterable[tuple[Manifest, bytes]], place: Path) -> list[Path]:
+    """Put segments that were sealed once more into a bundle, where they do not lie in it whole; all their files.
+
+    The bundle is to be finished by `export`. Raises Misconfigured, StorageFailed.
+    """
+    made = []
+    for said, data in sealed:
+        path = place / name_of(said.number)
+        if not _stands_for(said, path):
+            (place / MANIFEST).unlink(missing_ok=True)
+            write_whole(path, data)
+        made.append(path)
+    return made
 
 
 def require_room(absent: list[Item], place: Path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from edge.core.errors import Misconfigured, SegmentRejected
 from edge.core.records import record
 from edge.segments.manifest import NO_SEGMENT, Manifest
-from edge.segments.sealed import SUFFIX, open_sealed
-from edge.segments.sealing import sealed_paths
+from edge.segments.sealed import open_sealed
+from edge.segments.sealing import name_of, sealed_paths
 from edge.sync.bundle import BLOBS, FORMAT, MANIFEST, Progress, described
 
 
@@ -128,7 +128,7 @@ class _Walk:
             self._problems.append(f"{path.name}: {error}")
             return
         said = sealed.manifest
-        if path.name != f"{said.number:012d}{SUFFIX}":
+        if path.name != name_of(said.number):
             self._problems.append(f"{path.name} is segment {said.number} under another name.")
         if said.log_id.hex() != self._document["log_id"]:
             self._problems.append(f"{path.name} is of another log.")
@@ -151,11 +151,7 @@ class _Walk:
                 f"Events {before.last_seq + 1} to {said.first_seq - 1} are absent: segments {before.number + 1} to "
                 f"{said.number - 1} are not in the bundle."
             )
-        elif (
-            said.previous != before_id
-            or not said.joins(before.last_seq, before.link_after)
-            or said.previous == NO_SEGMENT
-        ):
+        elif said.previous == NO_SEGMENT or not said.follows(before_id, before.last_seq, before.link_after):
             self._problems.append(
                 f"{path.name} does not follow segment {before.number}: it is of another history."
             )

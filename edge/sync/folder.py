@@ -15,8 +15,8 @@ from typing import Final
 
 from edge.core.errors import ReceiptRejected, SegmentRejected, StorageFailed
 from edge.segments.receipt import CentreReceipt, opened
-from edge.segments.sealed import SUFFIX, open_sealed
-from edge.segments.sealing import number_of, sealed_paths
+from edge.segments.sealed import Sealed, open_sealed
+from edge.segments.sealing import name_of, number_of, sealed_paths
 from edge.segments.verdicts import ALREADY, FORK, LEFT
 from edge.store.whole_file import write_whole
 from edge.sync import bundle
@@ -101,9 +101,9 @@ class FolderTransport:
 
     def _leave(self, each: Outgoing) -> tuple[SegmentVerdict, int]:
         number = each.manifest.number
-        path = self._place / f"{number:012d}{SUFFIX}"
+        path = self._place / name_of(number)
         there = _sound(path)
-        if there is not None and there != each.id:
+        if there is not None and there.id != each.id and not there.manifest.same_events(each.manifest):
             return SegmentVerdict(number, FORK, f"{path} is whole, and of another history."), 0
         if there is not None:
             return SegmentVerdict(number, ALREADY), 0
@@ -133,9 +133,9 @@ class FolderTransport:
         self._changed = False
 
 
-def _sound(path: Path) -> bytes | None:
-    """The id of a segment that is whole in a file, else None."""
+def _sound(path: Path) -> Sealed | None:
+    """A segment that is whole in a file, else None."""
     try:
-        return open_sealed(path.read_bytes()).id
+        return open_sealed(path.read_bytes())
     except (OSError, SegmentRejected):
         return None

@@ -221,3 +221,5 @@ def test_wrong_places_are_said(box: Box, stick: Path) -> None:
     document["files"]["../../secret"] = {"bytes": 1, "sha256": ""}
     (place / MANIFEST).write_text(json.dumps(document))
     assert "of another format" in box.edge("bundle", "verify", str(place), check=2).stderr
+    refused = box.edge("bundle", "export", str(place), "--same-drive", check=2)
+    assert f"Name the folder that it lies in: {stick}" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,34 @@ def test_what_is_missing_is_named(box: Box, tmp_path: Path) -> None:
     assert "events 1 to" in central(box, "gaps", check=1)
     central(box, "import", str(first))
     assert "none     every log" in central(box, "gaps")
+
+
+def test_a_lost_queue_and_a_segment_that_rots_at_the_centre(box: Box, tmp_path: Path) -> None:
+    """What was never delivered is sealed again as it was; what was, for who asks: the centre has it whole again."""
+    key = json.loads((export(box, tmp_path / "stick") / MANIFEST).read_text())["key"]
+    enrolment = tmp_path / "testbox.json"
+    central(box, "enrol", "testbox", key, "--out", str(enrolment))
+    box.edge("sync", "enrol", str(enrolment))
+    assert box.run("p", {"n": 7})["result"] == 8
+    first = export(box, tmp_path / "stick")
+    files = {path.name: path.read_bytes() for path in sealed_paths(first)}
+    assert len(files) == 2
+    central(box, "import", str(first))
+    shutil.rmtree(box.settings.sealed_folder)
+    assert "neither at the centre nor in the queue" in box.edge("sync", "status", check=1).stdout
+    again = export(box, tmp_path / "stick2")
+    assert {path.name: path.read_bytes() for path in sealed_paths(again)} == files
+    assert "2 already" in central(box, "import", str(again))
+    box.edge("sync", "receipt", str(again / "RECEIPT"))
+    assert sealed_paths(box.settings.sealed_folder) == []
+    rotten = min((box.data.parent / "centre" / "segments").glob("*/*.segment"))
+    rotten.write_bytes(rotten.read_bytes()[:-1] + b"?")
+    assert "edge bundle export FOLDER --all on the box" in central(box, "audit", check=1)
+    (tmp_path / "stick3").mkdir()
+    box.edge("bundle", "export", str(tmp_path / "stick3"), "--same-drive", "--all")
+    (third,) = (tmp_path / "stick3").iterdir()
+    assert {path.name: path.read_bytes() for path in sealed_paths(third)} == files
+    box.edge("bundle", "verify", str(third))
+    assert "2 already" in central(box, "import", str(third))
+    central(box, "audit")
+    assert sealed_paths(box.settings.sealed_folder) == []

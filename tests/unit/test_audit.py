@@ -65,6 +65,10 @@ def test_gaps_name_range_box_and_time(centre: Centre, pump: Pump, capsys: pytest
     assert gap["since_ns"] == open_sealed(first).manifest.wall_max_ns
     centre.take([second])
     assert main(["central", "gaps", "--data", str(centre.data)]) == 0
+    capsys.readouterr()
+    list(centre.central.shelf.segments())[1].unlink()
+    assert main(["central", "gaps", "--data", str(centre.data)]) == 1
+    assert missing in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("apart_ns", "check"), [(0, "clone"), (-9 * DAY_NS, "fork")])
