@@ -88,8 +88,15 @@ def serve(said: Serving) -> int:
 
 def _run(server: uvicorn.Server, said: Serving, files: ServerFiles | None) -> None:
     server.config.load()
-    at = server.config.bind_socket()
-    at.listen(_BACKLOG)  # who comes as soon as the line below stands waits, and is not refused
+    # Listening before the line below stands: who comes then waits, and is not refused.
+    family = socket.AF_INET6 if ":" in said.host else socket.AF_INET
+    try:
+        at = socket.create_server((said.host, said.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Unavailable(
+            f"The centre cannot serve on {said.host}, port {said.port}: {error.strerror}.",
+            mend="Does another centre run there? --port names a free port, --host an address of this machine.",
+        ) from error
     port = at.getsockname()[1]
     scheme = "http" if files is None else "https"
     print(f"serving  {scheme}://{_names(said)}:{port}, data in {said.data}", flush=True)
@@ -97,8 +104,6 @@ def _run(server: uvicorn.Server, said: Serving, files: ServerFiles | None) -> No
     try:
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
             runner.run(_serve(server, at, shown))
-    except OSError as error:
-        raise Unavailable(f"The centre cannot serve on port {said.port}: {error.strerror}.") from error
     finally:
         at.close()
 

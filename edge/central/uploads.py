@@ -111,7 +111,7 @@ class Uploads:
 
     def _make_room(self, path: Path) -> None:
         """Of one box only so many broken uploads are kept; the oldest go."""
-        kept = sorted(path.parent.glob(f"*{_SUFFIX}"), key=lambda each: each.stat().st_mtime_ns)
+        kept = sorted(path.parent.glob(f"*{_SUFFIX}"), key=_changed_ns)
         others = [each for each in kept if each != path and each not in self.owners]
         for each in others[: max(0, len(kept) - UPLOADS_KEPT_MAX + 1)]:
             each.unlink(missing_ok=True)
@@ -143,3 +143,11 @@ class Uploads:
         """What was in it has its verdicts."""
         self.path(box, digest).unlink(missing_ok=True)
         self.path(box, digest).with_suffix(_NOTE).unlink(missing_ok=True)
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was written last; 0 for one that another request has just ended."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.central.ingest import REJECTED, Central
-from edge.central.ledger import FORK
+from edge.central.ingest import ALREADY, REJECTED, Central
+from edge.central.ledger import FORK, STORED
 from edge.central.rebuild import rebuild
 from edge.cli import central_audit, central_query, central_replay, central_serve
 from edge.cli.central_sources import require_centre
@@ -91,22 +93,22 @@ def _import(given: argparse.Namespace) -> int:
     verdict = bundle_check.verify(given.bundle)
     central = Central.open(given.data, time.time_ns, taking=True)
     paths = sealed_paths(given.bundle)
-    progress = Progress(sum(path.stat().st_size for path in paths), "importing")
     counts: dict[str, int] = {}
     logs: dict[bytes, None] = {}
-    blobs = _take_blobs(central, given.bundle)
-    for path in paths:
-        data = path.read_bytes()
-        made = central.take(data, deep=True)
-        counts[made.verdict] = counts.get(made.verdict, 0) + 1
-        if made.reason:
-            print(f"{made.verdict:<8} {path.name}: {made.reason}")
-        if made.log_id:
-            logs[made.log_id] = None
-        progress(len(data))
-    progress.end()
+    blobs = _take_blobs(central, given.bundle, verdict.keys)
+    with Progress(sum(path.stat().st_size for path in paths), "importing") as progress:
+        for path in paths:
+            data = path.read_bytes()
+            made = central.take(data, deep=True)
+            counts[made.verdict] = counts.get(made.verdict, 0) + 1
+            if made.reason:
+                print(f"{made.verdict:<8} {path.name}: {made.reason}")
+            if made.log_id:
+                logs[made.log_id] = None
+            progress(len(data))
     print(f"bundle   of box {verdict.box}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
-    print(f"values   {blobs} taken")
+    if blobs:
+        print(f"values   {', '.join(f'{count} {name}' for name, count in blobs.items())}")
     for problem in verdict.problems:
         print(f"wrong    {problem}")
     for log_id in logs:
@@ -115,17 +117,23 @@ def _import(given: argparse.Namespace) -> int:
     return 1 if verdict.problems or counts.get(REJECTED) or counts.get(FORK) else 0
 
 
-def _take_blobs(central: Central, place: Path) -> int:
-    """Large values first: a segment that is stored has what it names, as far as the bundle has it."""
-    taken = 0
+def _take_blobs(central: Central, place: Path, keys: Sequence[str]) -> Counter[str]:
+    """Large values first: a segment that is stored has what it names, as far as the bundle has it.
+
+    Of a bundle whose keys are no box's here none is kept.
+    """
+    counts: Counter[str] = Counter()
     folder = place / bundle.BLOBS
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    known = any(central.boxes.of_key(_key(key)) is not None for key in keys)
+    for path in sorted(folder.iterdir()) if folder.is_dir() and known else []:
+        digest = _key(path.name)
+        here = central.shelf.has_blob(digest)
         try:
-            central.shelf.put_blob(_key(path.name), path.read_bytes())
-            taken += 1
+            central.shelf.put_blob(digest, path.read_bytes())
+            counts[ALREADY if here else STORED] += 1
         except SegmentRejected as error:
             print(f"wrong    {error}")
-    return taken
+    return counts
 
 
 def _leave_receipt(central: Central, log_id: bytes, place: Path) -> None:

@@ -93,11 +93,8 @@ def compacted(data: Path, *, anew: bool = False) -> Compacted:
     central = opened(data)
     try:
         waiting = sum(path.stat().st_size for path in central.shelf.segments()) if sys.stderr.isatty() else 0
-        progress = Progress(waiting, "compacting")
-        made = Compactor(data, central.shelf, central.ledger, progress).run(anew=anew)
-        if made.segments:
-            progress.end()
-        return made
+        with Progress(waiting, "compacting") as progress:
+            return Compactor(data, central.shelf, central.ledger, progress).run(anew=anew)
     finally:
         central.close()
 

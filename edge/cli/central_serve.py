@@ -10,6 +10,7 @@ import argparse
 import time
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from edge.central.boxes import Boxes
 from edge.central.certificates import ServerFiles, authority_of, write_private
@@ -68,6 +69,11 @@ def add(actions: Any, where: argparse.ArgumentParser) -> None:
 
 
 def _enrol(given: argparse.Namespace) -> int:
+    if given.url and not _is_address(given.url):
+        raise RequestRefused(
+            f"{given.url!r} is no address of a centre.",
+            mend="Write it whole: https://centre.example.org:8443.",
+        )
     central = Central.open(given.data, time.time_ns)
     public = central.signer.public
     central.close()
@@ -91,6 +97,14 @@ def _enrol(given: argparse.Namespace) -> int:
         how = f"good once, for {given.days} days; " if token else ""
         print(f"written  {given.out}: {how}take it to the box, and there: edge sync enrol {given.out.name}")
     return 0
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _key(text: str) -> bytes:

@@ -7,6 +7,7 @@ Called by `edge.cli.main`. Needs no runtime, no playbook, no network, and change
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(given: argparse.Namespace) -> int:
-    if given.all == (given.execution is not None):
+    if given.all and given.execution is not None:
+        raise RequestRefused(
+            f"Execution {given.execution}, or all of them?", mend="Leave out --all, or the execution."
+        )
+    if not given.all and given.execution is None:
         raise RequestRefused("Which execution?", mend="Name one, or every one with --all.")
     return replay(_source(given), given)
 
@@ -79,7 +84,10 @@ def replay(source: Source, given: argparse.Namespace) -> int:
         if given.rerun:
             made = rerun_log(source, through, given.jobs, given.tolerance)
             return print_log_rerun(made, source, as_json=given.json)
-        return print_log(log_state(source, through), source, as_json=given.json)
+        state = log_state(source, through)
+        if given.at_seq is not None and state.through < given.at_seq:
+            print(f"--at-seq {given.at_seq}: the log ends with event {state.through} here", file=sys.stderr)
+        return print_log(state, source, as_json=given.json)
     found = reconstruct(source, number_of(given.execution, source), through)
     if given.rerun:
         return print_rerun(rerun_one(source, _whole(found), given.tolerance), source, as_json=given.json)

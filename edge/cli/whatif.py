@@ -126,6 +126,12 @@ def told(units: list[Unit], asked: Asked, derived: Derived, given: argparse.Name
     """Say what came out. Raises RequestRefused where nothing was asked about."""
     results = [each for unit in units for each in unit.results]
     if not results:
+        derived.drop()
+        if asked.only:
+            raise RequestRefused(
+                f"Execution {asked.only} is not in this log, or is of another playbook than {asked.blueprint.path}.",
+                mend="The other playbook must have the same metadata.path: `edge replay` shows the execution.",
+            )
         raise RequestRefused(
             f"No execution of {asked.blueprint.path} that was asked for is in these logs.",
             mend="The other playbook must have the same metadata.path; look at --from and --to, and at which log.",

@@ -14,6 +14,7 @@ import hashlib
 import json
 import multiprocessing
 import platform
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -118,6 +119,10 @@ class Derived:
         """Make the folder. Raises StorageFailed."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         write_whole(self.folder / PROVENANCE, json.dumps(self._asked.provenance(), indent=1).encode() + b"\n")
+
+    def drop(self) -> None:
+        """Take the folder away: nothing was asked about."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def read(self, name: str, last_seq: int) -> Unit | None:
         """A unit that is there; None where it is not, or where some had not ended and the log has grown since."""

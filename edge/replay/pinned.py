@@ -47,7 +47,8 @@ class Pinned:
             if data is None:
                 raise LogDamaged(
                     f"The playbook {digest.hex()[:16]} is not in the part of the log that is here.",
-                    mend="It stands in the segment that registered it: bring the log from its beginning.",
+                    mend="It stands in the segment that registered it: bring the log from its beginning "
+                    "(edge bundle export FOLDER --all on the box).",
                 )
             self._read[digest] = Blueprint.decode(data)
         return self._read[digest]

@@ -70,7 +70,14 @@ class SealedSource:
             yield sealed.rows() or list(sealed.read())
 
     def _opened(self, file: SealedFile) -> Sealed:
-        sealed = open_sealed(file.path.read_bytes())
+        try:
+            sealed = open_sealed(file.path.read_bytes())
+        except (OSError, SegmentRejected) as error:
+            why = error.message if isinstance(error, SegmentRejected) else f"{error.strerror}."
+            raise SegmentRejected(
+                f"{file.path}: {why}",
+                mend="Its box seals it again (edge bundle export FOLDER --all there), for edge central import.",
+            ) from error
         if sealed.manifest.log_id != self.log_id or sealed.manifest.number != file.number:
             raise SegmentRejected(f"{file.path} is not segment {file.number} of log {self.log_id.hex()}.")
         return sealed

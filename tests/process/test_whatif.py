@@ -174,6 +174,8 @@ def test_one_execution_and_a_time(ask: Asks) -> None:
     for words in (("--to", "2001-01-01"), ("--from", "2999-01-01")):
         assert "No execution of guard" in ask(GUARD, *words, check=2)["refused"]
     assert "No execution of other" in ask(GUARD.replace("path: guard", "path: other"), check=2)["refused"]
+    other = ask(GUARD.replace("path: guard", "path: other"), execution, check=2)["refused"]
+    assert "is of another playbook than other" in other
     assert "A model goes with" in ask(GUARD, "--on-other-request", "model", check=2)["refused"]
     assert ask(GUARD, "--box", "test*", check=0)["executions"] == RUNS
     assert "No execution" in ask(GUARD, "--box", "pump*", check=2)["refused"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from edge.central.boxes import Boxes
 from edge.central.ingest import ALREADY, REJECTED, Central
 from edge.central.ledger import FORK, PARKED, STORED, Ledger
 from edge.central.rebuild import rebuild
+from edge.central.uploads import Uploads
 from edge.cli.main import main
 from edge.core.errors import Misconfigured, ReceiptRejected, RequestRefused, SegmentRejected
 from edge.core.events import Event, StepDone
@@ -174,6 +176,40 @@ def test_enrolling(tmp_path: Path) -> None:
         boxes.all()
 
 
+@pytest.mark.parametrize("url", ["foo", "centre.example.org:8443", "ftp://centre.example.org", "https://"])
+def test_an_enrolment_needs_a_whole_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """A box could make nothing of it, and its technician is far from the centre by then."""
+    data, file = str(tmp_path / "central"), str(tmp_path / "a.json")
+    assert main(["central", "enrol", "a", "--url", url, "--out", file, "--data", data]) == 2
+    assert "is no address of a centre" in capsys.readouterr().err
+    assert not Path(file).exists()
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In words, with what to do, and nothing of the folder stays locked."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["central", "serve", "--no-tls", "--port", port, "--data", str(tmp_path / "central")]
+        assert main(words) == 3
+        said = capsys.readouterr().err
+        assert f"cannot serve on 127.0.0.1, port {port}: Address already in use" in said
+        assert "--port names a free port" in said
+    Central.open(tmp_path / "central", lambda: 7, taking=True).close()
+
+
+def test_an_upload_that_ends_while_room_is_made_is_no_trouble(tmp_path: Path) -> None:
+    """Two uploads of one box at once: the file of the one may go while the other looks which are old."""
+    uploads = Uploads(tmp_path)
+    digest = bytes(32)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "gone.part").symlink_to(tmp_path / "nowhere")
+    with uploads.receive("a", digest, 0) as receiving:
+        receiving.write(b"x")
+    assert uploads.offset("a", digest) == 1
+
+
 def test_receipts() -> None:
     """Signed by another centre, changed at any byte, or nonsense that is signed: refused in words."""
     receipt = CentreReceipt(b"log-id-8", 42, b"\1" * 32, 7)
@@ -187,7 +223,7 @@ def test_receipts() -> None:
     with pytest.raises(ReceiptRejected, match="not signed by this box's centre"):
         opened(data, OTHER.public)
     for said in (b"", b"\x80", b"\x01"):
-        with pytest.raises(ReceiptRejected, match="cannot be read"):
+        with pytest.raises(ReceiptRejected, match="That is no receipt"):
             opened(SIGNER.sign(said) + said, SIGNER.public)
 
 

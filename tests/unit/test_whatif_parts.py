@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
+from edge.cli.whatif import told
+from edge.core.errors import RequestRefused
 from edge.core.events import Event, ExecutionFinished, ExecutionRequested, StepDone
 from edge.core.settings import load_settings
 from edge.replay import derived
@@ -63,6 +66,15 @@ def test_copied_logs_that_differ_at_the_end_alone_are_told_apart(tmp_path: Path,
         folder.mkdir()
         names.append(parts_of_journal(grown(folder, [request, StepDone(end)]), asked)[0][0].name)
     assert names[0] != names[1]
+
+
+def test_a_question_about_nothing_leaves_nothing(tmp_path: Path, asked: Asked) -> None:
+    """A refusal takes the folder of its results away."""
+    derived = Derived(tmp_path, asked)
+    derived.begin()
+    with pytest.raises(RequestRefused, match="No execution"):
+        told([], asked, derived, argparse.Namespace(json=False))
+    assert list((tmp_path / "derived" / "whatif").iterdir()) == []
 
 
 def test_a_damaged_answer_is_made_again(tmp_path: Path, asked: Asked) -> None:
