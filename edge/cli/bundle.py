@@ -75,12 +75,10 @@ def _export(given: argparse.Namespace) -> int:
     after = receipt.through if receipt is not None else 0
     blobs = BlobStore(settings.blob_folder)
     if given.dry_run:
-        return _dry_run(given, bundle.contents(settings.sealed_folder, blobs, after))
+        return _dry_run(given, bundle.contents(settings.sealed_folder, blobs, after), after)
     head = read_head(settings.sealed_folder)
     if head is None or head.last_seq <= after:
-        return _say(
-            given, "nothing to carry: the centre has all that is sealed" if after else "nothing is sealed yet"
-        )
+        return _nothing(given, after)
     place = given.folder / bundle.folder_name(settings.box, head.log_id)
     with bundle.alone(place):
         again: list[Path] = []
@@ -103,17 +101,19 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
-def _dry_run(given: argparse.Namespace, made: bundle.Contents | None) -> int:
-    absent_bytes = 0
-    where = ""
-    if made is not None:
-        place = given.folder / made.folder_name
-        absent_bytes = sum(item.size_bytes for item in bundle.missing(made, place))
-        where = f" into {place}"
-    more = (
-        "and what is not sealed yet" + (", or delivered" if given.all else "") + "; --dry-run seals nothing"
-    )
-    return _say(given, f"would copy {absent_bytes / 1e6:.1f} MB{where} {more}", bytes=absent_bytes)
+def _dry_run(given: argparse.Namespace, made: bundle.Contents | None, after: int) -> int:
+    if made is None:
+        return _nothing(given, after)
+    place = given.folder / made.folder_name
+    absent_bytes = sum(item.size_bytes for item in bundle.missing(made, place))
+    more = "what is not sealed yet" + (", or was delivered" if given.all else "")
+    words = f"would copy {absent_bytes / 1e6:.1f} MB into {place} and {more}; --dry-run seals nothing"
+    return _say(given, words, bytes=absent_bytes)
+
+
+def _nothing(given: argparse.Namespace, after: int) -> int:
+    said = "nothing to carry: the centre has all that is sealed" if after else "nothing is sealed yet"
+    return _say(given, said)
 
 
 def _say(given: argparse.Namespace, words: str, **figures: int) -> int:

@@ -11,6 +11,7 @@ import ctypes
 import getpass
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -96,10 +97,16 @@ def stop(process: subprocess.Popen[str]) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port nobody listens on at the moment.
+
+    Below those that Linux gives to clients: among these another's connection may take it before it is used, and who
+    looks whether somebody listens there may, once in some ten thousand times, meet himself.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -38,10 +40,16 @@ log_type all
 
 
 def free_port() -> int:
-    """A port nobody listens on at the moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port nobody listens on at the moment.
+
+    Below those that Linux gives to clients: among these another's connection may take it before it is used, and who
+    looks whether somebody listens there may, once in some ten thousand times, meet himself.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 class Mosquitto:

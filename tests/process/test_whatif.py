@@ -70,7 +70,7 @@ def test_the_box_and_a_bundle_are_asked_the_same_way(centre: tuple[Box, str], tm
         assert Path(told["results"]).is_relative_to(box.data)
     one = at_the_centre["worst"][0]["execution"]
     assert json.loads(box.edge("whatif", one, *asked, check=1).stdout)["kinds"] == {"changed": 1}
-    assert "No execution of guard" in box.edge("whatif", "999", *asked, check=2).stderr
+    assert "Execution 999 is not in this log" in box.edge("whatif", "999", *asked, check=2).stderr
 
 
 class Asks:
