@@ -15,7 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from edge.cli.owner import act_for_owner
 from edge.core.errors import EdgeError, Misconfigured, PlaybookInvalid, RequestRefused, Unavailable
+from edge.core.settings import default_data_folder
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -108,6 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     _show_what_cannot_be_written()
     try:
         given = build_parser(arguments).parse_args(arguments)
+        act_for_owner((getattr(given, "data", None) or default_data_folder()).expanduser())
         return int(given.command(given))
     except Unavailable as error:
         code = EXIT_UNAVAILABLE

@@ -18,6 +18,7 @@ from tests.process.test_units import PLAYBOOK
 pytestmark = pytest.mark.booted
 
 _BOTH = "edge-runtime edge-gateway"
+_DATA = "--data /var/lib/edge"
 _INSTALL = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels checkout/scripts/install-units"
 #: Eats more than the unit may have; its own granted bound is wider, so that the unit's is what it meets.
 _HOG = """
@@ -71,7 +72,8 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contained]:
         made.start()
         made.bring()
         made.do(_INSTALL, within_s=900)
-        made.do("/opt/edge/bin/pip install --quiet --no-index --find-links wheels duckdb", within_s=300)
+        pip = "/opt/edge/bin/pip install --quiet --no-index --find-links wheels"
+        made.do(f"{pip} duckdb starlette uvicorn", within_s=300)
         made.put("/srv/edge/word", '"heard"')
         made.do("systemd-run --unit=words python3 -m http.server --bind 127.0.0.1 --directory /srv/edge 8000")
         for name, text in (("hello", _LOOKS), ("hog", _HOG), ("every", PLAYBOOK.format(port=8000))):
@@ -188,6 +190,38 @@ def test_a_step_that_eats_all_memory_is_one_lost_attempt(debian: Contained) -> N
     pid = shown(debian, "edge-runtime", "MainPID")
     assert "program_killed" in ask(debian, "hog")
     assert shown(debian, "edge-runtime", "MainPID") == pid
+    serving(debian)
+
+
+def test_sync_ships_in_its_unit(debian: Contained) -> None:
+    """A centre on the same machine, enrolled by root: what was sealed arrives, its receipt empties the queue."""
+    serving(debian)
+    debian.do("edge central enrol box --url https://localhost:8443 --out box.json --data /srv/centre")
+    debian.do("systemd-run --unit=centre edge central serve --name localhost --data /srv/centre")
+    debian.until("journalctl -u centre | grep serving")
+    debian.do(f"edge sync enrol box.json {_DATA}")
+    debian.do("echo 'centre = true' >> /var/lib/edge/edge.toml && systemctl restart edge.target")
+    serving(debian)
+    debian.do("systemctl restart edge-runtime")  # what stops seals first
+    serving(debian)
+    debian.until(
+        f"edge sync status --json {_DATA} | grep '\"waiting_segments\": 0' | grep -v 'receipted\": 0,'"
+    )
+    assert debian.do("ls /var/lib/edge/sealed/*.segment 2>/dev/null | wc -l").strip() == "0"
+    assert "receipt" in debian.do("edge central audit box --data /srv/centre", code=None)
+    pid = shown(debian, "edge-sync", "MainPID")
+    assert debian.do(f"ls /proc/{pid}/root/var/lib/edge/journal") == ""
+    assert shown(debian, "edge-sync", "NRestarts") == "0"
+
+
+def test_what_root_does_stays_the_boxs(debian: Contained) -> None:
+    """A technician's sudo on a box that is stopped: nothing of root's is in the services' way afterwards."""
+    serving(debian)
+    debian.do("systemctl stop edge.target && mkdir -p /srv/stick")
+    debian.do(f"edge bundle export /srv/stick --same-drive --all {_DATA}")
+    debian.do(f"edge bundle verify /srv/stick/* && edge log verify {_DATA} && edge replay --all {_DATA}")
+    assert debian.do("find /var/lib/edge -user root").split() == ["/var/lib/edge/edge.toml"]
+    debian.do("systemctl start edge.target")
     serving(debian)
 
 
