@@ -32,10 +32,14 @@ _NICENESS: Final = 10
 def sealing_of(settings: Settings) -> Sealing:
     """The sealing of a box, its log key made at the first need. Raises LogDamaged, Misconfigured, StorageFailed."""
     signer = Signer(read_or_make_key(settings.log_key_path, SEED_BYTES))
+    blobs = BlobStore(settings.blob_folder)
+    return Sealing(settings.sealed_folder, signer, settings.box, blobs, lambda: _receipt(settings))
+
+
+def _receipt(settings: Settings) -> upstream.Receipt | None:
+    """What the centre has of the journal's log; one of a log before it says nothing. Raises LogDamaged."""
     receipt = upstream.read(settings.data)
-    if receipt is not None and receipt.log_id != log_id_of(settings.journal_folder):
-        receipt = None  # of the log before this one
-    return Sealing(settings.sealed_folder, signer, settings.box, BlobStore(settings.blob_folder), receipt)
+    return receipt if receipt is not None and receipt.log_id == log_id_of(settings.journal_folder) else None
 
 
 def durable_end(journal: Path) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ from edge.segments.sealed import SUFFIX, manifest_in, sealed_bytes
 from edge.store.blobs import BlobStore
 from edge.store.index_rows import blobs_of
 from edge.store.journal import read_groups
-from edge.store.segment_file import SegmentHeader, segment_paths
+from edge.store.segment_file import SegmentHeader, log_id_of, segment_paths
 from edge.store.upstream import Receipt
 from edge.store.whole_file import write_whole
 
@@ -90,9 +90,14 @@ class Sealing:
     """The folder of sealed segments of one log, and the key that signs them."""
 
     def __init__(
-        self, folder: Path, signer: Signer, box: str, blobs: BlobStore, receipt: Receipt | None = None
+        self,
+        folder: Path,
+        signer: Signer,
+        box: str,
+        blobs: BlobStore,
+        receipt: Callable[[], Receipt | None] = lambda: None,
     ) -> None:
-        """`receipt` is what the centre has: that is not sealed again by itself where it is not in the folder."""
+        """`receipt` reads what the centre has: that is not sealed again by itself where it is not in the folder."""
         self._folder, self._signer, self._box, self._blobs = folder, signer, box, blobs
         self._receipt, self._cuts = receipt, Cuts(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -119,7 +124,7 @@ class Sealing:
                 yield cut_of(path)
         if newest < 0 and (old := old_head(self._folder)) is not None:
             yield old
-        if (said := self._receipt) is not None and said.segment:
+        if (said := self._receipt()) is not None and said.segment:
             yield Cut(said.log_id, said.number, said.segment, said.through, said.link)
 
     def seal(self, journal: Path, through: int, *, everything: bool) -> Iterator[tuple[Path, Manifest]]:
@@ -130,6 +135,8 @@ class Sealing:
         sealed, StorageFailed.
         """
         head = self.head()
+        if head is not None and log_id_of(journal) not in (None, head.log_id):
+            raise _other_log(head, log_id_of(journal) or b"")
         batch = _Batch()
         for header, group, data in read_groups(journal, head.last_seq if head is not None else 0):
             if group.last_seq > through:
@@ -149,12 +156,14 @@ class Sealing:
         if batch.stored and (everything or batch.urgent):
             yield self._next(batch, head)[1]
         yield from self.seal_lost(journal, through)
-        self._cuts.forget_before(next((int(path.stem) for path in segment_paths(journal)), 0))
+        self._cuts.forget_before(_first_seq_of(journal))
 
     def seal_lost(self, journal: Path, through: int) -> Iterator[tuple[Path, Manifest]]:
         """Seal again what should be in the folder, up to event `through`. Raises LogDamaged, StorageFailed."""
         there = {number_of(path) for path in sealed_paths(self._folder)}
-        receipted = self._receipt.through if self._receipt is not None else 0
+        # Read after the folder: what left the queue until then is in the receipt, which is noted first.
+        receipt = self._receipt()
+        receipted = receipt.through if receipt is not None else 0
         lost = [
             cut
             for cut in self._cuts.all().values()
@@ -180,8 +189,12 @@ class Sealing:
 
         Each is the same to the byte, but where another release wrote it: then its id is another, its events are not.
         """
-        known = self._cuts.all()
-        due = [cut for cut in wanted if cut.number == 0 or cut.number - 1 in known]
+        known, first_seq = self._cuts.all(), _first_seq_of(journal)
+        due = [
+            cut
+            for cut in wanted
+            if cut.last_seq >= first_seq and (cut.number == 0 or cut.number - 1 in known)
+        ]
         if not due:
             return
         begins = {number + 1: cut.last_seq for number, cut in known.items()}
@@ -251,13 +264,22 @@ def _cut(manifest: Manifest) -> Cut:
     return Cut(said.log_id, said.number, id_of(said.encode()), said.last_seq, said.link_after)
 
 
+def _first_seq_of(journal: Path) -> int:
+    """The first number that a journal's files may hold; 0 where there are none."""
+    return next((int(path.stem) for path in segment_paths(journal)), 0)
+
+
+def _other_log(head: Cut, log_id: bytes) -> Misconfigured:
+    return Misconfigured(
+        f"The sealed segments are of log {head.log_id.hex()}, the journal is of {log_id.hex()}.",
+        mend="Take away the folder `sealed` and the file `sealed.cuts` once what is in it has been delivered: "
+        "a new log is sealed anew.",
+    )
+
+
 def _require_joining(head: Cut, header: SegmentHeader, group: OpenedGroup) -> None:
     if header.log_id != head.log_id:
-        raise Misconfigured(
-            f"The sealed segments are of log {head.log_id.hex()}, the journal is of {header.log_id.hex()}.",
-            mend="Take away the folder `sealed` and the file `sealed.cuts` once what is in it has been delivered: "
-            "a new log is sealed anew.",
-        )
+        raise _other_log(head, header.log_id)
     lost = header.first_seq - header.lost <= head.last_seq + 1 and header.first_seq == group.first_seq
     if group.previous != head.link and not (header.lost and lost):
         raise LogDamaged(

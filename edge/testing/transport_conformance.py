@@ -69,8 +69,8 @@ class Written:
         """Some segments more; the values make histories differ."""
         known = len(sealed_paths(self.folder / "sealed"))
         journal = Journal(self.folder / "journal", segment_bytes=MIB)
-        blobs, receipt = BlobStore(self.folder / "blobs"), upstream.read(self.folder)
-        sealing = Sealing(self.folder / "sealed", self.signer, self._box, blobs, receipt)
+        blobs, folder = BlobStore(self.folder / "blobs"), self.folder
+        sealing = Sealing(folder / "sealed", self.signer, self._box, blobs, lambda: upstream.read(folder))
         for _ in range(segments):
             if urgent:
                 write_group(journal, [Event(journal.next_seq, StorageRefusing("drive", 0), None)])

@@ -67,8 +67,8 @@ def grown(
     """Segments more of the log in a folder, of some 9 KB that do not compress."""
     known = len(sealed_paths(folder / "sealed"))
     journal = Journal(folder / "journal", segment_bytes=MIB)
-    receipt = upstream.read(folder)
-    sealing = Sealing(folder / "sealed", signer, BOX, BlobStore(folder / "blobs"), receipt)
+    blobs = BlobStore(folder / "blobs")
+    sealing = Sealing(folder / "sealed", signer, BOX, blobs, lambda: upstream.read(folder))
     for _ in range(segments):
         body = [StepDone(encode(chance.randbytes(3_000))) for _ in range(events)]
         write_group(journal, [Event(journal.next_seq + n, each, 1) for n, each in enumerate(body)])

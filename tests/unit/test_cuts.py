@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.core.codec import encode
-from edge.core.errors import LogDamaged, StorageFailed
+from edge.core.errors import LogDamaged, Misconfigured, StorageFailed
 from edge.core.events import Event, StepDone
 from edge.core.limits import MIB
 from edge.security.signing import Signer
@@ -37,7 +37,7 @@ class Log:
         self.receipt: Receipt | None = None
 
     def sealing(self) -> Sealing:
-        return Sealing(self.queue, SIGNER, "box-1", BlobStore(self.folder / "blobs"), self.receipt)
+        return Sealing(self.queue, SIGNER, "box-1", BlobStore(self.folder / "blobs"), lambda: self.receipt)
 
     def seal(self) -> list[Manifest]:
         made = self.sealing().seal(self.journal.folder, self.journal.last_seq, everything=True)
@@ -90,6 +90,29 @@ def test_new_events_go_on_after_what_was_lost(log: Log) -> None:
     newest = open_sealed(after.pop(name_of(4))).manifest
     assert after == before
     assert newest.previous == open_sealed(before[name_of(3)]).id
+
+
+def test_what_is_receipted_while_it_is_sealed_is_not_sealed_again(log: Log) -> None:
+    """Sync takes files away between the look at the folder and the sealing of what is lost: nothing is lost."""
+    log.grow(4)
+    sealing = log.sealing()
+    write_group(log.journal, [Event(log.journal.next_seq, StepDone(b"\x01"), 1)])
+    made = sealing.seal(log.journal.folder, log.journal.last_seq, everything=True)
+    assert next(made)[1].number == 4
+    log.receive(3)
+    assert list(made) == []
+    assert sorted(log.files()) == [name_of(4)]
+
+
+def test_a_new_log_is_not_sealed_behind_an_old_one(log: Log, tmp_path: Path) -> None:
+    """A new journal beside the old queue is said at once, not when its numbers have passed the old ones."""
+    log.grow(9)
+    log.journal.close()
+    shutil.rmtree(tmp_path / "journal")
+    log.journal = Journal(tmp_path / "journal", segment_bytes=MIB)
+    write_group(log.journal, [Event(1, StepDone(b"\x01"), 1)])
+    with pytest.raises(Misconfigured, match="The sealed segments are of log"):
+        log.seal()
 
 
 def test_what_was_delivered_stays_away_and_can_be_had(log: Log) -> None:

@@ -105,7 +105,7 @@ def test_it_goes_on_where_it_was_when_the_queue_is_empty(journal: Journal, tmp_p
     path.unlink()
     write(journal, 10)
     has = Receipt(first.log_id, first.last_seq, first.link_after)
-    more = Sealing(tmp_path / "sealed", SIGNER, "box-1", BlobStore(tmp_path / "blobs"), has)
+    more = Sealing(tmp_path / "sealed", SIGNER, "box-1", BlobStore(tmp_path / "blobs"), lambda: has)
     ((_, second),) = more.seal(tmp_path / "journal", ALL, everything=True)
     assert (second.number, second.previous, second.link_before) == (1, segment.id, first.link_after)
 
