@@ -62,7 +62,21 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
     verify.add_argument("folder", type=Path, metavar="FOLDER", help="the bundle: a folder noetl-edge-…")
     verify.add_argument("--json", action="store_true", help="one JSON object")
     verify.set_defaults(command=_verify)
+    taken = actions.add_parser(
+        "import",
+        help="take a bundle in at a centre (edge central import)",
+        description="Take a bundle in at a centre, and leave a receipt in it for the way back: edge central import.",
+    )
+    taken.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder noetl-edge-…")
+    taken.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the centre's folder")
+    taken.set_defaults(command=_import)
     bundle_stream.add(actions, shared)
+
+
+def _import(given: argparse.Namespace) -> int:
+    from edge.cli import central  # the centre's rooms, for this only
+
+    return central.take_in(given)
 
 
 def _export(given: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ def add(groups: Any, shared: argparse.ArgumentParser) -> None:
         "import", parents=[where], help="take in a bundle, and leave a receipt in it for the way back"
     )
     taken.add_argument("bundle", type=Path, metavar="BUNDLE", help="a folder noetl-edge-…")
-    taken.set_defaults(command=_import)
+    taken.set_defaults(command=take_in)
     for name, help_text, command in (
         ("boxes", "boxes and their keys", _boxes),
         ("rebuild", "make ledger and tables again from the segments alone", _rebuild),
@@ -89,7 +89,8 @@ def _boxes(given: argparse.Namespace) -> int:
     return 0
 
 
-def _import(given: argparse.Namespace) -> int:
+def take_in(given: argparse.Namespace) -> int:
+    """Import a bundle into a centre's folder; 1 where not all of it is good."""
     verdict = bundle_check.verify(given.bundle)
     central = Central.open(given.data, time.time_ns, taking=True)
     paths = sealed_paths(given.bundle)
