@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final
 
+from edge.cli.client import RemoteProblem, RuntimeClient
 from edge.cli.story import counted
-from edge.core.settings import load_settings
+from edge.core.errors import Misconfigured, Unavailable
+from edge.core.settings import Settings, load_settings
 from edge.sync import centre
 from edge.sync.queue import Aside
 from edge.sync.status import Status, status_of
+
+_PATIENCE_S: Final = 5.0
 
 
 def add(actions: Any, shared: argparse.ArgumentParser) -> None:
@@ -47,12 +51,24 @@ def _retry(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    said = status_of(load_settings(given.data))
+    settings = load_settings(given.data)
+    said = status_of(settings)
+    if problem := _not_sealed(settings):
+        said.problems.append(f"the log could not be sealed: {problem}")
     if given.json:
         print(json.dumps(_document(said)))
     else:
         _tell(said)
     return 1 if said.problems else 0
+
+
+def _not_sealed(settings: Settings) -> str:
+    """Why the running box could not seal when it tried last; "" where it could, or none runs."""
+    try:
+        with RuntimeClient(settings, _PATIENCE_S) as runtime:
+            return str(runtime.call("sealing")["problem"])
+    except (Unavailable, Misconfigured, RemoteProblem):
+        return ""
 
 
 def _document(said: Status) -> dict[str, Any]:

@@ -74,3 +74,19 @@ def wait_for_segments(folder: Path, count: int) -> None:
     while len(sealed_paths(folder)) < count:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+
+
+def test_what_keeps_the_log_from_being_sealed_is_said(sealing: Box) -> None:
+    """`edge sync status` asks the running box, and ends with 1: nothing else would show it before the centre asks."""
+    sealing.start("runtime")
+    sealing.register(PLUS_ONE)
+    sealing.run("p", {"n": 1})
+    key = sealing.settings.log_key_path
+    key.write_bytes(bytes(32))
+    key.chmod(0o644)
+    assert "may be read by others" in sealing.edge("sync", "push", check=None).stderr + (
+        sealing.edge("bundle", "export", str(sealing.data.parent), "--same-drive", check=1).stderr
+    )
+    said = sealing.edge("sync", "status", check=1).stdout
+    assert "wrong    the log could not be sealed: " in said
+    assert f"Run chmod 600 {key}" in said

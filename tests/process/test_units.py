@@ -195,6 +195,17 @@ def test_the_gateway_sees_nothing_of_the_log(confined: Box) -> None:
     assert "There is no playbook" in confined.edge("request", "none", check=2).stderr
 
 
+@pytest.mark.sandbox
+@pytest.mark.mosquitto
+def test_the_log_is_sealed_within_the_unit(confined: Box, tmp_path: Path) -> None:
+    """The process that seals is the runtime's child, and held as it is."""
+    confined.register(PLAYBOOK.format(port=1))
+    (tmp_path / "stick").mkdir()
+    confined.edge("bundle", "export", str(tmp_path / "stick"), "--same-drive")
+    (place,) = (tmp_path / "stick").iterdir()
+    assert "whole    every file" in confined.edge("bundle", "verify", str(place)).stdout
+
+
 def test_what_workers_lock_themselves_in_with_is_allowed() -> None:
     """Without these the runtime's workers could not shut their own doors; the gateway has no use for them."""
     require_systemd()
