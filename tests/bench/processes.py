@@ -11,7 +11,6 @@ import ctypes
 import getpass
 import json
 import os
-import secrets
 import select
 import shutil
 import signal
@@ -30,6 +29,7 @@ from edge.core.errors import Unavailable
 from edge.core.settings import Settings, load_settings
 from tests.bench import workload
 from tests.bench.load import ECHO_TOPIC
+from tests.process.mosquitto import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _PR_SET_PDEATHSIG: Final = 1
@@ -94,19 +94,6 @@ def stop(process: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    """A port nobody listens on at the moment.
-
-    Below those that Linux gives to clients: among these another's connection may take it before it is used, and who
-    looks whether somebody listens there may, once in some ten thousand times, meet himself.
-    """
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with contextlib.suppress(OSError), socket.socket() as sock:
-            sock.bind(("127.0.0.1", port))
-            return port
 
 
 @dataclass(frozen=True, slots=True)
