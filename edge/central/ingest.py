@@ -57,6 +57,11 @@ class Central:
     @classmethod
     def open(cls, data: Path, now_ns: Callable[[], int], *, taking: bool = False) -> Central:
         """Open or begin a centre; alone where it is for `taking` in. Misconfigured, StorageFailed, Unavailable."""
+        if (data / "journal").is_dir() and not (data / "segments").is_dir():
+            raise Misconfigured(
+                f"{data} is a box's data folder, not a centre's.",
+                mend="Name the centre's folder with --data.",
+            )
         try:
             data.mkdir(parents=True, exist_ok=True, mode=0o750)
         except (FileExistsError, NotADirectoryError) as error:

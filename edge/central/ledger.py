@@ -67,11 +67,20 @@ class Ledger:
     """See the module. Not for two threads at once."""
 
     def __init__(self, path: Path) -> None:
+        """Open it, or begin it. Raises StorageFailed."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._db = sqlite3.connect(path, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StorageFailed(
+                f"{path} cannot be opened: {error}.",
+                mend="Is the drive full, or read only? Nothing that was told is lost; where the file is damaged, "
+                "`edge central rebuild` makes it again.",
+            ) from error
 
     @contextmanager
     def change(self) -> Iterator[None]:

@@ -87,7 +87,13 @@ def serve(said: Serving) -> int:
 
 
 def _run(server: uvicorn.Server, said: Serving, files: ServerFiles | None) -> None:
-    server.config.load()
+    try:
+        server.config.load()
+    except OSError as error:  # ssl's errors are such
+        raise Misconfigured(
+            f"The certificate cannot be used: {error.strerror or error}.",
+            mend="--tls-cert and --tls-key name PEM files, the certificate first and then its key.",
+        ) from error
     # Listening before the line below stands: who comes then waits, and is not refused.
     family = socket.AF_INET6 if ":" in said.host else socket.AF_INET
     try:

@@ -20,12 +20,14 @@ from edge.cli.progress import Progress
 from edge.cli.seal import seal
 from edge.cli.story import counted
 from edge.core.errors import Misconfigured
+from edge.core.records import record
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import fingerprint
-from edge.segments.cuts import read_head
+from edge.segments.cuts import Cuts, read_head
 from edge.segments.sealer import sealing_of
 from edge.store import upstream
 from edge.store.blobs import BlobStore
+from edge.store.segment_file import log_id_of, segment_paths
 from edge.sync import bundle, bundle_check
 
 
@@ -85,7 +87,7 @@ def _export(given: argparse.Namespace) -> int:
     _require_other_drive(given, settings)
     if not given.dry_run:
         seal(settings)
-    receipt = None if given.all else upstream.read(settings.data)
+    receipt = None if given.all else upstream.of_log(settings.data, log_id_of(settings.journal_folder))
     after = receipt.through if receipt is not None else 0
     blobs = BlobStore(settings.blob_folder)
     if given.dry_run:
@@ -111,8 +113,37 @@ def _export(given: argparse.Namespace) -> int:
             print("stopped: what is copied stays, and the same command goes on from there", file=sys.stderr)
             raise
     os.sync()
-    _say_exported(made, place, len(absent), as_json=given.json)
-    return 0
+    lacking = _lacking(settings, made) if given.all else None
+    _say_exported(made, place, len(absent), lacking, as_json=given.json)
+    return 1 if lacking is not None and not lacking.pruned else 0
+
+
+@record
+class _Lacking:
+    """Events that the journal has and no segment of the bundle.
+
+    `pruned`: since the beginning of their segment went with pruning; else nobody knows any more where it was.
+    """
+
+    first: int
+    last: int
+    pruned: bool
+
+    def __str__(self) -> str:
+        why = "the beginning of their segment was pruned" if self.pruned else (
+            "where the log was cut there is not known any more, so they cannot be sealed as they were"
+        )  # fmt: skip
+        return f"events {self.first} to {self.last} of the journal are not in it: {why}"
+
+
+def _lacking(settings: Settings, made: bundle.Contents) -> _Lacking | None:
+    first = made.manifests[0]
+    begin = next((int(path.stem) for path in segment_paths(settings.journal_folder)), first.first_seq)
+    if begin >= first.first_seq:
+        return None
+    cuts = Cuts(settings.sealed_folder).all()
+    whole = first.number - 1 in cuts and (first.number == 1 or first.number - 2 in cuts)
+    return _Lacking(begin, first.first_seq - 1, whole)
 
 
 def _dry_run(given: argparse.Namespace, made: bundle.Contents | None, after: int) -> int:
@@ -154,7 +185,9 @@ def _require_other_drive(given: argparse.Namespace, settings: Settings) -> None:
         )
 
 
-def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: bool) -> None:
+def _say_exported(
+    made: bundle.Contents, place: Path, copied: int, lacking: _Lacking | None, *, as_json: bool
+) -> None:
     first, last = made.manifests[0], made.manifests[-1]
     if as_json:
         document = {
@@ -162,6 +195,7 @@ def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: b
             "copied": copied,
             "files": len(made.items),
             "bytes": made.size_bytes,
+            "lacking": [lacking.first, lacking.last] if lacking is not None else None,
         }
         print(
             json.dumps({**document, "first": first.first_seq, "last": last.last_seq, "key": last.key.hex()})
@@ -174,6 +208,8 @@ def _say_exported(made: bundle.Contents, place: Path, copied: int, *, as_json: b
     )
     print(f"copied   {copied} of {counted(len(made.items), 'file')}")
     print(f"key      {last.key.hex()}")
+    if lacking is not None:
+        print(f"lacking  {lacking}")
     print("safe     all is written: the stick may be unmounted and pulled out")
 
 

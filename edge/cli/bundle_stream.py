@@ -17,6 +17,7 @@ from edge.core.errors import Misconfigured
 from edge.core.settings import load_settings
 from edge.store import upstream
 from edge.store.blobs import BlobStore
+from edge.store.segment_file import log_id_of
 from edge.sync import bundle, bundle_stream
 
 
@@ -64,7 +65,7 @@ def _stream(given: argparse.Namespace) -> int:
     settings = load_settings(given.data)
     require_log(settings)
     seal(settings)
-    receipt = upstream.read(settings.data)
+    receipt = upstream.of_log(settings.data, log_id_of(settings.journal_folder))
     made = bundle.contents(
         settings.sealed_folder, BlobStore(settings.blob_folder), receipt.through if receipt is not None else 0
     )

@@ -50,7 +50,9 @@ def add(actions: Any, where: argparse.ArgumentParser) -> None:
         description="Serve the centre over HTTPS, with a certificate of its own authority. Ctrl-C ends it in order.",
     )
     serve.add_argument("--host", default="127.0.0.1", help="the address to serve on (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, default=_PORT, help=f"the port (default {_PORT}; 0: any free one)")
+    serve.add_argument(
+        "--port", type=_port, default=_PORT, help=f"the port (default {_PORT}; 0: any free one)"
+    )
     serve.add_argument(
         "--name", action="append", default=[], metavar="NAME", help="a name or address that boxes know it by"
     )
@@ -72,7 +74,7 @@ def _enrol(given: argparse.Namespace) -> int:
     if given.url and not _is_address(given.url):
         raise RequestRefused(
             f"{given.url!r} is no address of a centre.",
-            mend="Write it whole: https://centre.example.org:8443.",
+            mend="Write it whole: https://centre.example.org:8443; http is for this machine alone.",
         )
     central = Central.open(given.data, time.time_ns)
     public = central.signer.public
@@ -99,10 +101,17 @@ def _enrol(given: argparse.Namespace) -> int:
     return 0
 
 
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal() and int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port; there are 0 to 65535")
+
+
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+        near = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+        return (parts.scheme == "https" or near) and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
 

@@ -25,9 +25,7 @@ def seal(settings: Settings) -> None:
     except Unavailable:
         problem = _seal_stopped(settings)
     if problem:
-        raise LogDamaged(
-            f"The log could not be sealed: {problem}", mend="`edge log verify` says what is wrong with it."
-        )
+        raise LogDamaged(f"The log could not be sealed: {problem}")
 
 
 def _seal_stopped(settings: Settings) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.cli import sync_push, sync_status
+from edge.cli.story import counted
 from edge.core.errors import Misconfigured
 from edge.core.settings import load_settings
 from edge.security.signing import fingerprint
@@ -71,7 +72,9 @@ def _enrol(given: argparse.Namespace) -> int:
 
 def _receipt(given: argparse.Namespace) -> int:
     receipt, freed = centre.take_receipt(load_settings(given.data), _receipt_data(given.receipt))
-    print(f"receipt  the centre has every event up to {receipt.through}; {freed} segments left the queue")
+    print(
+        f"receipt  the centre has every event up to {receipt.through}; {counted(freed, 'segment')} left the queue"
+    )
     return 0
 
 

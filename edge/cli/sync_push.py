@@ -13,6 +13,7 @@ from typing import Any
 from edge.cli.inputs import require_log
 from edge.cli.progress import Progress
 from edge.cli.seal import seal
+from edge.cli.story import counted
 from edge.core.errors import Misconfigured
 from edge.core.settings import Settings, load_settings
 from edge.security.signing import SEED_BYTES, Signer
@@ -87,9 +88,8 @@ def _told(given: argparse.Namespace, made: Pushed) -> int:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(made.verdicts.items()))
     print(f"sent     {counts or 'nothing was waiting'}; {made.sent_bytes / 1e6:.2f} MB")
     if made.through:
-        print(
-            f"receipt  the centre has every event up to {made.through}; {made.freed} segments left the queue"
-        )
+        freed = counted(made.freed, "segment")
+        print(f"receipt  the centre has every event up to {made.through}; {freed} left the queue")
     for problem in made.problems:
         print(f"wrong    {problem}")
     return 1 if made.problems else 0
@@ -112,7 +112,7 @@ def _dry_run(given: argparse.Namespace, settings: Settings, due: Backlog) -> int
     wire = (size_bytes + requests * _REQUEST_BYTES) / 1e6
     print(f"would    send {len(due.paths)} segments and {len(due.values)} values, {size_bytes / 1e6:.2f} MB")
     print(f"requests {requests}, some {wire:.2f} MB with what goes around them")
-    print("beside   what is not sealed yet: --dry-run seals nothing")
+    print("beside   what is not sealed yet, or was lost from the queue: --dry-run seals nothing")
     cost = "metered: it may cost" if link == METERED else f"{link or 'none'}"
     print(f"link     {cost}")
     for each in due.unreadable:

@@ -1,6 +1,9 @@
 """Where a log was cut into segments: one record for each, in one file beside the queue, `sealed.cuts`.
 
-    log id 8 | number 8 | last event 8 | id 32 | link 32 | CRC-32 of these 4      little-endian, 92 bytes
+    log id 8 | number 8 | last event 8 | id 32 | link 32
+    of the one before: last event 8 | id 32 | link 32 | CRC-32 of all these 4         little-endian, 164 bytes
+
+Each record also holds the cut before it: one that rots is known by the next.
 
 A cut by time is in no journal. Who knows the cuts can seal a segment again that was lost or delivered, under its
 number, with its bytes; and goes on after the last one, whatever became of the queue. Written by
@@ -26,9 +29,9 @@ from edge.store.whole_file import write_whole
 SUFFIX: Final = ".cuts"
 OLD_HEAD_FILE: Final = "head"
 """Where a box kept its newest cut before there was this file; it lay in the queue itself."""
-_RECORD: Final = struct.Struct("<8sQQ32s32s")
+_RECORD: Final = struct.Struct("<8sQQ32s32sQ32s32s")
 RECORD_BYTES: Final = _RECORD.size + 4
-#: Below that nothing is forgotten: some 2,800 cuts, a month at one a quarter of an hour.
+#: Below that nothing is forgotten: some 1,600 cuts, half a month at one a quarter of an hour.
 _KEPT_BYTES: Final = 256 * 1024
 
 
@@ -56,16 +59,25 @@ class Cuts:
 
         A record that a power cut tore is as if it had never been: its segment was not named yet.
         """
-        found = {cut.number: cut for cut in self}
+        found: dict[int, Cut] = {}
+        before: dict[int, Cut] = {}
+        for previous, cut in _read(self.path):
+            found[cut.number] = cut
+            if previous is not None:
+                before[previous.number] = previous
+        found = before | found
         return {number: found[number] for number in sorted(found)}
 
     def __iter__(self) -> Iterator[Cut]:
         """Every record as it was noted, one at a time: a daemon looks for one among thousands. Raises LogDamaged."""
-        return _read(self.path)
+        return (cut for _, cut in _read(self.path))
 
-    def add(self, cuts: Iterable[Cut]) -> None:
-        """Append, durable when this returns. Raises StorageFailed; then the file ends as it did."""
-        data = b"".join(map(_packed, cuts))
+    def add(self, cuts: Iterable[tuple[Cut | None, Cut]]) -> None:
+        """Append cuts, each with the one before it; durable when this returns.
+
+        Raises StorageFailed; then the file ends as it did.
+        """
+        data = b"".join(_packed(before, cut) for before, cut in cuts)
         if not data:
             return
         try:
@@ -98,7 +110,8 @@ class Cuts:
         cuts = list(self.all().values())
         below = sum(cut.last_seq < first_seq for cut in cuts)
         if 2 * below > len(cuts):
-            write_whole(self.path, b"".join(map(_packed, cuts[below - 1 :])))
+            kept = cuts[below - 1 :]
+            write_whole(self.path, b"".join(map(_packed, (None, *kept[:-1]), kept)))
 
 
 def read_head(folder: Path) -> Cut | None:
@@ -124,12 +137,16 @@ def old_head(folder: Path) -> Cut | None:
     return Cut(log_id, number, segment, last_seq, link)
 
 
-def _packed(cut: Cut) -> bytes:
-    data = _RECORD.pack(cut.log_id, cut.number, cut.last_seq, cut.id, cut.link)
+_NONE: Final = (0, bytes(32), bytes(32))
+
+
+def _packed(before: Cut | None, cut: Cut) -> bytes:
+    earlier = (before.last_seq, before.id, before.link) if before is not None else _NONE
+    data = _RECORD.pack(cut.log_id, cut.number, cut.last_seq, cut.id, cut.link, *earlier)
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
-def _read(path: Path) -> Iterator[Cut]:
+def _read(path: Path) -> Iterator[tuple[Cut | None, Cut]]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -141,5 +158,7 @@ def _read(path: Path) -> Iterator[Cut]:
     for at in range(0, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
         body, crc = data[at : at + _RECORD.size], data[at + _RECORD.size : at + RECORD_BYTES]
         if zlib.crc32(body).to_bytes(4, "little") == crc:
-            log_id, number, last_seq, segment, link = _RECORD.unpack(body)
-            yield Cut(log_id, number, segment, last_seq, link)
+            log_id, number, last_seq, segment, link, *earlier = _RECORD.unpack(body)
+            before_seq, before_id, before_link = earlier
+            before = Cut(log_id, number - 1, before_id, before_seq, before_link) if before_seq else None
+            yield before, Cut(log_id, number, segment, last_seq, link)

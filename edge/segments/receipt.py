@@ -37,11 +37,13 @@ def signed(receipt: CentreReceipt, signer: Signer) -> bytes:
 
 def opened(data: bytes, centre: bytes) -> CentreReceipt:
     """A receipt that the centre with this public key signed. Raises ReceiptRejected."""
+    unchecked(data)
     signature, said = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES:]
     if not signed_by(centre, signature, said):
         raise ReceiptRejected(
             "The receipt is not signed by this box's centre.",
-            mend="Is it another centre's, or was the box enrolled anew since? Ask the centre for a fresh one.",
+            mend="Is it another centre's, was the box enrolled anew, was it damaged on its way? Ask the centre for a "
+            "fresh one.",
         )
     return unchecked(data)
 

@@ -38,9 +38,8 @@ def sealing_of(settings: Settings) -> Sealing:
 
 
 def _receipt(settings: Settings) -> upstream.Receipt | None:
-    """What the centre has of the journal's log; one of a log before it says nothing. Raises LogDamaged."""
-    receipt = upstream.read(settings.data)
-    return receipt if receipt is not None and receipt.log_id == log_id_of(settings.journal_folder) else None
+    """What the centre has of the journal's log."""
+    return upstream.of_log(settings.data, log_id_of(settings.journal_folder))
 
 
 def durable_end(journal: Path) -> int:

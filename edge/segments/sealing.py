@@ -21,7 +21,7 @@ from typing import Final
 
 from edge import VERSION
 from edge.core.chain import OpenedGroup
-from edge.core.errors import LogDamaged, Misconfigured
+from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected
 from edge.core.events import FORMAT_VERSION, URGENT_TYPES, Event, ExecutionRequested
 from edge.core.limits import SEALED_BYTES, SEALED_EVENTS
 from edge.security.signing import Signer
@@ -103,29 +103,29 @@ class Sealing:
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def head(self) -> Cut | None:
-        """What was sealed last; None where nothing was. Raises LogDamaged, SegmentRejected, StorageFailed.
+        """What was sealed last; None where nothing was. Raises LogDamaged, StorageFailed.
 
         What the cuts do not say, since their file was lost, is taken from the folder and from the receipt.
         """
         cuts = self._cuts.all()
         newest = max(cuts, default=-1)
-        for cut in self._found_elsewhere(newest):
+        for before, cut in self._found_elsewhere(newest):
             if cut.number > newest:
-                self._cuts.add([cut])
+                self._cuts.add([(before, cut)])
                 cuts[cut.number] = cut
         with contextlib.suppress(FileNotFoundError):
             (self._folder / OLD_HEAD_FILE).unlink()
         return cuts[max(cuts)] if cuts else None
 
-    def _found_elsewhere(self, newest: int) -> Iterator[Cut]:
-        """Cuts beyond number `newest` of which others know; perhaps one twice."""
+    def _found_elsewhere(self, newest: int) -> Iterator[tuple[Cut | None, Cut]]:
+        """Cuts beyond number `newest` of which others know, each with the one before it; perhaps one twice."""
         for path in sealed_paths(self._folder):
             if number_of(path) > newest:
-                yield cut_of(path)
+                yield before_of(path), cut_of(path)
         if newest < 0 and (old := old_head(self._folder)) is not None:
-            yield old
+            yield None, old
         if (said := self._receipt()) is not None and said.segment:
-            yield Cut(said.log_id, said.number, said.segment, said.through, said.link)
+            yield None, Cut(said.log_id, said.number, said.segment, said.through, said.link)
 
     def seal(self, journal: Path, through: int, *, everything: bool) -> Iterator[tuple[Path, Manifest]]:
         """Seal what of the journal is not sealed yet, up to event `through`; each segment as it is made.
@@ -171,7 +171,7 @@ class Sealing:
         ]
         for cut, manifest, data in self._again(journal, lost):
             if (made := _cut(manifest)) != cut:
-                self._cuts.add([made])
+                self._cuts.add([(_before(manifest), made)])
             yield self._write(manifest, data)
 
     def seal_delivered(self, journal: Path) -> Iterator[tuple[Manifest, bytes]]:
@@ -215,7 +215,7 @@ class Sealing:
     def _next(self, batch: _Batch, head: Cut | None) -> tuple[Cut, tuple[Path, Manifest]]:
         manifest, data = self._sealed(batch, head)
         made = _cut(manifest)
-        self._cuts.add([made])
+        self._cuts.add([(head, made)])
         return made, self._write(manifest, data)
 
     def _write(self, manifest: Manifest, data: bytes) -> tuple[Path, Manifest]:
@@ -264,6 +264,14 @@ def _cut(manifest: Manifest) -> Cut:
     return Cut(said.log_id, said.number, id_of(said.encode()), said.last_seq, said.link_after)
 
 
+def _before(manifest: Manifest) -> Cut | None:
+    """The cut before a segment, as it says itself; where a loss stands between, its last event is the lost one."""
+    if manifest.number == 0:
+        return None
+    said = manifest
+    return Cut(said.log_id, said.number - 1, said.previous, said.first_seq - 1, said.link_before)
+
+
 def _first_seq_of(journal: Path) -> int:
     """The first number that a journal's files may hold; 0 where there are none."""
     return next((int(path.stem) for path in segment_paths(journal)), 0)
@@ -272,8 +280,8 @@ def _first_seq_of(journal: Path) -> int:
 def _other_log(head: Cut, log_id: bytes) -> Misconfigured:
     return Misconfigured(
         f"The sealed segments are of log {head.log_id.hex()}, the journal is of {log_id.hex()}.",
-        mend="Take away the folder `sealed` and the file `sealed.cuts` once what is in it has been delivered: "
-        "a new log is sealed anew.",
+        mend="Take away the folder `sealed` and the files `sealed.cuts` and `receipt` once what is in it has been "
+        "delivered: a new log is sealed anew.",
     )
 
 
@@ -289,13 +297,25 @@ def _require_joining(head: Cut, header: SegmentHeader, group: OpenedGroup) -> No
 
 
 def cut_of(path: Path) -> Cut:
-    """Where the log was cut for a segment, from its file. Raises SegmentRejected, LogDamaged."""
-    with path.open("rb") as file:
-        raw, _, _ = manifest_in(file.read(_START_BYTES))
+    """Where the log was cut for a segment, from its file. Raises LogDamaged."""
+    return _cut(_manifest_of(path))
+
+
+def before_of(path: Path) -> Cut | None:
+    """Where the log was cut before a segment, from its file; None for the first. Raises LogDamaged."""
+    return _before(_manifest_of(path))
+
+
+def _manifest_of(path: Path) -> Manifest:
     try:
-        return _cut(Manifest.decode(raw))
-    except ValueError as error:
-        raise LogDamaged(f"{path.name} cannot be read: {error}.") from error
+        with path.open("rb") as file:
+            raw, _, _ = manifest_in(file.read(_START_BYTES))
+        return Manifest.decode(raw)
+    except (OSError, ValueError, SegmentRejected) as error:
+        why = error.message if isinstance(error, SegmentRejected) else f"{error}."
+        raise LogDamaged(
+            f"{path} cannot be read: {why}", mend="Move it away: what it held is sealed again."
+        ) from error
 
 
 def sealed_paths(folder: Path) -> list[Path]:

@@ -52,17 +52,33 @@ def read(folder: Path) -> Receipt | None:
     except (OSError, ValueError, TypeError) as error:
         raise LogDamaged(
             f"The receipt in {path} cannot be read: {error}.",
-            mend="Remove it: sync writes the next one. Until then nothing is pruned.",
+            mend="The next receipt replaces it (edge sync receipt, or edge-sync). Until then nothing is pruned.",
         ) from error
     return Receipt(*said)
+
+
+def of_log(folder: Path, log_id: bytes | None) -> Receipt | None:
+    """The newest receipt of that log; None also where the record is of another one, or cannot be read.
+
+    For whoever carries the log: what the centre may have already is carried once more, and nothing is let go.
+    """
+    try:
+        receipt = read(folder)
+    except LogDamaged:
+        return None
+    return receipt if receipt is not None and receipt.log_id == log_id else None
 
 
 def write(folder: Path, receipt: Receipt) -> None:
     """Note what the centre has, durable when this returns; less than it is known to have is left out.
 
-    Raises StorageFailed; LogDamaged where the record is of another log: that is a person's to decide.
+    A record that cannot be read is replaced. Raises StorageFailed; LogDamaged where the record is of another log:
+    that is a person's to decide.
     """
-    known = read(folder)
+    try:
+        known = read(folder)
+    except LogDamaged:
+        known = None
     if known is not None and known.log_id != receipt.log_id:
         raise LogDamaged(
             "The receipt is of another log than the one before it.",

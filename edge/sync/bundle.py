@@ -89,7 +89,11 @@ def contents(
     manifests: list[Manifest] = []
     wrong: list[str] = []
     digests: dict[bytes, int] = {}
+    before = -1
     for path in sorted((*sealed_paths(sealed_folder), *again), key=number_of):
+        lacking, before = range(before + 1, number_of(path)), number_of(path)
+        if manifests and lacking:
+            wrong.append(f"{sealed_folder} lacks segments {lacking[0]} to {lacking[-1]}.")
         try:
             data = path.read_bytes()
             manifest = open_sealed(data).manifest
@@ -100,10 +104,6 @@ def contents(
             continue
         if manifest.last_seq <= after:
             continue
-        if manifests and manifest.number > manifests[-1].number + 1:
-            wrong.append(
-                f"{sealed_folder} lacks segments {manifests[-1].number + 1} to {manifest.number - 1}."
-            )
         manifests.append(manifest)
         items.append(Item(path, path.name, len(data), hashlib.sha256(data).hexdigest()))
         digests |= dict(manifest.blobs)
@@ -191,7 +191,7 @@ def require_room(absent: list[Item], place: Path) -> None:
     wanted = sum(item.size_bytes for item in absent) + _SPARE_BYTES
     if free_bytes < wanted:
         raise StorageFailed(
-            f"{folder} has {free_bytes / 1e6:.1f} MB free, and {wanted / 1e6:.1f} MB are needed.",
+            f"{folder} has {free_bytes / 1e6:.1f} MB free, and {wanted / 1e6:.1f} MB are needed, 1 MB to spare.",
             mend="Make room there, or take another stick. What is copied already stays and is not copied again.",
         )
 

@@ -112,7 +112,7 @@ def take_receipt(settings: Settings, data: bytes) -> tuple[CentreReceipt, int]:
             f"The receipt is for log {receipt.log_id.hex()}, which is not this box's.",
             mend="Is it another box's stick?",
         )
-    known = upstream.read(settings.data)
+    known = upstream.of_log(settings.data, receipt.log_id)
     covered = dict(_covered(settings, receipt.through))
     ends = chain(Cuts(settings.sealed_folder), covered.values(), (head,))
     end = next((cut for cut in ends if (cut.last_seq, cut.link) == (receipt.through, receipt.link)), None)

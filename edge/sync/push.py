@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
 
-from edge.core.errors import SegmentRejected
+from edge.core.clock import SystemClock
+from edge.core.errors import ReceiptRejected, SegmentRejected
 from edge.core.records import record
 from edge.core.settings import Settings
-from edge.segments.sealing import sealed_paths
-from edge.segments.verdicts import ARRIVED
+from edge.segments.sealing import number_of, sealed_paths
+from edge.segments.verdicts import ARRIVED, FORK
 from edge.store.blobs import BlobStore
 from edge.sync import centre, priority
 from edge.sync.bundle import manifest_of
+from edge.sync.queue import Aside, SetAside
 from edge.sync.transport import LogState, Outgoing, Parcel, Progress, SegmentVerdict, Transport
 
 
@@ -73,6 +75,7 @@ def backlog(settings: Settings, state: LogState) -> Backlog:
 
 def push(settings: Settings, transport: Transport, log_id: bytes, progress: Progress) -> Pushed:
     """Send it all. Raises what the carrier raises; what was sent until then is at the centre."""
+    aside, now_ns = Aside(settings.data / centre.FOLDER), SystemClock().read().wall_ns
     state = transport.state(log_id)
     due = backlog(settings, state)
     verdicts: Counter[str] = Counter()
@@ -86,12 +89,21 @@ def push(settings: Settings, transport: Transport, log_id: bytes, progress: Prog
     for numbers in due.parcels:
         made = transport.send(Parcel([Outgoing.of(due.paths[number]) for number in numbers]), progress)
         verdicts.update(each.verdict for each in made.verdicts)
-        problems += [_problem(each) for each in made.verdicts if each.verdict not in ARRIVED]
+        refused = [each for each in made.verdicts if each.verdict not in ARRIVED]
+        problems += [_problem(each) for each in refused]
+        for each in refused:  # as the process that ships does: nobody may forget it
+            aside.add(SetAside(each.number, each.reason or each.verdict, now_ns, stops=each.verdict == FORK))
         sent_bytes, resumed_bytes = sent_bytes + made.sent_bytes, resumed_bytes + made.resumed_bytes
         receipt = made.receipt or receipt
     if not receipt:
         return Pushed(verdicts, sent_bytes, resumed_bytes, 0, 0, problems)
-    taken, freed = centre.take_receipt(settings, receipt)
+    try:
+        taken, freed = centre.take_receipt(settings, receipt)
+    except ReceiptRejected as error:
+        if error.problem_code == centre.OTHER_HISTORY:
+            oldest = min(map(number_of, sealed_paths(settings.sealed_folder)), default=0)
+            aside.add(SetAside(oldest, error.message, now_ns, stops=True))
+        raise
     return Pushed(verdicts, sent_bytes, resumed_bytes, taken.through, freed, problems)
 
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge.core.clock import WALL_IMPLAUSIBLE, SystemClock, boot_id
-from edge.core.errors import Misconfigured
+from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected
 from edge.core.records import record
 from edge.core.settings import Settings
 from edge.segments.cuts import read_head
+from edge.segments.sealed import open_sealed
 from edge.store import upstream
 from edge.store.journal import last_seq_in
+from edge.store.segment_file import log_id_of
 from edge.sync import centre
 from edge.sync.budget import DAY_NS, METERED, S_NS, Budget
 from edge.sync.bundle import manifest_of
@@ -59,11 +61,8 @@ def status_of(settings: Settings) -> Status:
     """Look at the box's files. Raises Misconfigured, LogDamaged, StorageFailed."""
     clock = SystemClock()
     now = clock.read()
-    receipt, head, queue = (
-        upstream.read(settings.data),
-        read_head(settings.sealed_folder),
-        Queue(settings.sealed_folder),
-    )
+    head, queue = read_head(settings.sealed_folder), Queue(settings.sealed_folder)
+    receipt = upstream.of_log(settings.data, log_id_of(settings.journal_folder))
     queue.look()
     through = receipt.through if receipt is not None else 0
     waiting = sorted(
@@ -96,7 +95,7 @@ def status_of(settings: Settings) -> Status:
         left=left,
         eta_s=eta_s(waiting_bytes + values_bytes, budgets[link], left),
         daemon=str(said.get("said", "")),
-        problems=list(_problems(queue, aside, gaps, str(said.get("trouble", "")))),
+        problems=[*_odd_receipt(settings), *_problems(queue, aside, gaps, str(said.get("trouble", "")))],
     )
 
 
@@ -161,6 +160,20 @@ def _note(settings: Settings) -> dict[str, Any]:
     return said
 
 
+def _odd_receipt(settings: Settings) -> Iterator[str]:
+    try:
+        receipt = upstream.read(settings.data)
+    except LogDamaged as error:
+        yield str(error)
+        return
+    log_id = log_id_of(settings.journal_folder)
+    if receipt is not None and log_id is not None and receipt.log_id != log_id:
+        yield (
+            f"the receipt is of log {receipt.log_id.hex()}, and this box has begun a new one, {log_id.hex()}. "
+            f"Remove {settings.data / upstream.FILE_NAME}, so that new receipts count"
+        )
+
+
 def _problems(
     queue: Queue, aside: list[SetAside], gaps: list[tuple[int, int]], trouble: str
 ) -> Iterator[str]:
@@ -168,6 +181,14 @@ def _problems(
         what = "the upload is STOPPED at" if each.stops else "set aside:"
         yield f"{what} segment {each.number}: {each.reason}"
     noted = {each.number for each in aside}
+    for number, queued in queue.segments.items():
+        try:
+            open_sealed(queued.path.read_bytes())
+        except FileNotFoundError:
+            continue  # a receipt came meanwhile
+        except (OSError, SegmentRejected) as error:
+            if number not in noted:
+                yield f"segment {number} is damaged on the box: {error} Move that file away: it is sealed again"
     for number, why in queue.unreadable.items():
         if number not in noted:
             yield f"segment {number} cannot be read on the box: {why} Move that file away: it is sealed again"

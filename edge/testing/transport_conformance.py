@@ -69,8 +69,10 @@ class Written:
         """Some segments more; the values make histories differ."""
         known = len(sealed_paths(self.folder / "sealed"))
         journal = Journal(self.folder / "journal", segment_bytes=MIB)
-        blobs, folder = BlobStore(self.folder / "blobs"), self.folder
-        sealing = Sealing(folder / "sealed", self.signer, self._box, blobs, lambda: upstream.read(folder))
+        blobs, folder, log_id = BlobStore(self.folder / "blobs"), self.folder, journal.log_id
+        sealing = Sealing(
+            folder / "sealed", self.signer, self._box, blobs, lambda: upstream.of_log(folder, log_id)
+        )
         for _ in range(segments):
             if urgent:
                 write_group(journal, [Event(journal.next_seq, StorageRefusing("drive", 0), None)])

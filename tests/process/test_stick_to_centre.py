@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.segments.cuts import Cuts
 from edge.segments.sealing import sealed_paths
 from edge.store import upstream
 from edge.sync.bundle import MANIFEST
@@ -52,7 +53,7 @@ def test_from_the_box_to_the_centre_and_back(box: Box, tmp_path: Path) -> None:
     assert "enrolled with no centre" in box.edge("sync", "receipt", str(place / "RECEIPT"), check=2).stderr
     assert "enrolled with the centre" in box.edge("sync", "enrol", str(enrolment)).stdout
     assert "has nothing yet" in box.edge("sync", "status").stdout
-    assert "1 segments left the queue" in box.edge("sync", "receipt", str(place / "RECEIPT")).stdout
+    assert "1 segment left the queue" in box.edge("sync", "receipt", str(place / "RECEIPT")).stdout
     assert sealed_paths(box.settings.sealed_folder) == []
     receipt = upstream.read(box.settings.data)
     assert receipt is not None
@@ -125,3 +126,9 @@ def test_a_lost_queue_and_a_segment_that_rots_at_the_centre(box: Box, tmp_path: 
     assert "2 already" in said
     central(box, "audit")
     assert sealed_paths(box.settings.sealed_folder) == []
+    Cuts(box.settings.sealed_folder).path.unlink()
+    (tmp_path / "stick4").mkdir()
+    assert box.run("p", {"n": 1})["result"] == 2
+    said = box.edge("bundle", "export", str(tmp_path / "stick4"), "--same-drive", "--all", check=1).stdout
+    assert "lacking  events 1 to " in said
+    assert "is not known any more" in said

@@ -187,6 +187,29 @@ def test_an_enrolment_needs_a_whole_address(
     assert not Path(file).exists()
 
 
+def test_what_cannot_be_opened_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A ledger that SQLite cannot open, a box's folder, a port that is none, a certificate that is none."""
+    box, centre = tmp_path / "box", tmp_path / "central"
+    (box / "journal").mkdir(parents=True)
+    with pytest.raises(Misconfigured, match="is a box's data folder"):
+        Central.open(box, lambda: 7)
+    Central.open(centre, lambda: 7).close()
+    for name in ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"):
+        (centre / name).unlink(missing_ok=True)
+    (centre / "ledger.sqlite").write_bytes(b"no database" * 99)
+    assert main(["central", "boxes", "--data", str(centre)]) == 1
+    assert "ledger.sqlite cannot be opened" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["central", "serve", "--port", "99999", "--data", str(centre)])
+    assert "'99999' is no port" in capsys.readouterr().err
+    (centre / "ledger.sqlite").unlink()
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    words = ["central", "serve", "--tls-cert", str(empty), "--tls-key", str(empty), "--data", str(centre)]
+    assert main(words) == 2
+    assert "The certificate cannot be used" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In words, with what to do, and nothing of the folder stays locked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -62,6 +62,11 @@ class Log:
             path.unlink()
 
 
+def paired(cuts: list[Cut]) -> list[tuple[Cut | None, Cut]]:
+    """Each with the one before it."""
+    return list(zip((None, *cuts[:-1]), cuts, strict=True))
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
     return Log(tmp_path)
@@ -166,7 +171,7 @@ def test_a_journal_of_other_events_is_not_sealed_under_old_cuts(log: Log) -> Non
     log.grow(3)
     shutil.rmtree(log.queue)
     wrong = [replace(cut, link=bytes(32)) for cut in Cuts(log.queue).all().values() if cut.number < 2]
-    Cuts(log.queue).add(wrong)
+    Cuts(log.queue).add([(None, cut) for cut in wrong])
     assert log.seal() == []
     assert log.files() == {}
 
@@ -199,15 +204,32 @@ def test_a_torn_cut_was_never_there(tmp_path: Path, kept: int) -> None:
     """Any part of a record at the end, or one that was not flushed whole, is left out and written over."""
     mine = Cuts(tmp_path / "sealed")
     made = [Cut(b"l" * 8, number, bytes([number]) * 32, 10 * number, b"k" * 32) for number in range(3)]
-    mine.add(made[:2])
+    mine.add(paired(made)[:2])
     data = mine.path.read_bytes()
     mine.path.write_bytes(data[: RECORD_BYTES + kept])
     assert list(mine.all().values()) == made[:1]
-    mine.add(made[2:])
-    assert list(mine.all().values()) == [made[0], made[2]]
+    mine.add(paired(made)[2:])
+    assert list(mine) == [made[0], made[2]]
+    assert list(mine.all().values()) == made, "the last one names the one before it"
     assert mine.path.stat().st_size == 2 * RECORD_BYTES
     mine.path.write_bytes(data[: RECORD_BYTES + kept] + bytes(RECORD_BYTES - kept))
     assert list(mine.all().values()) == made[:1]
+
+
+@pytest.mark.parametrize("rotten", range(5))
+@pytest.mark.parametrize("lost", ["one", "all"])
+def test_a_cut_that_rots_is_known_by_the_next(log: Log, rotten: int, lost: str) -> None:
+    """Any record but the last: the segment is sealed again as it was, and so are its neighbours."""
+    before = log.grow(6)
+    path = Cuts(log.queue).path
+    data = bytearray(path.read_bytes())
+    data[rotten * RECORD_BYTES + 20] ^= 1
+    path.write_bytes(data)
+    for each in sealed_paths(log.queue):
+        if lost == "all" or each.name == name_of(rotten):
+            each.unlink()
+    log.seal()
+    assert log.files() == before
 
 
 def test_cuts_that_cannot_be_read_or_written(tmp_path: Path) -> None:
@@ -217,17 +239,17 @@ def test_cuts_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(LogDamaged, match="cannot be read"):
         mine.all()
     with pytest.raises(StorageFailed, match="could not be written"):
-        mine.add([Cut(b"l" * 8, 0, bytes(32), 1, bytes(32))])
+        mine.add([(None, Cut(b"l" * 8, 0, bytes(32), 1, bytes(32)))])
 
 
 def test_what_is_long_pruned_is_forgotten(tmp_path: Path) -> None:
     """Once there are very many, those below the journal's first event go but for the last; few are left alone."""
     mine = Cuts(tmp_path / "sealed")
     made = [Cut(b"l" * 8, number, bytes(32), 10 * number + 9, b"k" * 32) for number in range(4000)]
-    mine.add(made[:100])
+    mine.add(paired(made)[:100])
     mine.forget_before(900)
     assert len(mine.all()) == 100
-    mine.add(made[100:])
+    mine.add(paired(made)[100:])
     mine.forget_before(15_000)
     assert len(mine.all()) == 4000
     mine.forget_before(30_000)

@@ -148,7 +148,7 @@ def test_another_history_is_not_sealed(journal: Journal, tmp_path: Path) -> None
         seal(tmp_path)
     head = sealing(tmp_path).head()
     assert head is not None
-    Cuts(tmp_path / "sealed").add([replace(head, log_id=other.log_id)])
+    Cuts(tmp_path / "sealed").add([(None, replace(head, log_id=other.log_id))])
     with pytest.raises(LogDamaged, match="it is another history"):
         seal(tmp_path)
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from edge.core.errors import ReceiptRejected
 from edge.core.limits import BACKOFF_S_MAX
 from edge.security.signing import Signer
 from edge.segments.sealing import sealed_paths
 from edge.store import upstream
 from edge.sync.budget import DAY_NS, Budget
+from edge.sync.bundle import manifest_of
+from edge.sync.push import push
 from edge.sync.status import status_of
 from edge.testing.transport_conformance import Written
 from tests.unit.shipping_rig import S_NS, Shipping
@@ -72,6 +75,62 @@ def test_a_trouble_from_before_the_newest_receipt_is_over(box: Shipping) -> None
     box.ship()
     os.utime(note, (5, 5))
     assert status_of(box.settings).problems == []
+
+
+def test_what_rots_in_the_queue_is_said(box: Shipping) -> None:
+    """Before anybody sends it: one flipped bit in a segment's events, and the file that says what to do."""
+    box.grow(2)
+    path = sealed_paths(box.settings.sealed_folder)[1]
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    (problem,) = status_of(box.settings).problems
+    assert problem.startswith("segment 1 is damaged on the box")
+    assert "Move that file away: it is sealed again" in problem
+    path.unlink()
+    box.grow(1)
+    assert status_of(box.settings).problems == []
+    box.ship()
+    assert box.linked == 9
+
+
+def test_a_receipt_of_the_log_before_is_said_and_not_believed(box: Shipping) -> None:
+    """A new log was begun and the old receipt left: what it says of is not what is here."""
+    box.grow(1)
+    upstream.write(box.settings.data, upstream.Receipt(b"another.", 999, bytes(32)))
+    said = status_of(box.settings)
+    assert (said.receipted, said.waiting_segments) == (0, 1)
+    assert f"Remove {box.settings.data / upstream.FILE_NAME}" in said.problems[0]
+
+
+def test_a_receipt_that_cannot_be_read_is_replaced_by_the_next(box: Shipping) -> None:
+    """Meanwhile the log is sealed and sent as if nobody had it."""
+    box.grow(1)
+    box.ship()
+    (box.settings.data / upstream.FILE_NAME).write_bytes(b"")
+    assert "cannot be read" in status_of(box.settings).problems[0]
+    box.grow(1)
+    box.ship()
+    assert status_of(box.settings).problems == []
+    receipt = upstream.read(box.settings.data)
+    assert receipt is not None
+    assert receipt.through == box.linked == 6
+
+
+def test_a_push_that_meets_another_history_stops_the_upload(box: Shipping, tmp_path: Path) -> None:
+    """As when the process that ships meets it: `edge sync status` must not say that all is well."""
+    box.grow(1)
+    shutil.copytree(box.settings.data, tmp_path / "other")
+    Written(tmp_path / "other").grow(9, 1)
+    for path in sealed_paths(tmp_path / "other" / "sealed"):
+        box.central.take(path.read_bytes(), deep=True)
+    box.grow(2)
+    log_id = manifest_of(sealed_paths(box.settings.sealed_folder)[0]).log_id
+    with pytest.raises(ReceiptRejected, match="another history"):
+        push(box.settings, box.way, log_id, lambda size_bytes: None)
+    said = status_of(box.settings).problems
+    assert [each.split(": ")[0] for each in said] == [
+        "the upload is STOPPED at segment 0", "the upload is STOPPED at segment 2",
+    ]  # fmt: skip
 
 
 def test_an_idle_box_asks_nothing(box: Shipping) -> None:
