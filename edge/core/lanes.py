@@ -58,7 +58,8 @@ class _Lane:
     size_bytes: int = 0
     #: How often neighbours ask for different playbooks: the messages before such a place are a whole batch.
     turns: int = 0
-    busy: bool = False
+    #: Batches of it that are not settled; after a restart those that ended meanwhile are among them.
+    out: int = 0
     queued: bool = False
 
 
@@ -119,7 +120,7 @@ class Lanes:
             if own is None or not own.queued:
                 continue
             own.queued = False
-            if own.waiting and not (self.rules.ordered and own.busy):
+            if own.waiting and not (self.rules.ordered and own.out):
                 return self._gone(self._cut(name, own))
         return None
 
@@ -161,7 +162,7 @@ class Lanes:
             # Those below the noted position were not read again; they count all the same until the batch is settled.
             self.backlog += batch.count
             self._out[batch.first] = batch
-            own.busy = True
+            own.out += 1
         self._last = max(self._last, batch.last)
         self._in_flight += 1
 
@@ -204,7 +205,7 @@ class Lanes:
 
     def _consider(self, name: str | None, own: _Lane) -> None:
         """A lane has a new head, or is full, or is free again."""
-        if self.rules.ordered and own.busy:
+        if self.rules.ordered and own.out:
             return
         if self._full(own):
             self._queue(name, own)
@@ -213,7 +214,7 @@ class Lanes:
             heappush(self._due, (own.waiting[0][2] + self.rules.wait_ns, self._turn, name))
 
     def _queue(self, name: str | None, own: _Lane) -> None:
-        if not own.queued and not (self.rules.ordered and own.busy):
+        if not own.queued and not (self.rules.ordered and own.out):
             own.queued = True
             self._ready.append(name)
 
@@ -228,7 +229,7 @@ class Lanes:
             last, count, size_bytes = seq, count + 1, size_bytes + more_bytes
         batch = self._out[first] = Batch(name, first, last, count, playbook)
         self.backlog += count  # they wait no longer, and are not settled either
-        own.busy = True
+        own.out += 1
         if own.waiting:
             self._consider(name, own)
         return batch
@@ -247,13 +248,11 @@ class Lanes:
         return batch
 
     def _free(self, batch: Batch) -> None:
-        own = self._lanes.get(batch.lane)
-        if own is None:
-            return
-        own.busy = False
+        own = self._lanes[batch.lane]
+        own.out -= 1
         if own.waiting:
             self._consider(batch.lane, own)
-        else:
+        elif not own.out:
             del self._lanes[batch.lane]
 
     def _may_spend(self, now_ns: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.core.lanes import NS, Batch, Lanes, Rules
@@ -102,7 +102,11 @@ class Run:
                     self.lanes.settled(batch.first)
 
 
+_RESTARTED: list[tuple[str, int]] = [("message", 1), *[("message", 0)] * 5, ("done", 0), ("restart", 0)]
+
+
 @given(RULES, STEPS)
+@example(Rules(rows_max=2, bytes_max=13, wait_ns=1, in_flight_max=2), _RESTARTED)
 def test_every_message_is_in_exactly_one_batch(rules: Rules, steps: list[tuple[str, int]]) -> None:
     """Through failures, pauses and restarts: none lost, none twice, each batch within its bounds and of one lane."""
     run = Run(rules)
