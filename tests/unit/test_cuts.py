@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -230,6 +231,21 @@ def test_a_cut_that_rots_is_known_by_the_next(log: Log, rotten: int, lost: str) 
             each.unlink()
     log.seal()
     assert log.files() == before
+
+
+def test_the_layout_of_a_record_stays(tmp_path: Path) -> None:
+    """164 bytes that a later release must read: the cut, the one before it, and a CRC-32 of both, little-endian."""
+    before = Cut(b"log-id-8", 6, b"\6" * 32, 690, b"\x66" * 32)
+    cut = Cut(b"log-id-8", 7, b"\7" * 32, 777, b"\x77" * 32)
+    mine = Cuts(tmp_path / "sealed")
+    mine.add([(before, cut)])
+    body = (
+        b"log-id-8" + (7).to_bytes(8, "little") + (777).to_bytes(8, "little") + b"\7" * 32 + b"\x77" * 32
+        + (690).to_bytes(8, "little") + b"\6" * 32 + b"\x66" * 32
+    )  # fmt: skip
+    assert mine.path.read_bytes() == body + zlib.crc32(body).to_bytes(4, "little")
+    assert mine.path.name == "sealed.cuts"
+    assert mine.all() == {6: before, 7: cut}
 
 
 def test_cuts_that_cannot_be_read_or_written(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge.core.codec import encode
 from edge.core.errors import LogDamaged, RequestRefused
 from edge.core.limits import KIB, MIB
 from edge.core.retention_events import ExecutionCarried, LogPruned, StorageRefusing, StorageServing
@@ -200,6 +201,8 @@ async def test_a_receipt_of_what_is_pruned_is_no_doubt(
 def test_a_receipt_never_goes_back(tmp_path: Path) -> None:
     """A lower receipt is left out, one of another log is refused, one that cannot be read is named."""
     assert upstream.read(tmp_path) is None
+    (tmp_path / upstream.FILE_NAME).write_bytes(encode([1, b"l" * 8, 5, b"j" * 32]))
+    assert upstream.read(tmp_path) == upstream.Receipt(b"l" * 8, 5, b"j" * 32), "of the first release"
     receipt = upstream.Receipt(b"l" * 8, 9, b"k" * 32)
     upstream.write(tmp_path, receipt)
     upstream.write(tmp_path, upstream.Receipt(b"l" * 8, 7, b"j" * 32))
