@@ -80,6 +80,7 @@ def _enrol(given: argparse.Namespace) -> int:
     public = central.signer.public
     central.close()
     boxes = Boxes(given.data / "boxes")
+    boxes.require_name(given.box)
     token = ""
     if given.key is not None:
         boxes.enrol(given.box, _key(given.key), time.time_ns())

@@ -185,6 +185,8 @@ def test_an_enrolment_needs_a_whole_address(
     assert main(["central", "enrol", "a", "--url", url, "--out", file, "--data", data]) == 2
     assert "is no address of a centre" in capsys.readouterr().err
     assert not Path(file).exists()
+    assert main(["central", "enrol", "a/b", "--out", file, "--data", data]) == 2
+    assert "'a/b' is no name of a box" in capsys.readouterr().err
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
