@@ -68,7 +68,7 @@ class Central:
             raise Misconfigured(
                 f"{data} is no folder.", mend="Name the centre's folder with --data."
             ) from error
-        lock = _held(data / "lock") if taking else None
+        lock = held(data) if taking else None
         signer = Signer(read_or_make_key(data / "central.key", SEED_BYTES))
         return cls(Shelf(data), Ledger(data / "ledger.sqlite"), Boxes(data / "boxes"), signer, now_ns, lock)
 
@@ -183,23 +183,19 @@ class Central:
     def close(self) -> None:
         """Close the ledger, and let others take in."""
         self.ledger.close()
-        self.let_in()
-
-    def let_in(self) -> None:
-        """Let others take in."""
         if self.lock is not None:
             self.lock.close()
 
 
-def _held(path: Path) -> BinaryIO:
-    """The lock of whoever takes in; it goes with its process. Raises Unavailable."""
-    lock = path.open("ab")
+def held(data: Path) -> BinaryIO:
+    """The lock of whoever takes in there, until it is closed; it goes with its process. Raises Unavailable."""
+    lock = (data / "lock").open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise Unavailable(
-            f"Another process takes in what comes to {path.parent}.",
+            f"Another process takes in what comes to {data}.",
             mend="One server, or one import, at a time for each folder: stop the other one, or wait for its end.",
         ) from error
     return lock

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge.central.ingest import ALREADY, REJECTED, Central
+from edge.central.ingest import ALREADY, REJECTED, Central, held
 from edge.central.ledger import FORK, STORED
 from edge.central.rebuild import rebuild
+from edge.central.shelf import Shelf
 from edge.cli import central_audit, central_query, central_replay, central_serve
 from edge.cli.central_sources import require_centre
 from edge.cli.progress import Progress
@@ -153,10 +154,8 @@ def _rebuild(given: argparse.Namespace) -> int:
     if not given.data.is_dir():
         raise RequestRefused(f"{given.data} is no folder of a centre.", mend="Name it with --data.")
     # A server would go on with the ledger that is replaced, and tell boxes what nobody finds again.
-    central = Central.open(given.data, time.time_ns, taking=True)
-    central.ledger.close()
-    count = rebuild(central.shelf, given.data / "ledger.sqlite")
-    central.let_in()
+    with held(given.data):
+        count = rebuild(Shelf(given.data), given.data / "ledger.sqlite")
     print(f"rebuilt  the ledger from {count} segments")
     made = central_query.compacted(given.data, anew=True)
     print(f"rebuilt  the tables: {made.events} events in {made.files} files")

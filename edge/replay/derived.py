@@ -34,10 +34,11 @@ from edge.replay.effects import STOP
 from edge.replay.journal_source import JournalSource
 from edge.replay.pinned import Pinned, pinned_by
 from edge.replay.sandbox import Sandbox
-from edge.replay.sealed_source import SealedSource, manifest_of
+from edge.replay.sealed_source import SealedSource
 from edge.replay.shield import shielded
 from edge.replay.source import Source
 from edge.replay.whatif import Pair, WhatIf, whatif
+from edge.segments.sealing import manifest_of
 from edge.store.whole_file import write_whole
 from playbooks.blueprint import Blueprint
 

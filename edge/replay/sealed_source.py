@@ -16,10 +16,9 @@ from edge.core.records import record
 from edge.replay.source import Missing
 from edge.segments.columns import Rows
 from edge.segments.manifest import Manifest
-from edge.segments.sealed import Sealed, manifest_in, open_sealed
-from edge.segments.sealing import sealed_paths
+from edge.segments.sealed import Sealed, open_sealed
+from edge.segments.sealing import manifest_of, sealed_paths
 
-_START_BYTES: Final = 128 * 1024
 #: An execution's events lie close together; so many after its request are looked at first.
 _SOON_EVENTS: Final = 64
 
@@ -117,16 +116,6 @@ def folder_source(folder: Path) -> SealedSource:
         raise RequestRefused(f"{folder} holds segments of {len(logs)} logs.", mend="Replay them one by one.")
     newest = manifests[-1]
     return SealedSource(newest.log_id, newest.box, files, lambda digest: _blob_in(folder, digest))
-
-
-def manifest_of(path: Path) -> Manifest:
-    """What a segment's file says of itself, its signature not looked at yet. Raises SegmentRejected."""
-    with path.open("rb") as file:
-        raw, _, _ = manifest_in(file.read(_START_BYTES))
-    try:
-        return Manifest.decode(raw)
-    except ValueError as error:
-        raise SegmentRejected(f"{path} cannot be read: {error}.") from error
 
 
 def _blob_in(folder: Path, digest: bytes) -> bytes:

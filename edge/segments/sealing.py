@@ -21,7 +21,7 @@ from typing import Final
 
 from edge import VERSION
 from edge.core.chain import OpenedGroup
-from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected
+from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected, StorageFailed
 from edge.core.events import FORMAT_VERSION, URGENT_TYPES, Event, ExecutionRequested
 from edge.core.limits import SEALED_BYTES, SEALED_EVENTS
 from edge.security.signing import Signer
@@ -121,11 +121,17 @@ class Sealing:
         """Cuts beyond number `newest` of which others know, each with the one before it; perhaps one twice."""
         for path in sealed_paths(self._folder):
             if number_of(path) > newest:
-                yield before_of(path), cut_of(path)
+                try:
+                    said = manifest_of(path)
+                except SegmentRejected as error:
+                    raise LogDamaged(
+                        error.message, mend="Move that file away: what it held is sealed again."
+                    ) from error
+                yield _before(said), _cut(said)
         if newest < 0 and (old := old_head(self._folder)) is not None:
             yield None, old
-        if (said := self._receipt()) is not None and said.segment:
-            yield None, Cut(said.log_id, said.number, said.segment, said.through, said.link)
+        if (has := self._receipt()) is not None and has.segment:
+            yield None, Cut(has.log_id, has.number, has.segment, has.through, has.link)
 
     def seal(self, journal: Path, through: int, *, everything: bool) -> Iterator[tuple[Path, Manifest]]:
         """Seal what of the journal is not sealed yet, up to event `through`; each segment as it is made.
@@ -296,26 +302,21 @@ def _require_joining(head: Cut, header: SegmentHeader, group: OpenedGroup) -> No
         )
 
 
-def cut_of(path: Path) -> Cut:
-    """Where the log was cut for a segment, from its file. Raises LogDamaged."""
-    return _cut(_manifest_of(path))
-
-
-def before_of(path: Path) -> Cut | None:
-    """Where the log was cut before a segment, from its file; None for the first. Raises LogDamaged."""
-    return _before(_manifest_of(path))
-
-
-def _manifest_of(path: Path) -> Manifest:
+def manifest_of(path: Path) -> Manifest:
+    """A segment file's manifest, its signature not looked at. Raises SegmentRejected, StorageFailed."""
     try:
         with path.open("rb") as file:
             raw, _, _ = manifest_in(file.read(_START_BYTES))
         return Manifest.decode(raw)
-    except (OSError, ValueError, SegmentRejected) as error:
-        why = error.message if isinstance(error, SegmentRejected) else f"{error}."
-        raise LogDamaged(
-            f"{path} cannot be read: {why}", mend="Move it away: what it held is sealed again."
-        ) from error
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, SegmentRejected) as error:
+        raise SegmentRejected(f"{path} cannot be read: {error}") from error
+
+
+def cut_of(path: Path) -> Cut:
+    """Where the log was cut for a segment, from its file. Raises SegmentRejected, StorageFailed."""
+    return _cut(manifest_of(path))
 
 
 def sealed_paths(folder: Path) -> list[Path]:

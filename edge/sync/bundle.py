@@ -24,8 +24,8 @@ from typing import Any, Final
 from edge.core.errors import LogDamaged, Misconfigured, SegmentRejected, StorageFailed, Unavailable
 from edge.core.records import record
 from edge.segments.manifest import Manifest
-from edge.segments.sealed import SUFFIX, manifest_in, open_sealed
-from edge.segments.sealing import name_of, number_of, sealed_paths
+from edge.segments.sealed import SUFFIX, open_sealed
+from edge.segments.sealing import manifest_of, name_of, number_of, sealed_paths
 from edge.store.blobs import BlobStore
 from edge.store.segment_file import flush_folder
 from edge.store.whole_file import write_whole
@@ -34,7 +34,6 @@ MANIFEST: Final = "MANIFEST.json"
 BLOBS: Final = "blobs"
 FORMAT: Final = "noetl-edge-bundle-1"
 _PIECE_BYTES: Final = 1 << 20
-_START_BYTES: Final = 128 * 1024
 #: Left free on what is exported to: a full stick is read only for many a system.
 _SPARE_BYTES: Final = 1 << 20
 
@@ -120,18 +119,6 @@ def contents(
             "the journal goes.",
         )
     return Contents(items, manifests) if manifests else None
-
-
-def manifest_of(path: Path) -> Manifest:
-    """A segment file's manifest, its signature not looked at. Raises SegmentRejected, StorageFailed."""
-    try:
-        with path.open("rb") as file:
-            raw, _, _ = manifest_in(file.read(_START_BYTES))
-        return Manifest.decode(raw)
-    except OSError as error:
-        raise StorageFailed(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, SegmentRejected) as error:
-        raise SegmentRejected(f"{path} cannot be read: {error}") from error
 
 
 def missing(made: Contents, place: Path) -> list[Item]:

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Final
 from edge.core.errors import SegmentRejected, StorageFailed, Unavailable
 from edge.core.records import record
 from edge.segments.sealed import SUFFIX
-from edge.segments.sealing import sealed_paths
+from edge.segments.sealing import manifest_of, sealed_paths
 from edge.store.whole_file import write_whole
 from edge.sync import bundle
 
@@ -68,7 +68,7 @@ def of_folder(place: Path) -> bundle.Contents:
         except OSError as error:
             raise StorageFailed(f"{path} cannot be read: {error.strerror}.") from error
         items.append(bundle.Item(path, str(path.relative_to(place)), said["bytes"], said["sha256"]))
-    return bundle.Contents(items, [bundle.manifest_of(paths[-1])])
+    return bundle.Contents(items, [manifest_of(paths[-1])])
 
 
 def write(made: bundle.Contents, has: Collection[str], out: BinaryIO) -> int:

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from edge.core.errors import LogDamaged, Misconfigured, ReceiptRejected, SegmentRejected, StorageFailed
+from edge.core.errors import Misconfigured, ReceiptRejected, SegmentRejected, StorageFailed
 from edge.core.records import record
 from edge.core.settings import Settings
 from edge.segments.cuts import Cut, Cuts, read_head
@@ -138,7 +138,7 @@ def _covered(settings: Settings, through: int) -> Iterator[tuple[Path, Cut]]:
     for path in sealed_paths(settings.sealed_folder):
         try:
             cut = cut_of(path)
-        except (SegmentRejected, LogDamaged):
+        except SegmentRejected:
             continue  # a damaged file is for a person
         if cut.last_seq > through:
             return

@@ -15,11 +15,10 @@ from edge.core.clock import SystemClock
 from edge.core.errors import ReceiptRejected, SegmentRejected
 from edge.core.records import record
 from edge.core.settings import Settings
-from edge.segments.sealing import number_of, sealed_paths
+from edge.segments.sealing import manifest_of, number_of, sealed_paths
 from edge.segments.verdicts import ARRIVED, FORK
 from edge.store.blobs import BlobStore
 from edge.sync import centre, priority
-from edge.sync.bundle import manifest_of
 from edge.sync.queue import Aside, SetAside
 from edge.sync.transport import LogState, Outgoing, Parcel, Progress, SegmentVerdict, Transport
 

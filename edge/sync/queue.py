@@ -15,9 +15,8 @@ from edge.core.codec import decode, encode
 from edge.core.errors import SegmentRejected, StorageFailed
 from edge.core.records import record
 from edge.segments.manifest import URGENT
-from edge.segments.sealing import number_of, sealed_paths
+from edge.segments.sealing import manifest_of, number_of, sealed_paths
 from edge.store.whole_file import write_whole
-from edge.sync.bundle import manifest_of
 from edge.sync.priority import Waiting
 
 ASIDE_FILE: Final = "aside"

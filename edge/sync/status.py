@@ -16,12 +16,12 @@ from edge.core.records import record
 from edge.core.settings import Settings
 from edge.segments.cuts import read_head
 from edge.segments.sealed import open_sealed
+from edge.segments.sealing import manifest_of
 from edge.store import upstream
 from edge.store.journal import last_seq_in
 from edge.store.segment_file import log_id_of
 from edge.sync import centre
 from edge.sync.budget import DAY_NS, METERED, S_NS, Budget
-from edge.sync.bundle import manifest_of
 from edge.sync.link import link_of
 from edge.sync.meter import Left, Meter, budgets_of
 from edge.sync.queue import Aside, Queue, SetAside

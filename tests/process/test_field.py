@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.segments.sealing import sealed_paths
+from edge.segments.sealing import manifest_of, sealed_paths
 from edge.store import upstream
-from edge.sync.bundle import manifest_of
 from tests.process.box import EDGE, PLUS_ONE, Box
 
 FIELD = Path(__file__).parents[2] / "scripts" / "field"

@@ -16,10 +16,9 @@ import pytest
 
 from edge.core.errors import Unavailable
 from edge.segments.cuts import read_head
-from edge.segments.sealing import number_of, sealed_paths
+from edge.segments.sealing import manifest_of, number_of, sealed_paths
 from edge.store import upstream
 from edge.sync import box_door
-from edge.sync.bundle import manifest_of
 from edge.sync.centre import Enrolment, document, parse
 from tests.process.box import PLUS_ONE, Box
 from tests.process.centre import Centre

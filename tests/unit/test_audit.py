@@ -14,16 +14,6 @@ from edge.segments.sealed import open_sealed
 from tests.unit.central_rig import DAY_NS, Centre, Pump, forged, signer_of
 
 
-@pytest.fixture
-def centre(tmp_path: Path) -> Centre:
-    return Centre(tmp_path / "centre")
-
-
-@pytest.fixture
-def pump(tmp_path: Path) -> Pump:
-    return Pump(tmp_path / "pump")
-
-
 def audit(
     centre: Centre, capsys: pytest.CaptureFixture[str], *words: str, code: int = 0
 ) -> dict[str, list[str]]:

@@ -200,7 +200,9 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path, capsys: pytest.CaptureFix
         (centre / name).unlink(missing_ok=True)
     (centre / "ledger.sqlite").write_bytes(b"no database" * 99)
     assert main(["central", "boxes", "--data", str(centre)]) == 1
-    assert "ledger.sqlite cannot be opened" in capsys.readouterr().err
+    assert "`edge central rebuild` makes it again" in capsys.readouterr().err
+    assert main(["central", "rebuild", "--data", str(centre)]) == 0
+    assert main(["central", "boxes", "--data", str(centre)]) == 0
     with pytest.raises(SystemExit):
         main(["central", "serve", "--port", "99999", "--data", str(centre)])
     assert "'99999' is no port" in capsys.readouterr().err

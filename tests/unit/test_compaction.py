@@ -15,16 +15,6 @@ from edge.segments.sealed import open_sealed
 from tests.unit.central_rig import DAY_NS, Centre, Pump, forged
 
 
-@pytest.fixture
-def centre(tmp_path: Path) -> Centre:
-    return Centre(tmp_path / "centre")
-
-
-@pytest.fixture
-def pump(tmp_path: Path) -> Pump:
-    return Pump(tmp_path / "pump")
-
-
 def numbers(centre: Centre, where: str = "true") -> list[int]:
     return [row[0] for row in centre.ask(f"SELECT seq FROM events WHERE {where} ORDER BY seq")]
 

@@ -27,16 +27,6 @@ from edge.sync.transport import Outgoing, Parcel
 from tests.unit.central_rig import Centre, Pump, signer_of
 
 
-@pytest.fixture
-def centre(tmp_path: Path) -> Centre:
-    return Centre(tmp_path / "centre")
-
-
-@pytest.fixture
-def pump(tmp_path: Path) -> Pump:
-    return Pump(tmp_path / "pump")
-
-
 def by_another_release(pump: Pump, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Every segment so far as a box seals it again after an update."""
     away = pump.folder / "away"

@@ -13,10 +13,9 @@ import pytest
 from edge.core.errors import ReceiptRejected
 from edge.core.limits import BACKOFF_S_MAX
 from edge.security.signing import Signer
-from edge.segments.sealing import sealed_paths
+from edge.segments.sealing import manifest_of, sealed_paths
 from edge.store import upstream
 from edge.sync.budget import DAY_NS, Budget
-from edge.sync.bundle import manifest_of
 from edge.sync.push import push
 from edge.sync.status import status_of
 from edge.testing.transport_conformance import Written
