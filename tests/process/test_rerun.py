@@ -164,7 +164,10 @@ workflow:
       kind: python
       code: |
         import threading
-        turns, other = 0, threading.Thread(target=lambda: sum(range(300_000)))
+        def work():  # in steps: `sum` over a range would let no other thread in
+            for _ in range(500_000):
+                pass
+        turns, other = 0, threading.Thread(target=work)
         other.start()
         while other.is_alive():
             turns += 1
@@ -180,8 +183,10 @@ def test_what_differs_from_run_to_run_is_no_change(tmp_path: Path) -> None:
     box.run("wavers", {})
     box.down()
     again = Again(box)
-    first = again.run(again.history).differences[0]
-    again.sandbox.close()
+    try:
+        first = again.run(again.history).differences[0]
+    finally:
+        again.sandbox.close()
     assert (first.kind, first.step) == (difference.VARIES, "end")
     assert first.was != first.now
 
